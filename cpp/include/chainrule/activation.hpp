@@ -1,0 +1,213 @@
+#pragma once
+
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace chainrule {
+
+// Each activation is a type: its name, σ and σ', elementwise, on V, a vector of numbers. To add one, write it here and
+// name it in the variant below; kernels, names, bindings and tests follow from that list.
+//
+// `value(z, p)` is a = σ(z); `derivative(z, a, p)` is σ'(z), from a wherever that is possible: then `needs_z` is false
+// and z is not stored. p is the activation's parameter, if it has one.
+
+/// What most activations are: elementwise, without a parameter, good in any layer, started by Xavier's rule.
+struct ElementwiseActivation {
+  static constexpr bool needs_z = false;
+  static constexpr bool output_only = false;
+  static constexpr bool rectifier = false;  // He's initialisation suits it
+  static constexpr const char* parameter_name = nullptr;
+  static constexpr double parameter() { return 0; }
+};
+
+/// σ(z) = z
+struct Identity : ElementwiseActivation {
+  static constexpr const char* name = "identity";
+  template <class V>
+  static V value(V z, V) {
+    return z;
+  }
+  template <class V>
+  static V derivative(V, V, V) {
+    return V(1);
+  }
+};
+
+/// σ(z) = 1 / (1 + e^{-z}),  σ' = a (1 - a)
+struct Sigmoid : ElementwiseActivation {
+  static constexpr const char* name = "sigmoid";
+  template <class V>
+  static V value(V z, V) {
+    return sigmoid(z);
+  }
+  template <class V>
+  static V derivative(V, V a, V) {
+    return a * (V(1) - a);
+  }
+};
+
+/// σ' = 1 - a²
+struct Tanh : ElementwiseActivation {
+  static constexpr const char* name = "tanh";
+  template <class V>
+  static V value(V z, V) {
+    return tanh(z);
+  }
+  template <class V>
+  static V derivative(V, V a, V) {
+    return V(1) - a * a;
+  }
+};
+
+/// σ(z) = max(z, 0),  σ' = [z > 0]. NaN stays NaN.
+struct ReLU : ElementwiseActivation {
+  static constexpr const char* name = "relu";
+  static constexpr bool rectifier = true;
+  template <class V>
+  static V value(V z, V) {
+    return select(z < V(0), V(0), z);
+  }
+  template <class V>
+  static V derivative(V, V a, V) {
+    return select(a > V(0), V(1), V(0));
+  }
+};
+
+/// σ(z) = z for z > 0, else s z,  with the slope s
+struct LeakyReLU : ElementwiseActivation {
+  static constexpr const char* name = "leaky_relu";
+  static constexpr const char* parameter_name = "negative_slope";
+  static constexpr bool rectifier = true;
+  double negative_slope = 0.01;
+  double parameter() const { return negative_slope; }
+  template <class V>
+  static V value(V z, V slope) {
+    return select(z > V(0), z, slope * z);
+  }
+  template <class V>
+  static V derivative(V, V a, V slope) {
+    return select(a > V(0), V(1), slope);
+  }
+};
+
+/// σ(z) = z for z > 0, else α (e^z - 1);  σ' = 1, else a + α.  Clevert et al. 2016
+struct ELU : ElementwiseActivation {
+  static constexpr const char* name = "elu";
+  static constexpr const char* parameter_name = "alpha";
+  static constexpr bool rectifier = true;
+  double alpha = 1.0;
+  double parameter() const { return alpha; }
+  template <class V>
+  static V value(V z, V alpha) {
+    return select(z > V(0), z, alpha * expm1(z));
+  }
+  template <class V>
+  static V derivative(V, V a, V alpha) {
+    return select(a > V(0), V(1), a + alpha);
+  }
+};
+
+/// σ(z) = λ z for z > 0, else λ α (e^z - 1).  Klambauer et al. 2017
+struct SELU : ElementwiseActivation {
+  static constexpr const char* name = "selu";
+  static constexpr bool rectifier = true;
+  static constexpr double lambda = 1.0507009873554804934193349852946;
+  static constexpr double lambda_alpha = 1.7580993408473768599402175208123;
+  template <class V>
+  static V value(V z, V) {
+    using T = typename V::Scalar;
+    return select(z > V(0), V(T(lambda)) * z, V(T(lambda_alpha)) * expm1(z));
+  }
+  template <class V>
+  static V derivative(V, V a, V) {
+    using T = typename V::Scalar;
+    return select(a > V(0), V(T(lambda)), a + V(T(lambda_alpha)));
+  }
+};
+
+/// σ(z) = z Φ(z), with Φ the normal distribution's (exact, not the tanh fit);  σ' = Φ(z) + z φ(z).
+/// Hendrycks & Gimpel 2016
+struct GELU : ElementwiseActivation {
+  static constexpr const char* name = "gelu";
+  static constexpr bool needs_z = true;
+  static constexpr bool rectifier = true;
+  template <class V>
+  static V value(V z, V) {
+    return z * normal_cdf(z);
+  }
+  template <class V>
+  static V derivative(V z, V, V) {
+    return normal_cdf(z) + z * normal_density(z);
+  }
+};
+
+/// σ(z) = z s(z), with s the logistic sigmoid;  σ' = s + a (1 - s)
+struct SiLU : ElementwiseActivation {
+  static constexpr const char* name = "silu";
+  static constexpr bool needs_z = true;
+  static constexpr bool rectifier = true;
+  template <class V>
+  static V value(V z, V) {
+    return z * sigmoid(z);
+  }
+  template <class V>
+  static V derivative(V z, V a, V) {
+    const V s = sigmoid(z);
+    return s + a * (V(1) - s);
+  }
+};
+
+/// σ(z) = ln(1 + e^z),  σ' = 1 - e^{-a}
+struct Softplus : ElementwiseActivation {
+  static constexpr const char* name = "softplus";
+  static constexpr bool rectifier = true;
+  template <class V>
+  static V value(V z, V) {
+    return softplus(z);
+  }
+  template <class V>
+  static V derivative(V, V a, V) {
+    return -expm1(-a);
+  }
+};
+
+/// σ(z) = σ'(z) = e^z
+struct Exp : ElementwiseActivation {
+  static constexpr const char* name = "exp";
+  static constexpr bool output_only = true;
+  template <class V>
+  static V value(V z, V) {
+    return exp(z);
+  }
+  template <class V>
+  static V derivative(V, V a, V) {
+    return a;
+  }
+};
+
+/// a_j = e^{z_j} / Σ_k e^{z_k}: over a row, so without elementwise value and derivative.
+struct Softmax : ElementwiseActivation {
+  static constexpr const char* name = "softmax";
+  static constexpr bool output_only = true;
+};
+
+using Activation =
+    std::variant<Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Exp, Softmax>;
+
+/// The activation of that name with its default parameter; std::invalid_argument for an unknown name.
+Activation activation_named(const std::string& name);
+/// The same with its parameter; std::invalid_argument where it has none or the value is out of range.
+Activation activation_named(const std::string& name, double parameter);
+std::vector<std::string> activation_names();
+
+const char* name(const Activation& activation);
+/// The name of the parameter, or nullptr.
+const char* parameter_name(const Activation& activation);
+double parameter(const Activation& activation);
+bool needs_z(const Activation& activation);
+bool output_only(const Activation& activation);
+bool is_rectifier(const Activation& activation);
+bool operator==(const Activation& left, const Activation& right);
+
+}  // namespace chainrule

@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cstdint>
+
+#include "chainrule/loss.hpp"
+#include "chainrule/network.hpp"
+#include "chainrule/optimizer.hpp"
+#include "chainrule/tape.hpp"
+
+namespace chainrule {
+
+/// Targets of N samples: numbers, or class labels 0 … d_L - 1 for the cross-entropy.
+template <class T>
+struct Targets {
+  Targets(const MatrixArgument<T>& values)  // (N, t)
+      : values(values.data()), columns(values.cols()), stride(values.outerStride()), rows(values.rows()) {}
+  Targets(const std::int64_t* labels, Index rows) : labels(labels), columns(1), stride(1), rows(rows) {}
+
+  /// Those from sample `first` on.
+  Targets from(Index first) const {
+    Targets rest = *this;
+    if (labels) rest.labels += first;
+    if (values) rest.values += first * stride;
+    rest.rows -= first;
+    return rest;
+  }
+
+  const T* values = nullptr;
+  const std::int64_t* labels = nullptr;
+  Index columns, stride, rows;
+};
+
+/// Samples with their targets; memory of the caller's.
+template <class T>
+struct Samples {
+  ConstMatrixView<T> X;               // (N, d_0)
+  Targets<T> y;                       // (N, t)
+  const T* sample_weight = nullptr;   // (N,), or none
+
+  Samples from(Index first) const {
+    return {{X.data() + first * X.outerStride(), X.rows() - first, X.cols(), Eigen::OuterStride<>(X.outerStride())},
+            y.from(first),
+            sample_weight ? sample_weight + first : nullptr};
+  }
+};
+
+/// The n samples of one step: those that `order` names, or the first n.
+template <class T>
+struct Batch {
+  Samples<T> samples;
+  Index size;
+  const Index* order = nullptr;
+
+  Index row(Index i) const { return order ? order[i] : i; }
+  T weight(Index i) const { return samples.sample_weight ? samples.sample_weight[row(i)] : T(1); }
+  /// Σ_i w_i, or n without weights.
+  double weight() const {
+    if (!samples.sample_weight) return static_cast<double>(size);
+    double total = 0;
+    for (Index i = 0; i < size; ++i) total += static_cast<double>(weight(i));
+    return total;
+  }
+};
+
+/// a_0 = X;  z_l = a_{l-1} W_l + b_l;  a_l = σ_l(z_l)  for l = 1 … L. Caches all on the tape.
+template <class T>
+void forward(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, Tape<T>& tape);
+
+/// After `forward`: the loss, and on the tape
+///   δ_L = dL/dz_L;  δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}(z_{l-1})  for l = L … 2,
+/// and in `gradient`, laid out like θ,
+///   dL/dW_l = a_{l-1}ᵀ δ_l;  dL/db_l = Σ_rows δ_l.
+template <class T>
+double backward(const Network<T>& network, const Loss& loss, const Targets<T>& y, const T* sample_weight, Tape<T>& tape,
+                VectorView<T> gradient);
+
+/// `backward` from dL/da_L, for a loss of the caller's own. Returns dL/dX (n, d_0).
+template <class T>
+Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output /* (n, d_L) */, Tape<T>& tape,
+                   VectorView<T> gradient);
+
+/// a_L for the rows of X, without caching; safe from many threads at once.
+template <class T>
+void predict(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
+
+/// The loss, without caching.
+template <class T>
+double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& samples);
+
+/// One training step on a batch: the loss before the update. In two sweeps:
+///
+/// 1. By rows. The batch is cut into row chunks; each goes forward through all layers and back to δ_1, without meeting
+///    another: rows are independent.
+/// 2. By weights. [dW_l; db_l] is cut into tiles; each is summed over the whole batch and given to the optimizer at
+///    once, so that the gradient is never stored.
+///
+/// No sum depends on how the work is cut: the result is the same to the bit for any number of threads.
+///
+/// Where the loss is not finite, nothing is updated.
+template <class T>
+double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer);
+
+/// The first sweep of `step` and the whole gradient, for those who want to see or change it before they update.
+template <class T>
+double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
+                VectorView<T> gradient);
+
+}  // namespace chainrule

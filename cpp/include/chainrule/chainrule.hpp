@@ -1,0 +1,17 @@
+#pragma once
+
+#include "chainrule/activation.hpp"
+#include "chainrule/backprop.hpp"
+#include "chainrule/gradient_check.hpp"
+#include "chainrule/gradient_flow.hpp"
+#include "chainrule/init.hpp"
+#include "chainrule/loss.hpp"
+#include "chainrule/matrix.hpp"
+#include "chainrule/network.hpp"
+#include "chainrule/optimizer.hpp"
+#include "chainrule/random.hpp"
+#include "chainrule/rule.hpp"
+#include "chainrule/schedule.hpp"
+#include "chainrule/tape.hpp"
+#include "chainrule/threads.hpp"
+#include "chainrule/trainer.hpp"

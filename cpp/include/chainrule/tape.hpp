@@ -1,0 +1,62 @@
+#pragma once
+
+#include <vector>
+
+#include "chainrule/network.hpp"
+
+namespace chainrule {
+
+/// What one batch leaves behind on its way forward and back: a_0 … a_L, and δ_1 … δ_L with δ_l = dL/dz_l.
+///
+/// z_l is kept where σ'_l cannot be had from a_l, for the output (losses start from the logits), and for all layers on
+/// request. A tape is allocated once for up to `capacity` rows and is used again for every batch that fits.
+///
+/// Beside each a_l stands a column of ones, which makes the bias one more row of W_l. Rows are padded to a pitch that
+/// is a whole number of registers and not a multiple of 512 bytes, at which the first-level cache would hold only a
+/// few of them.
+template <class T>
+class Tape {
+ public:
+  Tape(const Network<T>& network, Index capacity, bool keep_pre_activations = false);
+
+  bool fits(Index rows) const { return rows <= capacity_; }
+  bool keeps_pre_activations() const { return keep_pre_activations_; }
+  Index rows() const { return rows_; }  // n, of the batch that it holds
+  void set_rows(Index rows) { rows_ = rows; }
+
+  MatrixView<T> activation(Index l) { return view(activations_[l]); }         // a_l, (n, d_l), l = 0 … L
+  MatrixView<T> pre_activation(Index l) { return view(pre_activations_[l]); }  // z_l, (n, d_l), l = 1 … L
+  MatrixView<T> delta(Index l) { return view(deltas_[l]); }                    // δ_l, (n, d_l), l = 1 … L
+  bool has_pre_activation(Index l) const { return pre_activations_[l].pitch > 0; }
+
+  MatrixView<T> target() { return view(target_); }  // y, (n, d_L): labels as one-hot rows
+  T* row_weight() { return row_weight_.data(); }     // (n,)
+  double* row_loss() { return row_loss_.data(); }    // (n,)
+  T* loss_parameter() { return loss_parameter_.data(); }  // (d_L,)
+
+  // The weights as the kernels read them best; scratch of one step.
+  T* weight_panels(Index l) { return panels_.data() + weight_panels_[l]; }
+  T* transposed_panels(Index l) { return panels_.data() + transposed_panels_[l]; }
+
+ private:
+  struct Place {
+    Index offset = 0, columns = 0, pitch = 0;
+  };
+  MatrixView<T> view(const Place& p) {
+    return {memory_.data() + p.offset, rows_, p.columns, Eigen::OuterStride<>(p.pitch)};
+  }
+
+  Index capacity_;
+  Index rows_ = 0;
+  bool keep_pre_activations_;
+  std::vector<Place> activations_, pre_activations_, deltas_;
+  Place target_;
+  std::vector<Index> weight_panels_, transposed_panels_;
+  Buffer<T> memory_, row_weight_, loss_parameter_, panels_;
+  Buffer<double> row_loss_;
+};
+
+extern template class Tape<float>;
+extern template class Tape<double>;
+
+}  // namespace chainrule

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+#include "chainrule/backprop.hpp"
+#include "chainrule/schedule.hpp"
+
+namespace chainrule {
+
+struct FitOptions {
+  Index epochs = 1;
+  Index batch_size = 32;
+  bool shuffle = true;
+  std::uint64_t seed = 0;      // of the shuffles
+  Index epochs_before = 0;     // epochs of earlier fits: the shuffles go on where those ended
+  std::optional<Index> patience;
+  Schedule schedule = ConstantRate{};
+  std::optional<double> clip_norm;
+};
+
+struct History {
+  std::vector<double> loss;             // mean over each epoch
+  std::vector<double> validation_loss;  // after each epoch; empty without validation samples
+  std::vector<double> lr;               // at the end of each epoch
+  Index epochs = 0;
+  std::optional<Index> best_epoch;      // 1-based, of the parameters that were kept, with patience
+  bool stopped_early = false;
+};
+
+/// What an observer sees. Any of them may set `stop`.
+template <class T>
+struct FitState {
+  Network<T>& network;
+  Optimizer<T>& optimizer;
+  Tape<T>& tape;
+  const FitOptions& options;
+  Index epoch = 0;  // from 1
+  Index step = 0;   // from 1, over all epochs
+  double loss = 0;  // of the step, at `epoch_done` of the epoch
+  std::optional<double> validation_loss;
+  T* gradient;  // laid out like θ, at `gradient_ready`; else nullptr
+  bool stop = false;
+
+  FitState(Network<T>& network, Optimizer<T>& optimizer, Tape<T>& tape, const FitOptions& options, T* gradient)
+      : network(network), optimizer(optimizer), tape(tape), options(options), gradient(gradient) {}
+};
+
+/// The one seam of the training loop. An observer that wants the gradient makes the step write it whole; the others
+/// cost a call.
+template <class T>
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual bool wants_gradient() const { return false; }
+  virtual void gradient_ready(FitState<T>&) {}
+  virtual void step_done(FitState<T>&) {}
+  virtual void epoch_done(FitState<T>&) {}
+};
+
+/// A loss that is not finite. The parameters are those before the step.
+struct NonFiniteLoss : std::runtime_error {
+  explicit NonFiniteLoss(double loss, const std::string& where = "");
+};
+
+/// Trains: for each epoch, for each batch, a step. The last batch may be short.
+template <class T>
+History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, const Samples<T>* validation,
+            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers = {});
+
+}  // namespace chainrule

@@ -1,0 +1,53 @@
+#include "chainrule/activation.hpp"
+
+#include <cmath>
+#include <stdexcept>
+
+#include "named.hpp"
+
+namespace chainrule {
+
+Activation activation_named(const std::string& name) { return Named<Activation>::make("activation", name); }
+
+Activation activation_named(const std::string& name, double parameter) {
+  Activation result = activation_named(name);
+  const char* what = parameter_name(result);
+  if (!what) throw std::invalid_argument("activation '" + name + "' has no parameter");
+  const bool is_elu = std::holds_alternative<ELU>(result);
+  if (!std::isfinite(parameter) || parameter < 0 || (is_elu && parameter == 0))
+    throw std::invalid_argument(std::string(what) + " is " + std::to_string(parameter) + "; expected a finite number " +
+                                (is_elu ? "> 0" : ">= 0"));
+  if (auto* leaky = std::get_if<LeakyReLU>(&result)) leaky->negative_slope = parameter;
+  if (auto* elu = std::get_if<ELU>(&result)) elu->alpha = parameter;
+  return result;
+}
+
+std::vector<std::string> activation_names() { return Named<Activation>::names(); }
+
+const char* name(const Activation& activation) { return name_of(activation); }
+
+const char* parameter_name(const Activation& activation) {
+  return std::visit([](const auto& a) { return a.parameter_name; }, activation);
+}
+
+double parameter(const Activation& activation) {
+  return std::visit([](const auto& a) { return a.parameter(); }, activation);
+}
+
+bool needs_z(const Activation& activation) {
+  return std::visit([](const auto& a) { return a.needs_z; }, activation);
+}
+
+bool output_only(const Activation& activation) {
+  return std::visit([](const auto& a) { return a.output_only; }, activation);
+}
+
+bool is_rectifier(const Activation& activation) {
+  return std::visit([](const auto& a) { return a.rectifier; }, activation);
+}
+
+bool operator==(const Activation& left, const Activation& right) {
+  return left.index() == right.index() && parameter(left) == parameter(right);
+}
+
+}  // namespace chainrule

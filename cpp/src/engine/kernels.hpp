@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+
+namespace chainrule::engine {
+
+using Size = std::ptrdiff_t;
+
+template <class T>
+struct MathTable;
+
+/// The right factor of a product as the micro-kernel reads it: panels of `Kernels::panel` columns side by side. Element
+/// (k, j) of panel p is data[p * panel_stride + k * row_stride + j]. A row-major matrix is of this form as it lies; the
+/// panels that `pack` writes are dense.
+template <class T>
+struct Panels {
+  const T* data;
+  Size row_stride;
+  Size panel_stride;
+};
+
+/// Rows of numbers, `pitch` apart, which may be read and written up to the next whole register behind their end.
+template <class T>
+struct Rows {
+  T* data;
+  Size pitch;
+  T* row(Size r) const { return data + r * pitch; }
+  Rows from(Size r) const { return {row(r), pitch}; }
+  operator Rows<const T>() const
+    requires(!std::is_const_v<T>)
+  {
+    return {data, pitch};
+  }
+};
+
+inline constexpr int activation_count = 12;
+inline constexpr int loss_count = 7;
+inline constexpr int rule_count = 4;
+
+/// All that is compiled per instruction set. Shapes are (rows, columns); `kind` is an index into the variant of
+/// activation.hpp, loss.hpp or optimizer.hpp.
+template <class T>
+struct Kernels {
+  Size tile_rows;  // of the micro-kernel, at most
+  Size panel;      // columns of a panel
+
+  /// B (k, n), rows ldb apart, as panels; columns behind the last are zero.
+  void (*pack)(Size k, Size n, const T* B, Size ldb, T* panels);
+  /// Bᵀ, of B (n, k), as panels.
+  void (*pack_transposed)(Size k, Size n, const T* B, Size ldb, T* panels);
+  /// C (m, n) = A (m, k) B (k, n), with A(i, p) = A[i * row_stride + p * column_stride]. Each element is summed in the
+  /// order of p, in blocks of a fixed length, whatever m and n are.
+  void (*multiply)(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C);
+
+  /// a = σ(z); z and a may be the same.
+  void (*activate[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter);
+  /// δ ← δ ⊙ σ'(z)
+  void (*times_derivative[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<T> delta,
+                                             T parameter);
+  /// row_loss[i] = Σ_j ℓ(x_ij, y_ij);  δ_ij = scale · weight_i · dℓ/dx. `parameter` is per column, `weight` may be null
+  /// (all one), and δ too (not wanted).
+  void (*loss[loss_count])(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter, T scale,
+                           const T* weight, double* row_loss, Rows<T> delta);
+  /// One update of a (rows, columns) part of θ, in which rows are packed; moments are laid out like it, or null.
+  void (*update[rule_count])(Size rows, Size columns, Rows<const T> gradient, T* theta, T* const* moments, Size stride,
+                             const double* constants);
+
+  /// Σ x², summed in a fixed order in double.
+  double (*sum_of_squares)(Size n, const T* x);
+  bool (*all_finite)(Size n, const T* x);
+
+  const MathTable<T>* math;
+};
+
+/// The kernels of the instruction set in use.
+template <class T>
+const Kernels<T>& kernels();
+
+}  // namespace chainrule::engine

@@ -1,0 +1,243 @@
+#include "thread_pool.hpp"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <fstream>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "chainrule/threads.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
+namespace chainrule::engine {
+
+namespace {
+
+inline void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// Treats subnormals as zero while it lives: they would make a step many times slower.
+class FlushSubnormals {
+ public:
+#if defined(__x86_64__)
+  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~FlushSubnormals() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+#elif defined(__aarch64__)
+  FlushSubnormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" ::"r"(before_ | (1ull << 24)));
+  }
+  ~FlushSubnormals() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
+
+ private:
+  std::uint64_t before_;
+#endif
+};
+
+/// Workers that wait for a job. A job's state is one number, (generation, units left): a worker claims a unit by
+/// taking one off, which fails once the generation is over, so that a late worker can never touch another job.
+class Pool {
+ public:
+  ~Pool() {
+    {
+      std::lock_guard lock(mutex_);
+      quit_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+  /// False if it is busy with somebody else's job.
+  bool run(std::uint32_t count, int threads, FunctionRef<void(std::ptrdiff_t)> unit) {
+    if (busy_.exchange(true, std::memory_order_acquire)) return false;
+    try {
+      while (static_cast<int>(workers_.size()) < threads - 1)
+        workers_.emplace_back([this, number = static_cast<int>(workers_.size())] { work(number); });
+    } catch (const std::system_error&) {
+      // The system gives no more threads: the job is done by those there are.
+    }
+    unit_ = &unit;
+    count_ = count;
+    helpers_ = threads - 1;
+    done_.store(0, std::memory_order_relaxed);
+    const std::uint64_t generation = (state_.load(std::memory_order_relaxed) >> 32) + 1;
+    state_.store(generation << 32 | count);
+    if (sleepers_.load() > 0) {
+      std::lock_guard lock(mutex_);
+      wake_.notify_all();
+    }
+    take_part(generation);
+    while (done_.load(std::memory_order_acquire) < count) pause();
+    std::exception_ptr error = std::exchange(error_, nullptr);
+    busy_.store(false, std::memory_order_release);
+    if (error) std::rethrow_exception(error);
+    return true;
+  }
+
+ private:
+  void take_part(std::uint64_t generation) {
+    std::uint64_t state = state_.load();
+    while (state >> 32 == generation && (state & 0xffffffff) > 0) {
+      if (!state_.compare_exchange_weak(state, state - 1)) continue;
+      const auto left = static_cast<std::uint32_t>(state & 0xffffffff);
+      try {
+        (*unit_)(count_ - left);
+      } catch (...) {
+        std::lock_guard lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+      }
+      done_.fetch_add(1, std::memory_order_release);
+      state = state_.load();
+    }
+  }
+
+  void work(int number) {
+    const FlushSubnormals flush;
+    std::uint64_t seen = 0;
+    for (;;) {
+      std::uint64_t generation = state_.load() >> 32;
+      for (int spin = 0; generation == seen && spin < spins_; ++spin) {
+        pause();
+        generation = state_.load(std::memory_order_relaxed) >> 32;
+      }
+      if (generation == seen) {
+        std::unique_lock lock(mutex_);
+        ++sleepers_;
+        wake_.wait(lock, [&] { return quit_ || state_.load() >> 32 != seen; });
+        --sleepers_;
+        if (quit_) return;
+        generation = state_.load() >> 32;
+      }
+      seen = generation;
+      if (number < helpers_.load(std::memory_order_relaxed)) take_part(generation);
+    }
+  }
+
+  // About 100 µs: longer than Python takes between two steps, shorter than anybody notices.
+  static constexpr int spins_ = 2500;
+
+  std::vector<std::thread> workers_;
+  std::atomic<bool> busy_{false};
+  std::atomic<std::uint64_t> state_{0};
+  std::atomic<std::uint32_t> done_{0};
+  std::atomic<int> helpers_{0}, sleepers_{0};
+  FunctionRef<void(std::ptrdiff_t)>* unit_ = nullptr;
+  std::uint32_t count_ = 0;
+  std::exception_ptr error_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool quit_ = false;
+};
+
+std::atomic<Pool*> the_pool{nullptr};
+
+/// Made at the first use, and anew in a forked child, which has none of its parent's threads. It is never destroyed:
+/// threads may still be at work when static objects go.
+Pool& pool() {
+  if (Pool* existing = the_pool.load(std::memory_order_acquire)) return *existing;
+#if defined(__unix__) || defined(__APPLE__)
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { the_pool.store(nullptr); });
+  (void)registered;
+#endif
+  auto* fresh = new Pool;
+  Pool* expected = nullptr;
+  if (the_pool.compare_exchange_strong(expected, fresh)) return *fresh;
+  delete fresh;
+  return *expected;
+}
+
+int affinity() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
+#endif
+  const unsigned n = std::thread::hardware_concurrency();
+  return n > 0 ? static_cast<int>(n) : 1;
+}
+
+/// Processors that the control group's quota amounts to, rounded up; 0 without one.
+int quota() {
+  double limit = 0, period = 0;
+  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2) {
+    std::string text;
+    v2 >> text >> period;
+    if (text == "max" || !v2) return 0;
+    limit = std::strtod(text.c_str(), nullptr);
+  } else {
+    std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    if (!(v1_quota >> limit) || !(v1_period >> period)) return 0;
+  }
+  if (limit <= 0 || period <= 0) return 0;
+  const int n = static_cast<int>((limit + period - 1) / period);
+  return n > 0 ? n : 1;
+}
+
+int initial_threads() {
+  if (const char* text = std::getenv("OMP_NUM_THREADS")) {
+    const int n = std::atoi(text);
+    if (n > 0) return n;
+  }
+  const int cores = affinity(), limit = quota();
+  return limit > 0 && limit < cores ? limit : cores;
+}
+
+std::atomic<int>& thread_limit() {
+  static std::atomic<int> limit{initial_threads()};
+  return limit;
+}
+
+// Below this many operations a thread has less to do than it takes to tell it so.
+constexpr double operations_per_thread = 4e5;
+
+}  // namespace
+
+int threads_for(double operations) {
+  const int limit = thread_limit().load(std::memory_order_relaxed);
+  if (limit == 1 || operations < 2 * operations_per_thread) return 1;
+  const double worth = operations / operations_per_thread;
+  return worth < limit ? static_cast<int>(worth) : limit;
+}
+
+void parallel(std::ptrdiff_t count, int threads, FunctionRef<void(std::ptrdiff_t)> unit) {
+  if (count <= 0) return;
+  const FlushSubnormals flush;
+  if (threads > 1 && count > 1 && pool().run(static_cast<std::uint32_t>(count), threads, unit)) return;
+  for (std::ptrdiff_t i = 0; i < count; ++i) unit(i);
+}
+
+}  // namespace chainrule::engine
+
+namespace chainrule {
+
+int num_threads() { return engine::thread_limit().load(); }
+
+void set_num_threads(int n) {
+  if (n < 1) throw std::invalid_argument("n is " + std::to_string(n) + "; a number of threads is at least 1");
+  engine::thread_limit().store(n);
+}
+
+}  // namespace chainrule

@@ -1,0 +1,217 @@
+#pragma once
+
+// A vector of N numbers in one register, on the compilers' vector extensions (GCC, Clang).
+//
+// This file is compiled once per instruction set, each time in a namespace of its own, so that the linker can never
+// take code of one set for another. For the same reason nothing here may instantiate a template of the standard
+// library or of Eigen.
+
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#ifndef CHAINRULE_ISA
+#error "CHAINRULE_ISA names the namespace of the instruction set that this translation unit is compiled for"
+#endif
+
+#define CHAINRULE_INLINE inline __attribute__((always_inline))
+
+namespace chainrule::engine::CHAINRULE_ISA {
+
+#if defined(__AVX512F__)
+inline constexpr int vector_bytes = 64;
+inline constexpr int vector_registers = 32;
+#elif defined(__AVX__)
+inline constexpr int vector_bytes = 32;
+inline constexpr int vector_registers = 16;
+#elif defined(__aarch64__)
+inline constexpr int vector_bytes = 16;
+inline constexpr int vector_registers = 32;
+#else
+inline constexpr int vector_bytes = 16;
+inline constexpr int vector_registers = 16;
+#endif
+
+/// Numbers of type T in a full register.
+template <class T>
+inline constexpr int lanes = vector_bytes / static_cast<int>(sizeof(T));
+
+template <class T, int N>
+struct NativeVector {
+  typedef T type __attribute__((vector_size(sizeof(T) * N)));
+  typedef T unaligned __attribute__((vector_size(sizeof(T) * N), aligned(alignof(T)), may_alias));
+};
+template <class T>
+struct NativeVector<T, 1>;  // a single number is no vector
+
+template <int Bytes>
+struct IntegerOf;
+template <>
+struct IntegerOf<4> {
+  using type = std::int32_t;
+  using unsigned_type = std::uint32_t;
+};
+template <>
+struct IntegerOf<8> {
+  using type = std::int64_t;
+  using unsigned_type = std::uint64_t;
+};
+
+/// N numbers of type T. A comparison gives a `Mask`: all bits set where true.
+template <class T, int N>
+struct Vec {
+  using Scalar = T;
+  using Integer = typename IntegerOf<sizeof(T)>::type;
+  using Native = typename NativeVector<T, N>::type;
+  using Mask = typename NativeVector<Integer, N>::type;
+  using Bits = typename NativeVector<typename IntegerOf<sizeof(T)>::unsigned_type, N>::type;
+  static constexpr int size = N;
+
+  Native v;
+
+  Vec() = default;
+  CHAINRULE_INLINE Vec(Native native) : v(native) {}
+  // s - 0 and not s + 0: the latter loses the sign of -0.
+  CHAINRULE_INLINE explicit Vec(T s) : v(s - Native{}) {}
+
+  /// The numbers' representation as unsigned integers, and back.
+  CHAINRULE_INLINE Bits bits() const { return (Bits)v; }
+  static CHAINRULE_INLINE Vec from_bits(Bits bits) { return {(Native)bits}; }
+
+  static CHAINRULE_INLINE Vec load(const T* p) { return {*reinterpret_cast<const typename NativeVector<T, N>::unaligned*>(p)}; }
+  CHAINRULE_INLINE void store(T* p) const { *reinterpret_cast<typename NativeVector<T, N>::unaligned*>(p) = v; }
+
+  /// The first `count` numbers at p, zeros behind them; reads nothing beyond.
+  static CHAINRULE_INLINE Vec load(const T* p, int count) {
+    if (count >= N) return load(p);
+#if defined(__AVX512VL__)
+    if constexpr (sizeof(T) == 4) {
+      const auto mask = static_cast<__mmask16>((1u << count) - 1u);
+      if constexpr (N == 16) return {(Native)_mm512_maskz_loadu_ps(mask, p)};
+      if constexpr (N == 8) return {(Native)_mm256_maskz_loadu_ps(static_cast<__mmask8>(mask), p)};
+      if constexpr (N == 4) return {(Native)_mm_maskz_loadu_ps(static_cast<__mmask8>(mask), p)};
+    } else {
+      const auto mask = static_cast<__mmask8>((1u << count) - 1u);
+      if constexpr (N == 8) return {(Native)_mm512_maskz_loadu_pd(mask, p)};
+      if constexpr (N == 4) return {(Native)_mm256_maskz_loadu_pd(mask, p)};
+      if constexpr (N == 2) return {(Native)_mm_maskz_loadu_pd(mask, p)};
+    }
+#else
+    Native r{};
+    for (int i = 0; i < count; ++i) r[i] = p[i];
+    return {r};
+#endif
+  }
+
+  /// Writes the first `count` numbers to p and nothing beyond.
+  CHAINRULE_INLINE void store(T* p, int count) const {
+    if (count >= N) return store(p);
+#if defined(__AVX512VL__)
+    if constexpr (sizeof(T) == 4) {
+      const auto mask = static_cast<__mmask16>((1u << count) - 1u);
+      if constexpr (N == 16) _mm512_mask_storeu_ps(p, mask, (__m512)v);
+      if constexpr (N == 8) _mm256_mask_storeu_ps(p, static_cast<__mmask8>(mask), (__m256)v);
+      if constexpr (N == 4) _mm_mask_storeu_ps(p, static_cast<__mmask8>(mask), (__m128)v);
+    } else {
+      const auto mask = static_cast<__mmask8>((1u << count) - 1u);
+      if constexpr (N == 8) _mm512_mask_storeu_pd(p, mask, (__m512d)v);
+      if constexpr (N == 4) _mm256_mask_storeu_pd(p, mask, (__m256d)v);
+      if constexpr (N == 2) _mm_mask_storeu_pd(p, mask, (__m128d)v);
+    }
+#else
+    for (int i = 0; i < count; ++i) p[i] = v[i];
+#endif
+  }
+
+  friend CHAINRULE_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+  friend CHAINRULE_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+  friend CHAINRULE_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+  friend CHAINRULE_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
+  friend CHAINRULE_INLINE Vec operator-(Vec a) { return {-a.v}; }
+  friend CHAINRULE_INLINE Mask operator<(Vec a, Vec b) { return a.v < b.v; }
+  friend CHAINRULE_INLINE Mask operator>(Vec a, Vec b) { return a.v > b.v; }
+  friend CHAINRULE_INLINE Mask operator<=(Vec a, Vec b) { return a.v <= b.v; }
+  friend CHAINRULE_INLINE Mask operator>=(Vec a, Vec b) { return a.v >= b.v; }
+  friend CHAINRULE_INLINE Mask operator==(Vec a, Vec b) { return a.v == b.v; }
+  friend CHAINRULE_INLINE Mask operator!=(Vec a, Vec b) { return a.v != b.v; }
+  CHAINRULE_INLINE Vec& operator+=(Vec b) { return *this = *this + b; }
+  CHAINRULE_INLINE Vec& operator-=(Vec b) { return *this = *this - b; }
+  CHAINRULE_INLINE Vec& operator*=(Vec b) { return *this = *this * b; }
+
+  /// a where the mask is set, else b.
+  friend CHAINRULE_INLINE Vec select(Mask mask, Vec a, Vec b) { return {mask ? a.v : b.v}; }
+
+  /// a·b + c; one rounding where the instruction set has it (the translation unit contracts a*b + c).
+  friend CHAINRULE_INLINE Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+
+  friend CHAINRULE_INLINE Vec abs(Vec a) {
+    constexpr auto sign = static_cast<Integer>(Integer{1} << (sizeof(T) * 8 - 1));
+    return {(Native)((Mask)a.v & ~(Mask{} + sign))};
+  }
+
+  friend CHAINRULE_INLINE Vec copysign(Vec magnitude, Vec sign) {
+    constexpr auto bit = static_cast<Integer>(Integer{1} << (sizeof(T) * 8 - 1));
+    const Mask bits = Mask{} + bit;
+    return {(Native)(((Mask)magnitude.v & ~bits) | ((Mask)sign.v & bits))};
+  }
+
+  /// The larger; NaN if either is NaN.
+  friend CHAINRULE_INLINE Vec max(Vec a, Vec b) { return {((a.v > b.v) | (a.v != a.v)) ? a.v : b.v}; }
+  friend CHAINRULE_INLINE Vec min(Vec a, Vec b) { return {((a.v < b.v) | (a.v != a.v)) ? a.v : b.v}; }
+
+  friend CHAINRULE_INLINE Vec sqrt(Vec a) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) * N == 64) {
+      if constexpr (sizeof(T) == 4) return {(Native)_mm512_maskz_sqrt_ps(0xFFFF, (__m512)a.v)};
+      if constexpr (sizeof(T) == 8) return {(Native)_mm512_maskz_sqrt_pd(0xFF, (__m512d)a.v)};
+    }
+#endif
+#if defined(__AVX__)
+    if constexpr (sizeof(T) * N == 32) {
+      if constexpr (sizeof(T) == 4) return {(Native)_mm256_sqrt_ps((__m256)a.v)};
+      if constexpr (sizeof(T) == 8) return {(Native)_mm256_sqrt_pd((__m256d)a.v)};
+    }
+#endif
+    Native r;
+    for (int i = 0; i < N; ++i) {
+      if constexpr (sizeof(T) == 4)
+        r[i] = __builtin_sqrtf(a.v[i]);
+      else
+        r[i] = __builtin_sqrt(a.v[i]);
+    }
+    return {r};
+  }
+
+  /// The sum over the lanes, by halves: the order is the same on every machine.
+  friend CHAINRULE_INLINE T sum(Vec a) {
+    T t[N];
+    a.store(t);
+    for (int half = N / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) t[i] += t[i + half];
+    return t[0];
+  }
+
+  /// The largest lane; NaN if any is NaN.
+  friend CHAINRULE_INLINE T largest(Vec a) {
+    T t[N];
+    a.store(t);
+    for (int half = N / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) t[i] = (t[i] > t[i + half] || t[i] != t[i]) ? t[i] : t[i + half];
+    return t[0];
+  }
+
+  /// All bits set in the first `count` lanes.
+  static CHAINRULE_INLINE Mask first(int count) {
+    Mask index;
+    for (int i = 0; i < N; ++i) index[i] = i;
+    return index < (Mask{} + static_cast<Integer>(count));
+  }
+};
+
+/// A full register of T.
+template <class T>
+using FullVec = Vec<T, lanes<T>>;
+
+}  // namespace chainrule::engine::CHAINRULE_ISA

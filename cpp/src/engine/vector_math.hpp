@@ -1,0 +1,412 @@
+#pragma once
+
+// Elementary functions on Vec<T, N>, for T = float and double and any N.
+//
+// No function branches on data: special arguments are handled by `select`, and all lanes cost the same. NaN gives NaN,
+// signed zeros and denormal numbers are kept, and a result below the normal range is rounded once.
+//
+// The polynomials are minimax fits (Remez exchange in 60-digit arithmetic, weighted for the relative error of the
+// result, then rounded to T). Beside each stands where it is valid and its error without rounding errors.
+//
+// Largest errors in ulps, over all floats and over 10^8 doubles a function, whichever the instruction set:
+//   @TABLE@
+//
+// The translation unit contracts a*b + c to a fused multiply-add where there is one. Nothing below depends on it or is
+// harmed by it: wherever a product must be exact, its factors are short enough.
+
+#include "engine/vector.hpp"
+
+namespace chainrule::engine::CHAINRULE_ISA {
+
+template <class T>
+struct MathConstants;
+
+template <>
+struct MathConstants<float> {
+  static constexpr int mantissa_bits = 23;
+  static constexpr int exponent_bias = 127;
+  static constexpr float round_magic = 0x1.8p23f;   // x + round_magic - round_magic rounds x to an integer
+  static constexpr float exponent_magic = 0x1p23f;  // its low bits, or-ed with an integer k, make 2^23 + k
+  static constexpr float smallest_normal = 0x1p-126f;
+  static constexpr float infinity = __builtin_inff();
+  static constexpr float nan = __builtin_nanf("");
+  static constexpr float log2_e = 1.44269504f;
+  static constexpr float ln2_high = 0x1.62e4p-1f;   // 15 bits: exact times any exponent
+  static constexpr float ln2_low = 1.42860682e-6f;  // ln 2 - ln2_high
+  static constexpr float sqrt_half = 0.707106781f;
+  static constexpr float sqrt_two = 1.41421356f;
+  static constexpr float inverse_sqrt_two_pi = 0.398942280f;
+
+  static constexpr float exp_lowest = -104.0f;         // exp is below half of the smallest denormal number
+  static constexpr float exp_highest = 89.0f;          // exp is beyond the largest number
+  static constexpr float expm1_lowest = -18.0f;        // expm1 rounds to -1
+  static constexpr float tanh_middle = 0.55f;          // tanh is 1/2
+  static constexpr float tanh_highest = 9.5f;          // tanh rounds to 1
+  static constexpr float erf_highest = 4.25f;          // erf rounds to 1
+  static constexpr float normal_highest = 14.625f;     // the left tail is below half of the smallest denormal number
+  static constexpr unsigned short_bits = 0xFFFFF000u;  // keeps 12 bits of the mantissa: squares are exact
+
+  // (e^r - 1 - r - r²/2) / r³ for |r| <= ln(2)/2: e^r within 2^-27.9.
+  static constexpr float exp_tail[] = {0.166665331f, 0.0416672453f, 0.00836753193f, 0.00138633233f};
+  // The same, fitted for e^r - 1: within 2^-29.8.
+  static constexpr float expm1_tail[] = {0.166666657f, 0.0416664816f, 0.00833342038f, 0.00139333331f, 0.000198240989f};
+  // (ln(1 + f) - f + f²/2) / f³ for 1 + f in [1/√2, √2]: ln(1 + f) within 2^-27.2.
+  static constexpr float log_tail[] = {0.333333313f, -0.250008225f, 0.200012267f, -0.166232958f,
+                                       0.142017096f, -0.131607726f, 0.127622351f, -0.0763367414f};
+  // erf(x) / x - 1 in x² for |x| <= 0.8: erf within 2^-27.6.
+  static constexpr float erf_limit = 0.8f;
+  static constexpr float erf_small[] = {0.128379166f,   -0.376126021f,  0.112831131f,
+                                        -0.0268208068f, 0.00508512976f, -0.00065352337f};
+  // (a + c) e^(a²/2) Φ(-a) in q = (a - k) / (a + k) for a in [0, 14.625]: within 2^-26.3.
+  static constexpr float mills_c = 0.9013671875f;
+  static constexpr float mills_k = 3.5f;
+  static constexpr float mills[] = {0.46806407f,    -0.0792544335f,  -0.0116264857f,  0.0441267043f,
+                                    -0.0321389996f, 0.0105387075f,   0.000415936578f, -0.00147194811f,
+                                    8.5106527e-05f, 0.000206475554f, 2.94693891e-05f};
+};
+
+template <>
+struct MathConstants<double> {
+  static constexpr int mantissa_bits = 52;
+  static constexpr int exponent_bias = 1023;
+  static constexpr double round_magic = 0x1.8p52;
+  static constexpr double exponent_magic = 0x1p52;
+  static constexpr double smallest_normal = 0x1p-1022;
+  static constexpr double infinity = __builtin_inf();
+  static constexpr double nan = __builtin_nan("");
+  static constexpr double log2_e = 1.4426950408889634074;
+  static constexpr double ln2_high = 0x1.62e42fefa38p-1;  // 42 bits: exact times any exponent
+  static constexpr double ln2_low = 5.4979230187083711747e-14;
+  static constexpr double sqrt_half = 0.70710678118654752440;
+  static constexpr double sqrt_two = 1.4142135623730950488;
+  static constexpr double inverse_sqrt_two_pi = 0.39894228040143267794;
+
+  static constexpr double exp_lowest = -746.0;
+  static constexpr double exp_highest = 710.0;
+  static constexpr double expm1_lowest = -38.0;
+  static constexpr double tanh_middle = 0.55;
+  static constexpr double tanh_highest = 19.5;
+  static constexpr double erf_highest = 6.0;
+  static constexpr double normal_highest = 39.0;
+  static constexpr unsigned long long short_bits = 0xFFFFFFFFF8000000ull;  // keeps 26 bits of the mantissa
+
+  // As for float: e^r within 2^-57.2.
+  static constexpr double exp_tail[] = {0.1666666666666643,     0.0416666666666035,     0.0083333333335012649,
+                                        0.0013888888927004034,  0.00019841269464154442, 2.4801508395001216e-05,
+                                        2.7557642043900469e-06, 2.7625311064795004e-07, 2.4978245291178771e-08};
+  // e^r - 1 within 2^-59.0.
+  static constexpr double expm1_tail[] = {0.16666666666666677,    0.041666666666666574,   0.0083333333333220783,
+                                          0.0013888888888942724,  0.00019841269885180485, 2.4801587198447572e-05,
+                                          2.7557245025657383e-06, 2.7557386548735609e-07, 2.5108789266368978e-08,
+                                          2.0879157800738765e-09};
+  // (ln((1 + s)/(1 - s)) / s - 2) / s² in s² for s = f / (2 + f), 1 + f in [1/√2, √2]: ln(1 + f) within 2^-58.9.
+  static constexpr double log_tail[] = {0.66666666666667351, 0.39999999999412639, 0.28571428742882982,
+                                        0.22222198518343039, 0.18183567374706139, 0.15313967697636821,
+                                        0.14796825421614263};
+  // erf(x) / x - 1 in x² for |x| <= 1: erf within 2^-56.3.
+  static constexpr double erf_limit = 1.0;
+  static constexpr double erf_small[] = {0.12837916709551259,     -0.37612638903183748,    0.11283791670954857,
+                                         -0.026866170645072893,   0.0052239776247808376,   -0.00085483269787406217,
+                                         0.000120553310368449,    -1.4925593505645053e-05, 1.646097279815068e-06,
+                                         -1.6350025034086767e-07, 1.4657878650325638e-08,  -1.1365661644367267e-09,
+                                         5.9452549232776163e-11};
+  // As for float, for a in [0, 39]: within 2^-56.8.
+  static constexpr double mills_c = 0.9111328125;
+  static constexpr double mills_k = 6.0;
+  static constexpr double mills[] = {
+      0.44769844479893589,     -0.074077215094258284,   0.03040647739056225,     0.0029053726166233399,
+      -0.021191231091756989,   0.025707665426214409,    -0.021453860847347402,   0.014033022034344244,
+      -0.0073635610765318991,  0.0030257181608566459,   -0.00088502386310112017, 0.00011839000710846271,
+      3.9617364123402366e-05,  -2.6840976426978928e-05, 4.3703845630310037e-06,  1.8477816119463878e-06,
+      -1.0101957028169467e-06, -6.4872512786827089e-09, 1.348742558212208e-07,   -1.9089414116178013e-08,
+      -1.5925577384285664e-08, 2.6958446186872796e-09,  1.5128302259540402e-09};
+};
+
+template <class T, int N>
+struct VectorMath {
+  using V = Vec<T, N>;
+  using C = MathConstants<T>;
+  using Bits = typename V::Bits;
+  using Unsigned = typename IntegerOf<sizeof(T)>::unsigned_type;
+
+  /// The bits of 2^e.
+  static constexpr Unsigned power_bits(int e) {
+    return static_cast<Unsigned>(e + C::exponent_bias) << C::mantissa_bits;
+  }
+  static CHAINRULE_INLINE Bits broadcast(Unsigned b) { return Bits{} + b; }
+
+  /// c[0] + c[1] x + … by Horner's rule: the epilogue's other vectors fill the pipeline.
+  template <int Size>
+  static CHAINRULE_INLINE V polynomial(V x, const T (&c)[Size]) {
+    V sum(c[Size - 1]);
+#pragma GCC unroll 32
+    for (int i = Size - 2; i >= 0; --i) sum = fma(sum, x, V(c[i]));
+    return sum;
+  }
+
+  /// Clamping that lets NaN through.
+  static CHAINRULE_INLINE V at_most(V x, T limit) { return select(V(limit) < x, V(limit), x); }
+  static CHAINRULE_INLINE V at_least(V x, T limit) { return select(V(limit) > x, V(limit), x); }
+
+  /// An integer n as number and, in the low bits of `shifted`, as two's complement.
+  struct Rounded {
+    V n;
+    V shifted;
+  };
+  static CHAINRULE_INLINE Rounded round_scaled(V x, T factor) {
+    const V shifted = fma(x, V(factor), V(C::round_magic));
+    return {shifted - V(C::round_magic), shifted};
+  }
+
+  /// 2^(n + Offset), where that is a normal number.
+  template <int Offset>
+  static CHAINRULE_INLINE V power_of_two(Rounded k) {
+    return V::from_bits((k.shifted.bits() << C::mantissa_bits) + broadcast(power_bits(Offset)));
+  }
+
+  /// p·2^n with one rounding, denormal results and infinity included. `AnySign` false: n <= 0.
+  template <bool AnySign>
+  static CHAINRULE_INLINE V scale(V p, Rounded k) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) * N == 64) {
+      if constexpr (sizeof(T) == 4)
+        return {(typename V::Native)_mm512_maskz_scalef_ps(0xFFFF, (__m512)p.v, (__m512)k.n.v)};
+      else
+        return {(typename V::Native)_mm512_maskz_scalef_pd(0xFF, (__m512d)p.v, (__m512d)k.n.v)};
+    }
+#endif
+    // Two powers: the first product is exact, so that the result is rounded once.
+    constexpr int up = C::exponent_bias / 2 + 1;
+    constexpr int down = C::exponent_bias / 2;
+    if constexpr (AnySign) {
+      const auto positive = k.n > V(T{0});
+      const V first = V::from_bits((k.shifted.bits() << C::mantissa_bits) +
+                                   (positive ? broadcast(power_bits(-down)) : broadcast(power_bits(up))));
+      const V second = V::from_bits(positive ? broadcast(power_bits(down)) : broadcast(power_bits(-up)));
+      return p * first * second;
+    } else {
+      return p * power_of_two<up>(k) * V::from_bits(broadcast(power_bits(-up)));
+    }
+  }
+
+  /// x - n ln 2 as an exact head (Cody and Waite: n·ln2_high is exact) and a small tail.
+  struct Reduced {
+    V head;
+    V tail;
+  };
+  static CHAINRULE_INLINE Reduced reduce(V x, Rounded k) {
+    return {fma(k.n, V(-C::ln2_high), x), k.n * V(-C::ln2_low)};
+  }
+
+  /// e^r - 1 = head + (tail + r²/2 + r³ P(r)): the rounding error of r = head + tail reaches only the small terms.
+  template <int Size>
+  static CHAINRULE_INLINE V expm1_reduced(Reduced x, const T (&c)[Size]) {
+    const V r = x.head + x.tail;
+    return x.head + fma(r * r, fma(r, polynomial(r, c), V(T{0.5})), x.tail);
+  }
+  static CHAINRULE_INLINE V expm1_reduced(Reduced x) { return expm1_reduced(x, C::expm1_tail); }
+  static CHAINRULE_INLINE V exp_reduced(Reduced x) { return V(T{1}) + expm1_reduced(x, C::exp_tail); }
+
+  template <bool AnySign>
+  static CHAINRULE_INLINE V exp(V x) {
+    x = at_least(x, C::exp_lowest);
+    if constexpr (AnySign) x = at_most(x, C::exp_highest);
+    const Rounded k = round_scaled(x, C::log2_e);
+    return scale<AnySign>(exp_reduced(reduce(x, k)), k);
+  }
+
+  /// k ln 2 + ln(1 + f) for 1 + f in [1/√2, √2].
+  static CHAINRULE_INLINE V log_reduced(V f, V k) {
+    const V half_square = V(T{0.5}) * f * f;
+    V tail;
+    if constexpr (sizeof(T) == 4) {
+      tail = f * f * f * polynomial(f, C::log_tail);
+    } else {
+      const V s = f / (V(T{2}) + f);
+      const V z = s * s;
+      tail = s * (half_square + z * polynomial(z, C::log_tail));
+    }
+    return fma(k, V(C::ln2_high), f - (half_square - fma(k, V(C::ln2_low), tail)));
+  }
+
+  /// x = 2^k (1 + f) with 1 + f in [1/√2, √2], for positive normal x.
+  struct Split {
+    Bits biased_k;  // k + exponent_bias
+    V k;
+    V f;
+  };
+  static CHAINRULE_INLINE Split split(V x) {
+    const Bits root = V(C::sqrt_half).bits();
+    const Bits shifted = x.bits() - root + broadcast(power_bits(0));
+    const Bits biased = shifted >> C::mantissa_bits;
+    const Bits mantissa = (shifted & broadcast((Unsigned{1} << C::mantissa_bits) - 1)) + root;
+    const V k = V::from_bits(biased | V(C::exponent_magic).bits()) - V(C::exponent_magic + C::exponent_bias);
+    return {biased, k, V::from_bits(mantissa) - V(T{1})};
+  }
+
+  /// p e^(a²/2) Φ(-a) = p P((a - k)/(a + k)) / (a + c). P varies little, which keeps the error of its argument out;
+  /// the second division hides behind P and saves the roundings of a common denominator.
+  static CHAINRULE_INLINE V mills(V a, V p) {
+    const V q = (a - V(C::mills_k)) / (a + V(C::mills_k));
+    return p * polynomial(q, C::mills) / (a + V(C::mills_c));
+  }
+
+  /// e^(-a²/2) = p·2^n.
+  struct Scaled {
+    V p;
+    Rounded k;
+  };
+  static CHAINRULE_INLINE Scaled gaussian(V a) {
+    // a² in two parts, the first exact: its rounding error would be multiplied by a²/2 in the result.
+    const V head = V::from_bits(a.bits() & broadcast(static_cast<Unsigned>(C::short_bits)));
+    const V rest = (a - head) * (a + head);
+    const Rounded k = round_scaled(a * a, T{-0.5} * C::log2_e);
+    Reduced x = reduce(V(T{-0.5}) * (head * head), k);
+    x.tail = fma(V(T{-0.5}), rest, x.tail);
+    return {exp_reduced(x), k};
+  }
+};
+
+/// e^x. x = n ln 2 + r with |r| <= ln(2)/2, e^x = 2^n (1 + r + r²/2 + r³ P(r)).
+template <class T, int N>
+CHAINRULE_INLINE Vec<T, N> exp(Vec<T, N> x) {
+  return VectorMath<T, N>::template exp<true>(x);
+}
+
+/// e^x - 1. x = n ln 2 + r, p = e^r - 1 by polynomial, 2^n (p + (1 - 2^-n)): the last bracket is exact.
+template <class T, int N>
+CHAINRULE_INLINE Vec<T, N> expm1(Vec<T, N> x) {
+  using M = VectorMath<T, N>;
+  using C = MathConstants<T>;
+  using V = Vec<T, N>;
+  const V c = M::at_least(M::at_most(x, C::exp_highest), C::expm1_lowest);
+  const auto k = M::round_scaled(c, C::log2_e);
+  // -n, no further than where 1 - 2^-n rounds to 1.
+  const V minus_n = M::at_least(-k.n, T{-64});
+  const V inverse = M::template power_of_two<0>({minus_n, minus_n + V(C::round_magic)});
+  const V y = M::template scale<true>(M::expm1_reduced(M::reduce(c, k)) + (V(T{1}) - inverse), k);
+  return copysign(y, x);
+}
+
+/// ln x. x = 2^k (1 + f) with 1 + f in [1/√2, √2]; ln(1 + f) = f - f²/2 + f³ P(f), for double with s = f/(2 + f) and a
+/// polynomial in s².
+template <class T, int N>
+CHAINRULE_INLINE Vec<T, N> log(Vec<T, N> x) {
+  using M = VectorMath<T, N>;
+  using C = MathConstants<T>;
+  using V = Vec<T, N>;
+  const auto denormal = x < V(C::smallest_normal);
+  const auto parts = M::split(select(denormal, x * V(C::exponent_magic), x));
+  const V k = parts.k - select(denormal, V(static_cast<T>(C::mantissa_bits)), V(T{0}));
+  V y = M::log_reduced(parts.f, k);
+  y = select(x < V(C::infinity), y, x);
+  return select(x > V(T{0}), y, select(x == V(T{0}), V(-C::infinity), x + V(C::nan)));
+}
+
+/// ln(1 + x). k from 1 + x, and f = 2^-k x + (2^-k - 1) from x itself, so that nothing of x is lost.
+template <class T, int N>
+CHAINRULE_INLINE Vec<T, N> log1p(Vec<T, N> x) {
+  using M = VectorMath<T, N>;
+  using C = MathConstants<T>;
+  using V = Vec<T, N>;
+  const V one(T{1});
+  const auto parts = M::split(one + x);
+  // 4·2^-k: 2^-k itself may be denormal.
+  const V four = V::from_bits(M::broadcast(M::power_bits(C::exponent_bias + 2)) - (parts.biased_k << C::mantissa_bits));
+  const V quarter(T{0.25});
+  const V f = fma(x * four, quarter, fma(four, quarter, -one));
+  V y = copysign(M::log_reduced(f, parts.k), x);
+  y = select(x < V(C::infinity), y, x);
+  return select(x > -one, y, select(x == -one, V(-C::infinity), x + V(C::nan)));
+}
+
+/// tanh x with t = e^(2|x|) - 1 = 2^n p + (2^n - 1): 1 - 2 / (t + 2) for large |x| and t/2 - t/2 · t / (t + 2) for
+/// small, where the quotient's error counts little in either.
+template <class T, int N>
+CHAINRULE_INLINE Vec<T, N> tanh(Vec<T, N> x) {
+  using M = VectorMath<T, N>;
+  using C = MathConstants<T>;
+  using V = Vec<T, N>;
+  const V a = M::at_most(abs(x), C::tanh_highest);
+  const V twice = a + a;
+  const auto k = M::round_scaled(twice, C::log2_e);
+  const V p = M::expm1_reduced(M::reduce(twice, k));
+  const V s = M::template power_of_two<0>(k);
+  const V t = fma(s, p, s - V(T{1}));
+  const V d = fma(s, p, s + V(T{1}));
+  const auto large = a > V(C::tanh_middle);
+  const V factor = select(large, V(T{1}), V(T{0.5}) * t);
+  return copysign(factor - factor * (select(large, V(T{2}), t) / d), x);
+}
+
+/// The logistic function 1 / (1 + e^-x), as e / (1 + e) for x < 0 and 1 / (1 + e) otherwise, e = e^-|x|.
+template <class T, int N>
+CHAINRULE_INLINE Vec<T, N> sigmoid(Vec<T, N> x) {
+  using M = VectorMath<T, N>;
+  using V = Vec<T, N>;
+  const V one(T{1});
+  const V e = M::template exp<false>(-abs(x));
+  return select(x < V(T{0}), e, one) / (one + e);
+}
+
+/// ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|): no overflow, and x itself where x is large.
+template <class T, int N>
+CHAINRULE_INLINE Vec<T, N> softplus(Vec<T, N> x) {
+  using M = VectorMath<T, N>;
+  using C = MathConstants<T>;
+  using V = Vec<T, N>;
+  const V zero(T{0});
+  const V half(T{0.5});
+  const V e = M::template exp<false>(-abs(x));
+  const auto large = e > V(C::sqrt_two - T{1});
+  const V f = select(large, fma(e, half, -half), e);
+  return select(x > zero, x, zero) + M::log_reduced(f, select(large, V(T{1}), zero));
+}
+
+/// The error function 2/√π ∫₀ˣ e^(-t²) dt: x + x P(x²) for small |x|, and 1 - 2 Φ(-√2 |x|) with its sign otherwise.
+template <class T, int N>
+CHAINRULE_INLINE Vec<T, N> erf(Vec<T, N> x) {
+  using M = VectorMath<T, N>;
+  using C = MathConstants<T>;
+  using V = Vec<T, N>;
+  const V a = M::at_most(abs(x), C::erf_highest);
+  const V square = a * a;
+  const V small = fma(a, M::polynomial(square, C::erf_small), a);
+  const auto k = M::round_scaled(square, -C::log2_e);
+  const V p = M::exp_reduced(M::reduce(-square, k));
+  const V tail = M::mills(a * V(C::sqrt_two), p) * M::template power_of_two<1>(k);
+  return copysign(select(a < V(C::erf_limit), small, V(T{1}) - tail), x);
+}
+
+template <class T, int N>
+struct Normal {
+  Vec<T, N> cdf;
+  Vec<T, N> density;
+};
+
+/// Φ(z) and φ(z) together, for the price of about one: GELU' = Φ(z) + z φ(z).
+template <class T, int N>
+CHAINRULE_INLINE Normal<T, N> normal(Vec<T, N> z) {
+  using M = VectorMath<T, N>;
+  using C = MathConstants<T>;
+  using V = Vec<T, N>;
+  const V a = M::at_most(abs(z), C::normal_highest);
+  const auto e = M::gaussian(a);
+  const V tail = M::template scale<false>(M::mills(a, e.p), e.k);
+  return {select(z > V(T{0}), V(T{1}) - tail, tail), M::template scale<false>(e.p * V(C::inverse_sqrt_two_pi), e.k)};
+}
+
+/// Φ(z) = ½ erfc(-z/√2), relatively accurate in the left tail. Φ(-a) = e^(-a²/2) G(a) with G(a) = P((a - k)/(a + k)) /
+/// (a + c); the exponent is carried in two parts.
+template <class T, int N>
+CHAINRULE_INLINE Vec<T, N> normal_cdf(Vec<T, N> z) {
+  return normal(z).cdf;
+}
+
+/// φ(z) = e^(-z²/2) / √(2π).
+template <class T, int N>
+CHAINRULE_INLINE Vec<T, N> normal_density(Vec<T, N> z) {
+  return normal(z).density;
+}
+
+}  // namespace chainrule::engine::CHAINRULE_ISA

@@ -1,0 +1,75 @@
+#include "chainrule/gradient_check.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+
+namespace chainrule {
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+template <class T>
+GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, double h) {
+  if (!(h > 0)) throw std::invalid_argument("eps is " + std::to_string(h) + "; expected a number > 0");
+  GradientCheck result{};
+
+  Tape<T> tape(network, samples.X.rows());
+  Vector<T> backprop(network.parameter_count());
+  auto start = std::chrono::steady_clock::now();
+  gradient(network, loss, Batch<T>{samples, samples.X.rows()}, tape, VectorView<T>(backprop.data(), backprop.size()));
+  result.backprop_seconds = seconds_since(start);
+
+  Network<double> twin(network.inputs(), network.layers());
+  twin.parameters() = network.parameters().template cast<double>();
+  const Matrix<double> X = samples.X.template cast<double>();
+  const Index n = X.rows();
+  Matrix<double> y(n, samples.y.columns);
+  if (samples.y.values)
+    y = ConstMatrixView<T>(samples.y.values, n, samples.y.columns, Eigen::OuterStride<>(samples.y.stride))
+            .template cast<double>();
+  Vector<double> weight(samples.sample_weight ? n : 0);
+  for (Index i = 0; i < weight.size(); ++i) weight[i] = static_cast<double>(samples.sample_weight[i]);
+  const Samples<double> same{{X.data(), n, X.cols(), Eigen::OuterStride<>(X.cols())},
+                             samples.y.labels ? Targets<double>(samples.y.labels, n) : Targets<double>(y),
+                             samples.sample_weight ? weight.data() : nullptr};
+
+  Vector<double> differences(network.parameter_count());
+  start = std::chrono::steady_clock::now();
+  for (Index i = 0; i < differences.size(); ++i) {
+    double& theta = twin.parameters()[i];
+    const double before = theta;
+    theta = before + h;
+    const double above = evaluate(twin, loss, same);
+    theta = before - h;
+    const double below = evaluate(twin, loss, same);
+    theta = before;
+    differences[i] = (above - below) / (2 * h);
+  }
+  result.differences_seconds = seconds_since(start);
+  result.forward_passes = 2 * differences.size();
+
+  const auto compare = [&](std::string name, Index first, Index size) {
+    const Vector<double> ours = backprop.segment(first, size).template cast<double>();
+    const double scale = std::max(ours.norm(), differences.segment(first, size).norm());
+    const double error = (ours - differences.segment(first, size)).norm();
+    result.parameters.push_back({std::move(name), scale > 0 ? error / scale : 0});
+    result.max_relative_error = std::max(result.max_relative_error, result.parameters.back().relative_error);
+  };
+  for (Index l = 1; l <= network.depth(); ++l) {
+    const std::string layer = "layers." + std::to_string(l - 1);
+    compare(layer + ".weight", network.offset(l), network.weight(l).size());
+    compare(layer + ".bias", network.bias_offset(l), network.units(l));
+  }
+  return result;
+}
+
+template GradientCheck check_gradients(const Network<float>&, const Loss&, const Samples<float>&, double);
+template GradientCheck check_gradients(const Network<double>&, const Loss&, const Samples<double>&, double);
+
+}  // namespace chainrule

@@ -1,0 +1,76 @@
+#include "chainrule/init.hpp"
+
+#include <cmath>
+#include <stdexcept>
+
+#include "chainrule/random.hpp"
+#include "named.hpp"
+
+namespace chainrule {
+
+double He::draw(Random& random, double d_in, double) const { return std::sqrt(2 / d_in) * random.normal(); }
+double Xavier::draw(Random& random, double d_in, double d_out) const {
+  return std::sqrt(2 / (d_in + d_out)) * random.normal();
+}
+double LeCun::draw(Random& random, double d_in, double) const { return std::sqrt(1 / d_in) * random.normal(); }
+double Normal::draw(Random& random, double, double) const { return std * random.normal(); }
+double Uniform::draw(Random& random, double, double) const { return bound * (2 * random.uniform() - 1); }
+
+Init init_named(const std::string& name) { return Named<Init>::make("init", name); }
+
+Init init_named(const std::string& name, double parameter) {
+  Init result = init_named(name);
+  auto* normal = std::get_if<Normal>(&result);
+  auto* uniform = std::get_if<Uniform>(&result);
+  if (!normal && !uniform) throw std::invalid_argument("init '" + name + "' has no parameter");
+  if (!(parameter > 0) || !std::isfinite(parameter))
+    throw std::invalid_argument(std::string(normal ? "std" : "bound") + " is " + std::to_string(parameter) +
+                                "; expected a finite number > 0");
+  if (normal) normal->std = parameter;
+  if (uniform) uniform->bound = parameter;
+  return result;
+}
+
+std::vector<std::string> init_names() { return Named<Init>::names(); }
+
+const char* name(const Init& init) { return name_of(init); }
+
+Init default_init(const Activation& activation) {
+  if (is_rectifier(activation)) return He{};
+  return Xavier{};
+}
+
+template <class T>
+void initialise(Network<T>& network, const std::vector<Init>& inits, std::uint64_t seed) {
+  const auto layers = static_cast<std::size_t>(network.depth());
+  if (inits.size() != 1 && inits.size() != layers)
+    throw std::invalid_argument("inits has " + std::to_string(inits.size()) + " entries; expected 1 or " +
+                                std::to_string(layers) + ", one a layer");
+  for (Index l = 1; l <= network.depth(); ++l) {
+    Random random(seed, static_cast<std::uint64_t>(l));
+    const auto d_in = static_cast<double>(network.units(l - 1)), d_out = static_cast<double>(network.units(l));
+    const Init& init = inits[inits.size() == 1 ? 0 : static_cast<std::size_t>(l - 1)];
+    std::visit(
+        [&](const auto& rule) {
+          T* weight = network.weight(l).data();
+          const Index count = network.weight(l).size();
+          for (Index i = 0; i < count; ++i) weight[i] = static_cast<T>(rule.draw(random, d_in, d_out));
+        },
+        init);
+    network.bias(l).setZero();
+  }
+}
+
+template <class T>
+void initialise(Network<T>& network, std::uint64_t seed) {
+  std::vector<Init> inits;
+  for (const Layer& layer : network.layers()) inits.push_back(default_init(layer.activation));
+  initialise(network, inits, seed);
+}
+
+template void initialise(Network<float>&, const std::vector<Init>&, std::uint64_t);
+template void initialise(Network<double>&, const std::vector<Init>&, std::uint64_t);
+template void initialise(Network<float>&, std::uint64_t);
+template void initialise(Network<double>&, std::uint64_t);
+
+}  // namespace chainrule

@@ -1,0 +1,53 @@
+#include "chainrule/loss.hpp"
+
+#include <cmath>
+#include <stdexcept>
+
+#include "named.hpp"
+
+namespace chainrule {
+
+Loss loss_named(const std::string& name, const std::vector<double>& parameters) {
+  Loss result = Named<Loss>::make("loss", name);
+  if (parameters.empty()) return result;
+  if (auto* huber = std::get_if<Huber>(&result)) {
+    if (parameters.size() != 1 || !(parameters[0] > 0) || !std::isfinite(parameters[0]))
+      throw std::invalid_argument("delta is " + std::to_string(parameters[0]) + "; expected one finite number > 0");
+    huber->delta = parameters[0];
+  } else if (auto* quantile = std::get_if<Quantile>(&result)) {
+    for (const double tau : parameters)
+      if (!(tau > 0 && tau < 1))
+        throw std::invalid_argument("quantiles holds " + std::to_string(tau) + "; expected numbers between 0 and 1");
+    quantile->quantiles = parameters;
+  } else {
+    throw std::invalid_argument("loss '" + name + "' has no parameters");
+  }
+  return result;
+}
+
+std::vector<std::string> loss_names() { return Named<Loss>::names(); }
+
+const char* name(const Loss& loss) { return name_of(loss); }
+
+std::vector<double> parameters(const Loss& loss) {
+  return std::visit([](const auto& l) { return l.parameters(); }, loss);
+}
+
+bool from_logits(const Loss& loss) {
+  return std::visit([](const auto& l) { return l.from_logits; }, loss);
+}
+
+bool sum_over_outputs(const Loss& loss) {
+  return std::visit([](const auto& l) { return l.sum_over_outputs; }, loss);
+}
+
+const char* default_output(const Loss& loss) {
+  return std::visit([](const auto& l) { return l.default_output; }, loss);
+}
+
+long outputs_per_target(const Loss& loss) {
+  const auto* quantile = std::get_if<Quantile>(&loss);
+  return quantile ? static_cast<long>(quantile->quantiles.size()) : 1;
+}
+
+}  // namespace chainrule

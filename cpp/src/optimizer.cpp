@@ -1,0 +1,79 @@
+#include "chainrule/optimizer.hpp"
+
+#include <stdexcept>
+#include <string>
+
+#include "engine/kernels.hpp"
+#include "engine/thread_pool.hpp"
+
+namespace chainrule {
+
+template <class T>
+void Optimizer<T>::set_rule(Rule rule) {
+  check(rule);
+  rule_ = std::move(rule);
+}
+
+template <class T>
+void Optimizer<T>::reset() {
+  steps_ = 0;
+  network_id_ = 0;
+  parameter_count_ = 0;
+  for (Buffer<T>& moment : moments_) moment = Buffer<T>();
+}
+
+template <class T>
+void Optimizer<T>::attach(const Network<T>& network) {
+  const bool restored = network_id_ == 0 && parameter_count_ != 0;
+  if (network_id_ != 0 && network_id_ != network.id())
+    throw std::invalid_argument("the optimizer belongs to another network; make a new one or reset() it");
+  if (restored && parameter_count_ != network.parameter_count())
+    throw std::invalid_argument("the optimizer holds the state of " + std::to_string(parameter_count_) +
+                                " parameters; this network has " + std::to_string(network.parameter_count()));
+  const unsigned wanted = std::visit([](const auto& rule) { return rule.moments(); }, rule_);
+  for (int i = 0; i < max_moments; ++i)
+    if ((wanted >> i & 1) && !moment(i)) moments_[static_cast<std::size_t>(i)] = Buffer<T>(network.parameter_count());
+  network_id_ = network.id();
+  parameter_count_ = network.parameter_count();
+}
+
+template <class T>
+UpdateConstants Optimizer<T>::next_constants() const {
+  return std::visit([this](const auto& rule) { return rule.constants(steps_ + 1); }, rule_);
+}
+
+template <class T>
+void Optimizer<T>::step(Network<T>& network, ConstVectorView<T> gradient) {
+  if (gradient.size() != network.parameter_count())
+    throw std::invalid_argument("gradient has " + std::to_string(gradient.size()) + " entries; this network has " +
+                                std::to_string(network.parameter_count()) + " parameters");
+  attach(network);
+  const UpdateConstants constants = next_constants();
+  const auto update = engine::kernels<T>().update[rule_.index()];
+  const Index n = network.parameter_count();
+  const Index parts = n / 65536 + 1;
+  engine::parallel(parts, engine::threads_for(static_cast<double>(n) * 20), [&](std::ptrdiff_t i) {
+    const engine::Range range = engine::part(n, parts, i);
+    T* moments[max_moments];
+    for (int m = 0; m < max_moments; ++m) moments[m] = moment(m) ? moment(m) + range.begin : nullptr;
+    update(1, range.size(), {gradient.data() + range.begin, 0}, network.parameters().data() + range.begin, moments, 0,
+           constants.data());
+  });
+  count_step();
+}
+
+template <class T>
+void Optimizer<T>::restore(std::int64_t steps, Index parameter_count) {
+  reset();
+  steps_ = steps;
+  parameter_count_ = parameter_count;
+  if (parameter_count == 0) return;
+  const unsigned wanted = std::visit([](const auto& rule) { return rule.moments(); }, rule_);
+  for (int i = 0; i < max_moments; ++i)
+    if (wanted >> i & 1) moments_[static_cast<std::size_t>(i)] = Buffer<T>(parameter_count);
+}
+
+template class Optimizer<float>;
+template class Optimizer<double>;
+
+}  // namespace chainrule

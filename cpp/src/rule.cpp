@@ -1,0 +1,82 @@
+#include "chainrule/rule.hpp"
+
+#include <cmath>
+#include <stdexcept>
+
+#include "named.hpp"
+
+namespace chainrule {
+
+UpdateConstants SGD::constants(std::int64_t) const {
+  return {weight_decay, momentum, nesterov ? lr : 0.0, nesterov ? lr * momentum : lr};
+}
+
+UpdateConstants RMSprop::constants(std::int64_t) const {
+  return {weight_decay, alpha, 1 - alpha, momentum, centered ? 1.0 : 0.0, eps, lr};
+}
+
+UpdateConstants Adam::constants(std::int64_t t) const {
+  const auto steps = static_cast<double>(t);
+  return {weight_decay,
+          1,
+          1 - beta1,
+          beta2,
+          1 - beta2,
+          lr / (1 - std::pow(beta1, steps)),
+          1 / std::sqrt(1 - std::pow(beta2, steps)),
+          eps};
+}
+
+UpdateConstants AdamW::constants(std::int64_t t) const {
+  UpdateConstants c = Adam::constants(t);
+  c[0] = 0;
+  c[1] = 1 - lr * weight_decay;
+  return c;
+}
+
+Rule rule_named(const std::string& name) { return Named<Rule>::make("optimizer", name); }
+
+std::vector<std::string> rule_names() { return Named<Rule>::names(); }
+
+const char* name(const Rule& rule) { return name_of(rule); }
+
+double learning_rate(const Rule& rule) {
+  return std::visit([](const auto& r) { return r.lr; }, rule);
+}
+
+void set_learning_rate(Rule& rule, double lr) {
+  if (!(lr >= 0) || !std::isfinite(lr))
+    throw std::invalid_argument("lr is " + std::to_string(lr) + "; expected a finite number >= 0");
+  std::visit([lr](auto& r) { r.lr = lr; }, rule);
+}
+
+void check(const Rule& rule) {
+  const auto at_least_zero = [](const char* what, double value) {
+    if (!(value >= 0) || !std::isfinite(value))
+      throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected a finite number >= 0");
+  };
+  const auto share = [](const char* what, double value) {
+    if (!(value >= 0 && value < 1))
+      throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected a number in [0, 1)");
+  };
+  at_least_zero("lr", learning_rate(rule));
+  if (const auto* sgd = std::get_if<SGD>(&rule)) {
+    at_least_zero("momentum", sgd->momentum);
+    at_least_zero("weight_decay", sgd->weight_decay);
+    if (sgd->nesterov && sgd->momentum == 0)
+      throw std::invalid_argument("nesterov is True with momentum 0; Nesterov's rule needs a momentum > 0");
+  } else if (const auto* rms = std::get_if<RMSprop>(&rule)) {
+    share("alpha", rms->alpha);
+    at_least_zero("eps", rms->eps);
+    at_least_zero("weight_decay", rms->weight_decay);
+    at_least_zero("momentum", rms->momentum);
+  } else {
+    const Adam& adam = std::holds_alternative<AdamW>(rule) ? std::get<AdamW>(rule) : std::get<Adam>(rule);
+    share("betas[0]", adam.beta1);
+    share("betas[1]", adam.beta2);
+    at_least_zero("eps", adam.eps);
+    at_least_zero("weight_decay", adam.weight_decay);
+  }
+}
+
+}  // namespace chainrule

@@ -1,0 +1,91 @@
+#include "chainrule/schedule.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "named.hpp"
+
+namespace chainrule {
+
+static constexpr double pi = 3.14159265358979323846;
+
+double StepDecay::rate(double lr, const Progress& at) const {
+  return lr * std::pow(gamma, static_cast<double>(at.epoch / step_size));
+}
+
+double ExponentialDecay::rate(double lr, const Progress& at) const {
+  return lr * std::pow(gamma, static_cast<double>(at.epoch));
+}
+
+double CosineDecay::rate(double lr, const Progress& at) const {
+  const double share = static_cast<double>(at.epoch) / static_cast<double>(at.epochs);
+  return eta_min + (lr - eta_min) * (1 + std::cos(pi * share)) / 2;
+}
+
+double OneCycle::rate(double lr, const Progress& at) const {
+  const auto along_cosine = [](double from, double to, double share) {
+    return to + (from - to) / 2 * (1 + std::cos(pi * share));
+  };
+  const double first = lr / div_factor, last = first / final_div_factor;
+  const double end = static_cast<double>(at.epochs * at.steps_per_epoch) - 1;
+  const double top = pct_start * (end + 1) - 1, step = static_cast<double>(at.step);
+  if (step <= top) return along_cosine(first, lr, top > 0 ? step / top : 1);
+  return along_cosine(lr, last, end > top ? std::min(1.0, (step - top) / (end - top)) : 1);
+}
+
+double Warmup::rate(double lr, const Progress& at) const {
+  const auto steps = static_cast<double>(epochs * at.steps_per_epoch);
+  return lr * (start_factor + (1 - start_factor) * std::min(1.0, static_cast<double>(at.step) / steps));
+}
+
+Schedule schedule_named(const std::string& name) { return Named<Schedule>::make("schedule", name); }
+
+std::vector<std::string> schedule_names() { return Named<Schedule>::names(); }
+
+const char* name(const Schedule& schedule) { return name_of(schedule); }
+
+void check(const Schedule& schedule) {
+  const auto require = [](bool ok, const char* what, double value, const char* expected) {
+    if (!ok || !std::isfinite(value))
+      throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected " + expected);
+  };
+  if (const auto* s = std::get_if<StepDecay>(&schedule)) {
+    require(s->step_size >= 1, "step_size", static_cast<double>(s->step_size), "a whole number of epochs >= 1");
+    require(s->gamma > 0, "gamma", s->gamma, "a number > 0");
+  } else if (const auto* s = std::get_if<ExponentialDecay>(&schedule)) {
+    require(s->gamma > 0, "gamma", s->gamma, "a number > 0");
+  } else if (const auto* s = std::get_if<CosineDecay>(&schedule)) {
+    require(s->eta_min >= 0, "eta_min", s->eta_min, "a number >= 0");
+  } else if (const auto* s = std::get_if<OneCycle>(&schedule)) {
+    require(s->pct_start >= 0 && s->pct_start <= 1, "pct_start", s->pct_start, "a number from 0 to 1");
+    require(s->div_factor > 0, "div_factor", s->div_factor, "a number > 0");
+    require(s->final_div_factor > 0, "final_div_factor", s->final_div_factor, "a number > 0");
+  } else if (const auto* s = std::get_if<Warmup>(&schedule)) {
+    require(s->epochs >= 1, "epochs", static_cast<double>(s->epochs), "a whole number >= 1");
+    require(s->start_factor > 0 && s->start_factor <= 1, "start_factor", s->start_factor, "a number in (0, 1]");
+  } else if (const auto* s = std::get_if<Plateau>(&schedule)) {
+    require(s->factor > 0 && s->factor < 1, "factor", s->factor, "a number between 0 and 1");
+    require(s->patience >= 0, "patience", static_cast<double>(s->patience), "a whole number of epochs >= 0");
+    require(s->threshold >= 0, "threshold", s->threshold, "a number >= 0");
+    require(s->min_lr >= 0, "min_lr", s->min_lr, "a number >= 0");
+  }
+}
+
+double LearningRate::at(const Progress& progress) const {
+  return std::visit([&](const auto& schedule) { return schedule.rate(lr_, progress); }, schedule_);
+}
+
+void LearningRate::epoch_done(double loss) {
+  const auto* plateau = std::get_if<Plateau>(&schedule_);
+  if (!plateau) return;
+  if (loss < best_ * (1 - plateau->threshold)) {
+    best_ = loss;
+    bad_epochs_ = 0;
+  } else if (++bad_epochs_ > plateau->patience) {
+    lr_ = std::max(lr_ * plateau->factor, std::min(lr_, plateau->min_lr));
+    bad_epochs_ = 0;
+  }
+}
+
+}  // namespace chainrule
