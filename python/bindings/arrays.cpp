@@ -1,0 +1,213 @@
+#include "arrays.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <vector>
+
+namespace chainrule::bindings {
+
+namespace {
+
+std::string shape_of(const py::array& a) {
+  std::string text = "(";
+  for (py::ssize_t i = 0; i < a.ndim(); ++i)
+    text += (i ? ", " : "") + std::to_string(a.shape(i));
+  return text + (a.ndim() == 1 ? ",)" : ")");
+}
+
+std::string number(double value) {
+  std::ostringstream text;
+  text << value;
+  return text.str();
+}
+
+template <class T>
+const py::dtype& dtype_of() {
+  // Leaked: the interpreter may be gone when static objects are destroyed.
+  static const auto* dtype = new py::dtype(py::dtype::of<T>());
+  return *dtype;
+}
+
+/// numpy.asarray; what is not made of real numbers is a TypeError.
+py::array real_array(const py::object& given, const char* name) {
+  py::array a;
+  if (py::isinstance<py::array>(given)) {
+    a = py::reinterpret_borrow<py::array>(given);
+  } else {
+    try {
+      a = py::module_::import("numpy").attr("asarray")(given).cast<py::array>();
+    } catch (py::error_already_set& error) {
+      if (!error.matches(PyExc_ValueError)) throw;
+      throw py::value_error(std::string(name) + " is not rectangular: " + std::string(py::str(error.value())));
+    }
+  }
+  const char kind = a.dtype().kind();
+  if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b')
+    throw py::type_error(std::string(name) + " has dtype " + std::string(py::str(a.dtype())) +
+                         "; expected real numbers (float, integer or bool)");
+  return a;
+}
+
+/// Rows of contiguous, aligned T, possibly apart from each other.
+template <class T>
+bool usable(const py::array& a) {
+  constexpr auto item = static_cast<py::ssize_t>(sizeof(T));
+  if (!a.dtype().is(dtype_of<T>()) || reinterpret_cast<std::uintptr_t>(a.data()) % alignof(T) != 0) return false;
+  if (a.ndim() == 1) return a.strides(0) % item == 0 && a.strides(0) >= item;
+  return a.ndim() == 2 && (a.strides(1) == item || a.shape(1) == 1) && a.strides(0) % item == 0 &&
+         (a.strides(0) >= a.shape(1) * item);
+}
+
+template <class T>
+py::array copied(const py::array& a) {
+  const py::module_ numpy = py::module_::import("numpy");
+  // Too large for T is infinity, which is refused with its place; NumPy's warning would come on top.
+  const py::object quiet = numpy.attr("errstate")(py::arg("over") = "ignore", py::arg("invalid") = "ignore");
+  quiet.attr("__enter__")();
+  py::object result;
+  try {
+    result = numpy.attr("array")(a, py::arg("dtype") = dtype_of<T>(), py::arg("order") = "C", py::arg("copy") = true,
+                                 py::arg("subok") = false);
+  } catch (...) {
+    quiet.attr("__exit__")(py::none(), py::none(), py::none());
+    throw;
+  }
+  quiet.attr("__exit__")(py::none(), py::none(), py::none());
+  return result.cast<py::array>();
+}
+
+/// `a` itself or a copy that can be used, 1-D as one column.
+template <class T>
+MatrixIn<T> in_place_or_copied(py::array a) {
+  if (!usable<T>(a)) a = copied<T>(a);
+  constexpr auto item = static_cast<py::ssize_t>(sizeof(T));
+  const Index columns = a.ndim() == 2 ? a.shape(1) : 1;
+  // NumPy leaves the stride of a single row undefined.
+  const Index stride = a.shape(0) > 1 ? a.strides(0) / item : columns;
+  return {a, static_cast<const T*>(a.data()), a.shape(0), columns, stride};
+}
+
+template <class T, class Allowed>
+void check_values(const MatrixIn<T>& m, const char* name, const Allowed& allowed, const char* expected) {
+  for (Index r = 0; r < m.rows; ++r)
+    for (Index c = 0; c < m.columns; ++c)
+      if (const T value = m.data[r * m.stride + c]; !allowed(value))
+        throw py::value_error(std::string(name) + " holds " + number(static_cast<double>(value)) + " at row " +
+                              std::to_string(r) + ", column " + std::to_string(c) + "; expected " + expected);
+}
+
+template <class T>
+void check_finite(const MatrixIn<T>& m, const char* name) {
+  // Sums of x·0 are NaN if any x is NaN or infinite, and are quick.
+  T sum = 0;
+  for (Index r = 0; r < m.rows; ++r)
+    for (Index c = 0; c < m.columns; ++c) sum += m.data[r * m.stride + c] * T(0);
+  if (sum == sum) return;
+  check_values(m, name, [](T value) { return std::isfinite(value); }, "finite numbers");
+}
+
+void check_rows(Index got, Index rows, const char* name, const char* rows_name) {
+  if (got != rows)
+    throw py::value_error(std::string(name) + " has " + std::to_string(got) + " rows; " + rows_name + " has " +
+                          std::to_string(rows));
+}
+
+template <class T>
+bool whole(T value) {
+  return std::floor(value) == value;
+}
+
+/// Class labels 0 … classes - 1, from integers or whole floats.
+std::pair<py::object, const std::int64_t*> labels_from(const py::array& a, const char* name, Index classes) {
+  if (a.dtype().kind() == 'f') {
+    const MatrixIn<double> values = in_place_or_copied<double>(a);
+    check_finite(values, name);
+    check_values(values, name, whole<double>, "whole numbers, the labels of the classes");
+  }
+  py::array labels = copied<std::int64_t>(a);
+  const auto* data = static_cast<const std::int64_t*>(labels.data());
+  for (py::ssize_t i = 0; i < labels.size(); ++i)
+    if (data[i] < 0 || data[i] >= classes)
+      throw py::value_error(std::string(name) + " holds the label " + std::to_string(data[i]) + " at row " +
+                            std::to_string(i) + "; expected labels from 0 to " + std::to_string(classes - 1));
+  return {labels, data};
+}
+
+}  // namespace
+
+template <class T>
+MatrixIn<T> matrix(const py::object& given, const char* name, Index columns, const char* taker) {
+  const py::array a = real_array(given, name);
+  if (a.ndim() != 2)
+    throw py::value_error(std::string(name) + " has shape " + shape_of(a) + "; expected two dimensions, (n, " +
+                          std::to_string(columns) + ")" +
+                          (a.ndim() == 1 ? ". Reshape it: " + std::string(name) + ".reshape(1, -1) for one row, " +
+                                               name + ".reshape(-1, 1) for one column"
+                                         : ""));
+  if (a.shape(1) != columns)
+    throw py::value_error(std::string(name) + " has " + std::to_string(a.shape(1)) +
+                          (a.shape(1) == 1 ? " column; " : " columns; ") + taker + " " + std::to_string(columns));
+  if (a.shape(0) == 0) throw py::value_error(std::string(name) + " has no rows; expected at least one");
+  MatrixIn<T> m = in_place_or_copied<T>(a);
+  check_finite(m, name);
+  return m;
+}
+
+template <class T>
+TargetsIn<T> targets(const py::object& given, const char* name, Index rows, const char* rows_name, Index outputs,
+                     const Loss& loss) {
+  const py::array a = real_array(given, name);
+  const bool one_column = a.ndim() == 1 || (a.ndim() == 2 && a.shape(1) == 1);
+  const bool categorical = std::holds_alternative<CrossEntropy>(loss);
+  const Index columns = outputs / outputs_per_target(loss);
+  if (a.ndim() == 0 || a.ndim() > 2 || !(one_column && (categorical || columns == 1)) ) {
+    if (a.ndim() != 2 || a.shape(1) != columns) {
+      const std::string shape = columns == 1 ? "(n,) or (n, 1)" : "(n, " + std::to_string(columns) + ")";
+      throw py::value_error(std::string(name) + " has shape " + shape_of(a) + "; expected " + shape +
+                            (categorical ? ", or class labels (n,)" : ""));
+    }
+  }
+  check_rows(a.shape(0), rows, name, rows_name);
+
+  TargetsIn<T> result;
+  if (categorical && one_column && (outputs > 1 || a.ndim() == 1)) {
+    std::tie(result.owner, result.labels) = labels_from(a, name, outputs);
+    result.values.rows = rows;
+    return result;
+  }
+  result.values = in_place_or_copied<T>(a);
+  check_finite(result.values, name);
+  if (std::holds_alternative<BCE>(loss))
+    check_values(result.values, name, [](T y) { return y >= 0 && y <= 1; }, "numbers from 0 to 1 (loss 'bce')");
+  if (std::holds_alternative<Poisson>(loss))
+    check_values(result.values, name, [](T y) { return y >= 0; }, "numbers >= 0 (loss 'poisson')");
+  if (categorical)
+    check_values(result.values, name, [](T y) { return y >= 0; }, "class shares >= 0 (loss 'cross_entropy')");
+  return result;
+}
+
+template <class T>
+WeightsIn<T> weights(const py::object& given, const char* name, Index rows, const char* rows_name) {
+  if (given.is_none()) return {};
+  const py::array a = real_array(given, name);
+  if (a.ndim() != 1)
+    throw py::value_error(std::string(name) + " has shape " + shape_of(a) + "; expected (n,)");
+  check_rows(a.shape(0), rows, name, rows_name);
+  MatrixIn<T> m = in_place_or_copied<T>(a);
+  if (m.stride != 1) m = in_place_or_copied<T>(copied<T>(a));
+  check_finite(m, name);
+  check_values(m, name, [](T w) { return w >= 0; }, "weights >= 0");
+  if (std::all_of(m.data, m.data + rows, [](T w) { return w == 0; }))
+    throw py::value_error(std::string(name) + " is zero throughout; expected at least one weight > 0");
+  return {m.owner, m.data};
+}
+
+template MatrixIn<float> matrix(const py::object&, const char*, Index, const char*);
+template MatrixIn<double> matrix(const py::object&, const char*, Index, const char*);
+template TargetsIn<float> targets(const py::object&, const char*, Index, const char*, Index, const Loss&);
+template TargetsIn<double> targets(const py::object&, const char*, Index, const char*, Index, const Loss&);
+template WeightsIn<float> weights(const py::object&, const char*, Index, const char*);
+template WeightsIn<double> weights(const py::object&, const char*, Index, const char*);
+
+}  // namespace chainrule::bindings

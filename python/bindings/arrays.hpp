@@ -1,0 +1,75 @@
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <chainrule/backprop.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+// The only place where a NumPy array becomes a matrix. Whatever comes is taken as it is where dtype, order and alignment
+// allow, and copied otherwise; what cannot be meant is a TypeError or ValueError that names the argument.
+
+namespace chainrule::bindings {
+
+namespace py = pybind11;
+
+/// A matrix, and the Python object that owns its memory.
+template <class T>
+struct MatrixIn {
+  py::object owner;
+  const T* data;
+  Index rows, columns, stride;
+
+  ConstMatrixView<T> view() const { return {data, rows, columns, Eigen::OuterStride<>(stride)}; }
+};
+
+/// X: (n, columns), n ≥ 1, all finite.
+template <class T>
+MatrixIn<T> matrix(const py::object& given, const char* name, Index columns, const char* taker);
+
+/// The targets of `rows` samples, in the form and the domain that the loss asks for.
+template <class T>
+struct TargetsIn {
+  MatrixIn<T> values;
+  py::object owner;
+  const std::int64_t* labels = nullptr;
+
+  Targets<T> view() const {
+    if (labels) return {labels, values.rows};
+    return {values.view()};
+  }
+};
+template <class T>
+TargetsIn<T> targets(const py::object& given, const char* name, Index rows, const char* rows_name, Index outputs,
+                     const Loss& loss);
+
+/// Sample weights (rows,): finite, ≥ 0, not all zero. None is none.
+template <class T>
+struct WeightsIn {
+  py::object owner;
+  const T* data = nullptr;
+};
+template <class T>
+WeightsIn<T> weights(const py::object& given, const char* name, Index rows, const char* rows_name);
+
+/// A view of memory that `owner` keeps alive; `stride` in numbers.
+template <class T>
+py::array_t<T> vector_view(T* data, Index size, const py::handle& owner) {
+  return py::array_t<T>({size}, {static_cast<Index>(sizeof(T))}, data, owner);
+}
+template <class T>
+py::array_t<T> matrix_view(const MatrixView<T>& m, const py::handle& owner) {
+  return py::array_t<T>({m.rows(), m.cols()},
+                        {m.outerStride() * static_cast<Index>(sizeof(T)), static_cast<Index>(sizeof(T))}, m.data(), owner);
+}
+
+/// Keeps a shared object alive for as long as arrays look into it.
+template <class Shared>
+py::capsule keep_alive(const std::shared_ptr<Shared>& shared) {
+  return py::capsule(new std::shared_ptr<Shared>(shared),
+                     [](void* p) { delete static_cast<std::shared_ptr<Shared>*>(p); });
+}
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,440 @@
+#include <pybind11/stl.h>
+
+#include <chainrule/chainrule.hpp>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "arrays.hpp"
+#include "optimizers.hpp"
+#include "register.hpp"
+#include "schedules.hpp"
+#include "values.hpp"
+
+namespace chainrule::bindings {
+
+namespace {
+
+constexpr const char* taker = "this network takes";
+
+/// Lets other Python threads run, and keeps those that would change the same model waiting. In this order: a thread
+/// that waits for the model must not hold the interpreter, which the one at work may need for a callback.
+class Exclusive {
+ public:
+  explicit Exclusive(std::recursive_mutex& mutex) : lock_(mutex) {}
+
+ private:
+  py::gil_scoped_release release_;
+  std::lock_guard<std::recursive_mutex> lock_;
+};
+
+/// Asks Python about Ctrl-C, a few dozen times a second.
+template <class T>
+class Interruption : public Observer<T> {
+ public:
+  void step_done(FitState<T>&) override {
+    if (++steps_ < steps_between_) return;
+    const auto now = std::chrono::steady_clock::now();
+    const std::chrono::duration<double> passed = now - last_;
+    const double pace = passed.count() > 0 ? 0.02 / passed.count() : 2;
+    steps_between_ = std::max<Index>(1, static_cast<Index>(static_cast<double>(steps_between_) * std::min(2.0, pace)));
+    steps_ = 0;
+    last_ = now;
+    const py::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+
+ private:
+  Index steps_ = 0, steps_between_ = 1;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+/// Counts the epochs of a model and tells Python of each.
+template <class T>
+class EpochReport : public Observer<T> {
+ public:
+  EpochReport(const py::object& on_epoch, Index& epochs_trained) : on_epoch_(on_epoch), epochs_trained_(epochs_trained) {}
+
+  void epoch_done(FitState<T>& state) override {
+    ++epochs_trained_;
+    if (on_epoch_.is_none()) return;
+    const py::gil_scoped_acquire acquire;
+    const py::object stop = on_epoch_(state.epoch, state.loss, state.validation_loss, state.optimizer.lr());
+    if (py::bool_(stop)) state.stop = true;
+  }
+
+ private:
+  const py::object& on_epoch_;
+  Index& epochs_trained_;
+};
+
+struct AnyModel {
+  virtual ~AnyModel() = default;
+};
+
+/// A network with all that Python keeps beside it: the loss, the last tape and the last gradient.
+template <class T>
+class Model : public AnyModel {
+ public:
+  Model(const std::vector<Index>& layer_sizes, const std::vector<Activation>& activations, Loss loss,
+        const std::vector<Init>& inits, std::uint64_t seed)
+      : loss_(std::move(loss)), seed_(seed) {
+    if (layer_sizes.size() < 2 || activations.size() != layer_sizes.size() - 1)
+      throw py::value_error("layer_sizes has " + std::to_string(layer_sizes.size()) + " entries and activations " +
+                            std::to_string(activations.size()) + "; expected at least 2, and one less");
+    const Index quantiles = outputs_per_target(loss_);
+    if (layer_sizes.back() % quantiles != 0)
+      throw py::value_error("layer_sizes ends in " + std::to_string(layer_sizes.back()) +
+                            "; expected a multiple of the number of quantiles, " + std::to_string(quantiles));
+    check_output(activations.back());
+    std::vector<Layer> layers;
+    for (std::size_t i = 0; i < activations.size(); ++i) layers.push_back({layer_sizes[i + 1], activations[i]});
+    network_ = std::make_shared<Network<T>>(layer_sizes.front(), std::move(layers));
+    initialise(*network_, inits, seed);
+  }
+
+  Model(const Model& other)
+      : network_(std::make_shared<Network<T>>(*other.network_)),
+        loss_(other.loss_),
+        seed_(other.seed_),
+        epochs_trained_(other.epochs_trained_) {}
+
+  std::vector<Index> layer_sizes() const {
+    std::vector<Index> sizes{network_->inputs()};
+    for (const Layer& layer : network_->layers()) sizes.push_back(layer.units);
+    return sizes;
+  }
+  std::vector<Activation> activations() const {
+    std::vector<Activation> result;
+    for (const Layer& layer : network_->layers()) result.push_back(layer.activation);
+    return result;
+  }
+  const Loss& loss() const { return loss_; }
+  std::uint64_t seed() const { return seed_; }
+  Index parameter_count() const { return network_->parameter_count(); }
+  Index epochs_trained() const { return epochs_trained_; }
+  void set_epochs_trained(Index epochs) { epochs_trained_ = epochs; }
+
+  // Views.
+
+  py::array_t<T> parameters() const {
+    return vector_view(network_->parameters().data(), parameter_count(), keep_alive(network_));
+  }
+  py::list weights() const { return weight_views(network_->parameters().data(), keep_alive(network_)); }
+  py::list biases() const { return bias_views(network_->parameters().data(), keep_alive(network_)); }
+  py::array_t<T> gradient() { return vector_view(gradient_data(), parameter_count(), keep_alive(gradient_)); }
+  py::list weight_gradients() { return weight_views(gradient_data(), keep_alive(gradient_)); }
+  py::list bias_gradients() { return bias_views(gradient_data(), keep_alive(gradient_)); }
+
+  py::list tape_activations() { return tape_views(0, ran_forward_, "forward(X)", &Tape<T>::activation); }
+  py::list tape_pre_activations() { return tape_views(1, ran_forward_, "forward(X)", &Tape<T>::pre_activation); }
+  py::list tape_deltas() { return tape_views(1, has_gradient_, "backward(y)", &Tape<T>::delta); }
+
+  // The algorithm.
+
+  py::array_t<T> forward(const py::object& X) {
+    const MatrixIn<T> in = matrix<T>(X, "X", network_->inputs(), taker);
+    py::array_t<T> output({in.rows, network_->outputs()});
+    T* to = output.mutable_data();
+    const Exclusive exclusive(mutex_);
+    make_tape(in.rows, true);
+    chainrule::forward<T>(*network_, in.view(), *tape_);
+    ran_forward_ = true;
+    has_gradient_ = false;
+    MatrixView<T>(to, in.rows, network_->outputs(), Eigen::OuterStride<>(network_->outputs())) =
+        tape_->activation(network_->depth());
+    return output;
+  }
+
+  double backward(const py::object& y, const py::object& sample_weight, std::optional<double> lr) {
+    require_forward("backward");
+    if (lr && !std::isfinite(*lr)) throw py::value_error("lr is " + std::to_string(*lr) + "; expected a finite number");
+    const Index rows = tape_->rows();
+    const TargetsIn<T> in = bindings::targets<T>(y, "y", rows, "the last forward's X", network_->outputs(), loss_);
+    const WeightsIn<T> weight = bindings::weights<T>(sample_weight, "sample_weight", rows, "the last forward's X");
+    const Exclusive exclusive(mutex_);
+    const double loss = chainrule::backward<T>(*network_, loss_, in.view(), weight.data, *tape_, make_gradient());
+    has_gradient_ = true;
+    if (lr) network_->parameters() -= static_cast<T>(*lr) * VectorView<T>(gradient_->data(), gradient_->size());
+    return loss;
+  }
+
+  py::array_t<T> pullback(const py::object& grad_output) {
+    require_forward("pullback");
+    const MatrixIn<T> in = matrix<T>(grad_output, "grad_output", network_->outputs(), "this network gives");
+    if (in.rows != tape_->rows())
+      throw py::value_error("grad_output has " + std::to_string(in.rows) + " rows; the last forward's X has " +
+                            std::to_string(tape_->rows()));
+    py::array_t<T> result({in.rows, network_->inputs()});
+    T* to = result.mutable_data();
+    const Exclusive exclusive(mutex_);
+    const Matrix<T> grad_input = chainrule::pullback<T>(*network_, in.view(), *tape_, make_gradient());
+    has_gradient_ = true;
+    std::copy_n(grad_input.data(), grad_input.size(), to);
+    return result;
+  }
+
+  py::array_t<T> predict(const py::object& X) const {
+    const MatrixIn<T> in = matrix<T>(X, "X", network_->inputs(), taker);
+    py::array_t<T> output({in.rows, network_->outputs()});
+    T* to = output.mutable_data();
+    const py::gil_scoped_release release;
+    chainrule::predict<T>(*network_, in.view(), to);
+    return output;
+  }
+
+  double evaluate(const py::object& X, const py::object& y, const py::object& sample_weight) const {
+    const SamplesIn in = samples(X, y, sample_weight);
+    const py::gil_scoped_release release;
+    return chainrule::evaluate(*network_, loss_, in.view());
+  }
+
+  double step(const py::object& X, const py::object& y, AnyOptimizer& optimizer, const py::object& sample_weight) {
+    const SamplesIn in = samples(X, y, sample_weight);
+    Optimizer<T>& mine = optimizer.of<T>();
+    mine.attach(*network_);
+    double loss;
+    {
+      const Exclusive exclusive(mutex_);
+      make_tape(in.X.rows, false);
+      ran_forward_ = has_gradient_ = false;
+      loss = chainrule::step(*network_, loss_, Batch<T>{in.view(), in.X.rows}, *tape_, mine);
+    }
+    if (!std::isfinite(loss)) throw NonFiniteLoss(loss);
+    return loss;
+  }
+
+  void apply(AnyOptimizer& optimizer) {
+    const T* gradient = gradient_data();
+    Optimizer<T>& mine = optimizer.of<T>();
+    mine.attach(*network_);
+    const Exclusive exclusive(mutex_);
+    mine.step(*network_, {gradient, parameter_count()});
+  }
+
+  py::dict fit(const py::object& X, const py::object& y, Index epochs, Index batch_size, AnyOptimizer& optimizer,
+               bool shuffle, const py::object& sample_weight, const std::optional<py::tuple>& validation,
+               std::optional<Index> patience, const AnySchedule* schedule, std::optional<double> clip_norm,
+               const py::object& on_epoch) {
+    const SamplesIn in = samples(X, y, sample_weight);
+    std::optional<SamplesIn> held_out;
+    if (validation) {
+      const py::tuple& v = *validation;
+      if (v.size() != 2 && v.size() != 3)
+        throw py::value_error("validation has " + std::to_string(v.size()) +
+                              " entries; expected (X, y) or (X, y, sample_weight)");
+      held_out = samples(v[0], v[1], v.size() == 3 ? py::object(v[2]) : py::object(py::none()), "validation X",
+                         "validation y", "validation sample_weight");
+    }
+    Optimizer<T>& mine = optimizer.of<T>();
+    mine.attach(*network_);
+    FitOptions options;
+    options.epochs = epochs;
+    options.batch_size = batch_size;
+    options.shuffle = shuffle;
+    options.seed = seed_;
+    options.epochs_before = epochs_trained_;
+    options.patience = patience;
+    if (schedule) options.schedule = schedule->schedule;
+    options.clip_norm = clip_norm;
+    Interruption<T> interruption;
+    EpochReport<T> report(on_epoch, epochs_trained_);
+    History history;
+    {
+      const Exclusive exclusive(mutex_);
+      ran_forward_ = has_gradient_ = false;
+      std::optional<Samples<T>> validation_samples;
+      if (held_out) validation_samples.emplace(held_out->view());
+      history = chainrule::fit<T>(*network_, loss_, in.view(), validation_samples ? &*validation_samples : nullptr,
+                                  mine, options, {&interruption, &report});
+    }
+    py::dict result;
+    result["loss"] = history.loss;
+    result["validation_loss"] = history.validation_loss;
+    result["lr"] = history.lr;
+    result["epochs"] = history.epochs;
+    result["best_epoch"] = history.best_epoch;
+    result["stopped_early"] = history.stopped_early;
+    return result;
+  }
+
+  py::dict gradient_flow() {
+    const T* gradient = gradient_data();
+    const GradientFlow flow = chainrule::gradient_flow<T>(*network_, *tape_, {gradient, parameter_count()});
+    py::list parameters, layers;
+    for (const ParameterFlow& p : flow.parameters) {
+      py::dict row;
+      row["name"] = p.name;
+      row["mean_abs"] = p.mean_abs;
+      row["max_abs"] = p.max_abs;
+      row["nan"] = p.nan;
+      row["inf"] = p.inf;
+      parameters.append(row);
+    }
+    for (const LayerFlow& l : flow.layers) {
+      py::dict row;
+      row["name"] = l.name;
+      row["activation"] = l.activation;
+      row["saturated"] = l.saturated;
+      row["dead"] = l.dead;
+      row["delta_norm"] = l.delta_norm;
+      layers.append(row);
+    }
+    py::dict result;
+    result["parameters"] = parameters;
+    result["layers"] = layers;
+    return result;
+  }
+
+  py::dict check_gradients(const py::object& X, const py::object& y, const py::object& sample_weight, double eps) const {
+    const SamplesIn in = samples(X, y, sample_weight);
+    GradientCheck check;
+    {
+      const py::gil_scoped_release release;
+      check = chainrule::check_gradients<T>(*network_, loss_, in.view(), eps);
+    }
+    py::list parameters;
+    for (const GradientCheck::Parameter& p : check.parameters) {
+      py::dict row;
+      row["name"] = p.name;
+      row["relative_error"] = p.relative_error;
+      parameters.append(row);
+    }
+    py::dict result;
+    result["max_relative_error"] = check.max_relative_error;
+    result["parameters"] = parameters;
+    result["backprop_seconds"] = check.backprop_seconds;
+    result["differences_seconds"] = check.differences_seconds;
+    result["forward_passes"] = check.forward_passes;
+    return result;
+  }
+
+ private:
+  struct SamplesIn {
+    MatrixIn<T> X;
+    TargetsIn<T> y;
+    WeightsIn<T> weight;
+    Samples<T> view() const { return {X.view(), y.view(), weight.data}; }
+  };
+
+  SamplesIn samples(const py::object& X, const py::object& y, const py::object& sample_weight, const char* X_name = "X",
+                    const char* y_name = "y", const char* weight_name = "sample_weight") const {
+    SamplesIn in;
+    in.X = matrix<T>(X, X_name, network_->inputs(), taker);
+    in.y = bindings::targets<T>(y, y_name, in.X.rows, X_name, network_->outputs(), loss_);
+    in.weight = bindings::weights<T>(sample_weight, weight_name, in.X.rows, X_name);
+    return in;
+  }
+
+  /// A loss from the logits goes with the activation that turns them into its prediction, or with none.
+  void check_output(const Activation& activation) const {
+    const std::string given = name(activation), fitting = default_output(loss_);
+    if (from_logits(loss_) && given != fitting && given != "identity")
+      throw py::value_error("output_activation is '" + given + "'; loss '" + name(loss_) + "' goes with '" + fitting +
+                            "', or with 'identity' for a network that gives logits");
+  }
+
+  void require_forward(const char* what) const {
+    if (!ran_forward_) throw std::runtime_error(std::string(what) + " needs a forward(X) before it");
+  }
+
+  /// Makes the tape large enough. Views into an earlier one keep that alive.
+  void make_tape(Index rows, bool keep_pre_activations) {
+    if (tape_ && tape_->fits(rows) && (tape_->keeps_pre_activations() || !keep_pre_activations)) return;
+    tape_ = std::make_shared<Tape<T>>(*network_, rows, keep_pre_activations);
+  }
+
+  VectorView<T> make_gradient() {
+    if (!gradient_) gradient_ = std::make_shared<Buffer<T>>(parameter_count());
+    return {gradient_->data(), gradient_->size()};
+  }
+
+  T* gradient_data() {
+    if (!has_gradient_) throw std::runtime_error("there is no gradient; run forward(X) and backward(y) first");
+    return gradient_->data();
+  }
+
+  py::list weight_views(T* theta, const py::capsule& owner) const {
+    py::list views;
+    for (Index l = 1; l <= network_->depth(); ++l)
+      views.append(matrix_view<T>({theta + network_->offset(l), network_->units(l - 1), network_->units(l),
+                                   Eigen::OuterStride<>(network_->units(l))},
+                                  owner));
+    return views;
+  }
+
+  py::list bias_views(T* theta, const py::capsule& owner) const {
+    py::list views;
+    for (Index l = 1; l <= network_->depth(); ++l)
+      views.append(vector_view(theta + network_->bias_offset(l), network_->units(l), owner));
+    return views;
+  }
+
+  py::list tape_views(Index first, bool there, const char* needed, MatrixView<T> (Tape<T>::*of_layer)(Index)) {
+    if (!there) throw std::runtime_error(std::string("there is nothing to see yet; run ") + needed + " first");
+    py::list views;
+    for (Index l = first; l <= network_->depth(); ++l)
+      views.append(matrix_view<T>((*tape_.*of_layer)(l), keep_alive(tape_)));
+    return views;
+  }
+
+  std::shared_ptr<Network<T>> network_;
+  Loss loss_;
+  std::uint64_t seed_;
+  Index epochs_trained_ = 0;
+  std::shared_ptr<Tape<T>> tape_;
+  std::shared_ptr<Buffer<T>> gradient_;
+  bool ran_forward_ = false;   // the tape holds a whole forward pass
+  bool has_gradient_ = false;  // and its backward pass
+  std::recursive_mutex mutex_;
+};
+
+template <class T>
+void register_model(py::module_& module, const char* name) {
+  using M = Model<T>;
+  py::class_<M, AnyModel>(module, name)
+      .def(py::init<const std::vector<Index>&, const std::vector<Activation>&, Loss, const std::vector<Init>&,
+                    std::uint64_t>(),
+           py::arg("layer_sizes"), py::arg("activations"), py::arg("loss"), py::arg("inits"), py::arg("seed"))
+      .def_property_readonly("seed", &M::seed)
+      .def_property_readonly("n_parameters", &M::parameter_count)
+      .def_property_readonly("layer_sizes", &M::layer_sizes)
+      .def_property_readonly("activations", &M::activations)
+      .def_property_readonly("loss", &M::loss)
+      .def_property("epochs_trained", &M::epochs_trained, &M::set_epochs_trained)
+      .def_property_readonly("parameters", &M::parameters)
+      .def_property_readonly("gradient", &M::gradient)
+      .def("weights", &M::weights)
+      .def("biases", &M::biases)
+      .def("weight_gradients", &M::weight_gradients)
+      .def("bias_gradients", &M::bias_gradients)
+      .def("tape_activations", &M::tape_activations)
+      .def("tape_pre_activations", &M::tape_pre_activations)
+      .def("tape_deltas", &M::tape_deltas)
+      .def("forward", &M::forward, py::arg("X"))
+      .def("backward", &M::backward, py::arg("y"), py::arg("sample_weight") = py::none(), py::arg("lr") = py::none())
+      .def("pullback", &M::pullback, py::arg("grad_output"))
+      .def("predict", &M::predict, py::arg("X"))
+      .def("evaluate", &M::evaluate, py::arg("X"), py::arg("y"), py::arg("sample_weight") = py::none())
+      .def("step", &M::step, py::arg("X"), py::arg("y"), py::arg("optimizer"), py::arg("sample_weight") = py::none())
+      .def("apply", &M::apply, py::arg("optimizer"))
+      .def("fit", &M::fit, py::arg("X"), py::arg("y"), py::kw_only(), py::arg("epochs"), py::arg("batch_size"),
+           py::arg("optimizer"), py::arg("shuffle"), py::arg("sample_weight"), py::arg("validation"),
+           py::arg("patience"), py::arg("schedule").none(true), py::arg("clip_norm"), py::arg("on_epoch"))
+      .def("gradient_flow", &M::gradient_flow)
+      .def("check_gradients", &M::check_gradients, py::arg("X"), py::arg("y"), py::arg("sample_weight") = py::none(),
+           py::arg("eps") = 1e-6)
+      .def("copy", [](const M& self) { return std::make_unique<M>(self); });
+}
+
+}  // namespace
+
+void register_models(py::module_& module) {
+  py::register_local_exception<NonFiniteLoss>(module, "NonFiniteLoss", PyExc_FloatingPointError);
+  py::class_<AnyModel>(module, "Model");
+  register_model<float>(module, "ModelFloat32");
+  register_model<double>(module, "ModelFloat64");
+}
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,36 @@
+#include <chainrule/threads.hpp>
+#include <string>
+
+#include <pybind11/stl.h>
+
+#include "engine/isa.hpp"
+#include "register.hpp"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_core, module) {
+  module.doc() = "The compiled core of chainrule. Private: use the classes and functions of the package.";
+  // Chosen here, so that an instruction set that the processor lacks is an error of the import.
+  const std::string instruction_set = chainrule::instruction_set();
+  chainrule::bindings::register_values(module);
+  chainrule::bindings::register_optimizers(module);
+  chainrule::bindings::register_schedules(module);
+  chainrule::bindings::register_models(module);
+  module.def("set_num_threads", &chainrule::set_num_threads, py::arg("n"));
+  module.def("get_num_threads", &chainrule::num_threads);
+  module.def("config", [instruction_set] {
+    py::list available;
+    for (const auto& set : chainrule::engine::instruction_sets()) available.append(set.name);
+    py::dict config;
+    config["version"] = CHAINRULE_VERSION;
+#if defined(__clang__)
+    config["compiler"] = "Clang " __clang_version__;
+#else
+    config["compiler"] = "GCC " __VERSION__;
+#endif
+    config["instruction_set"] = instruction_set;
+    config["instruction_sets"] = available;
+    config["threads"] = chainrule::num_threads();
+    return config;
+  });
+}

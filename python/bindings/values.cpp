@@ -1,0 +1,90 @@
+#include "values.hpp"
+
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "register.hpp"
+
+namespace chainrule::bindings {
+
+namespace py = pybind11;
+
+namespace {
+
+/// A value type is rebuilt from the arguments of its constructor: for pickle, copy, == and hash.
+template <class Class, class Arguments>
+void def_value(Class& cls, const Arguments& arguments) {
+  using Value = typename Class::type;
+  cls.def("__reduce__", [arguments](const py::object& self) {
+    return py::make_tuple(py::type::of(self), arguments(self.cast<const Value&>()));
+  });
+  cls.def("__eq__", [arguments](const Value& self, const py::object& other) {
+    return py::isinstance<Value>(other) && arguments(self).equal(arguments(other.cast<const Value&>()));
+  });
+  cls.def("__hash__", [arguments](const Value& self) { return py::hash(arguments(self)); });
+}
+
+}  // namespace
+
+void register_values(py::module_& module) {
+  py::class_<Activation> activation(module, "Activation", "An activation: its name and, if it has one, its parameter.");
+  const auto parameter_of = [](const Activation& self) -> std::optional<double> {
+    if (!parameter_name(self)) return {};
+    return parameter(self);
+  };
+  activation
+      .def(py::init([](const std::string& name, std::optional<double> parameter) {
+             return parameter ? activation_named(name, *parameter) : activation_named(name);
+           }),
+           py::arg("name"), py::arg("parameter") = py::none())
+      .def_property_readonly("name", [](const Activation& self) { return name(self); })
+      .def_property_readonly("parameter", parameter_of)
+      .def_property_readonly("output_only", &output_only)
+      .def("__repr__", [](const Activation& self) {
+        std::string text = "Activation('" + std::string(name(self)) + "'";
+        if (parameter_name(self)) text += ", " + std::string(py::str(py::float_(parameter(self))));
+        return text + ")";
+      });
+  def_value(activation, [parameter_of](const Activation& self) { return py::make_tuple(name(self), parameter_of(self)); });
+
+  py::class_<Loss> loss(module, "Loss", "A loss: its name and parameters.");
+  loss.def(py::init([](const std::string& name, const std::vector<double>& parameters) {
+             return loss_named(name, parameters);
+           }),
+           py::arg("name"), py::arg("parameters") = py::tuple())
+      .def_property_readonly("name", [](const Loss& self) { return name(self); })
+      .def_property_readonly("parameters", [](const Loss& self) { return parameters(self); })
+      .def_property_readonly("default_output", [](const Loss& self) { return default_output(self); })
+      .def("__repr__", [](const Loss& self) {
+        std::string text = "Loss('" + std::string(name(self)) + "'";
+        if (!parameters(self).empty()) text += ", " + std::string(py::str(py::cast(parameters(self))));
+        return text + ")";
+      });
+  def_value(loss, [](const Loss& self) { return py::make_tuple(name(self), py::tuple(py::cast(parameters(self)))); });
+
+  py::class_<Init> init(module, "Init", "How weights are drawn: a name and, if it has one, its parameter.");
+  const auto init_parameter = [](const Init& self) -> std::optional<double> {
+    if (const auto* normal = std::get_if<Normal>(&self)) return normal->std;
+    if (const auto* uniform = std::get_if<Uniform>(&self)) return uniform->bound;
+    return {};
+  };
+  init.def(py::init([](const std::string& name, std::optional<double> parameter) {
+             return parameter ? init_named(name, *parameter) : init_named(name);
+           }),
+           py::arg("name"), py::arg("parameter") = py::none())
+      .def_property_readonly("name", [](const Init& self) { return name(self); })
+      .def_property_readonly("parameter", init_parameter)
+      .def("__repr__", [init_parameter](const Init& self) {
+        std::string text = "Init('" + std::string(name(self)) + "'";
+        if (init_parameter(self)) text += ", " + std::string(py::str(py::float_(*init_parameter(self))));
+        return text + ")";
+      });
+  def_value(init, [init_parameter](const Init& self) { return py::make_tuple(name(self), init_parameter(self)); });
+
+  module.attr("activation_names") = py::tuple(py::cast(activation_names()));
+  module.attr("loss_names") = py::tuple(py::cast(loss_names()));
+  module.attr("init_names") = py::tuple(py::cast(init_names()));
+}
+
+}  // namespace chainrule::bindings

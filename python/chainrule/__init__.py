@@ -1,0 +1,50 @@
+"""chainrule: multi-layer perceptrons, trained on CPUs by explicit backpropagation, with every gradient open to look at.
+
+>>> import chainrule as cr
+>>> mlp = cr.MLP([2, 4, 1], hidden_activation="sigmoid", loss="bce", seed=0)
+"""
+
+from chainrule import _core
+from chainrule.activations import ELU, LeakyReLU
+from chainrule.config import show_config
+from chainrule.gradient_check import GradientCheckReport
+from chainrule.gradient_flow import GradientFlowReport
+from chainrule.history import EpochReport, History
+from chainrule.initializers import Normal, Uniform
+from chainrule.losses import Huber, Quantile
+from chainrule.mlp import MLP
+from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
+from chainrule.schedules import ConstantRate, CosineDecay, ExponentialDecay, OneCycle, Plateau, StepDecay, Warmup
+from chainrule.threads import get_num_threads, num_threads, set_num_threads
+
+__version__ = _core.config()["version"]
+
+__all__ = [
+    "ELU",
+    "MLP",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "ConstantRate",
+    "CosineDecay",
+    "EpochReport",
+    "ExponentialDecay",
+    "GradientCheckReport",
+    "GradientFlowReport",
+    "History",
+    "Huber",
+    "LeakyReLU",
+    "Normal",
+    "OneCycle",
+    "Plateau",
+    "Quantile",
+    "RMSprop",
+    "StepDecay",
+    "Uniform",
+    "Warmup",
+    "__version__",
+    "get_num_threads",
+    "num_threads",
+    "set_num_threads",
+    "show_config",
+]

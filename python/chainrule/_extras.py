@@ -1,0 +1,16 @@
+"""Packages that only some functions need: imported when used."""
+
+import importlib
+from typing import Any
+
+
+def optional_package(name: str, extra: str) -> Any:
+    """Import the module, or raise an ImportError that says which extra of chainrule brings it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise
+        message = f"this needs the package {package!r}; install it with: pip install 'chainrule[{extra}]'"
+        raise ImportError(message, name=error.name) from error

@@ -1,0 +1,82 @@
+"""Backpropagation's gradient against central differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chainrule._table import Table
+
+if TYPE_CHECKING:
+    from chainrule._core import GradientCheck
+
+
+@dataclass(frozen=True)
+class ParameterError:
+    """How far the two gradients of one parameter tensor lie apart.
+
+    Attributes
+    ----------
+    name : str
+        "layers.0.weight", "layers.0.bias", ...
+    relative_error : float
+        ``‖g - d‖ / max(‖g‖, ‖d‖)``, with backpropagation's gradient g and the differences d.
+    """
+
+    name: str
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class GradientCheckReport:
+    """Backpropagation's gradient against central differences: what :meth:`MLP.check_gradients` returns.
+
+    ``print`` it for the table.
+
+    Attributes
+    ----------
+    max_relative_error : float
+        The largest of `parameters`. With dtype float64 and smooth activations 1e-7 or less; with float32 about 1e-4
+        to 1e-6, the rounding of the gradient itself.
+    parameters : list of ParameterError
+        A row per parameter tensor, W_1, b_1, W_2, ...
+    backprop_seconds : float
+        Time that the one forward and backward pass took.
+    differences_seconds : float
+        Time that the differences took.
+    forward_passes : int
+        Forward passes that the differences took: two a parameter.
+    """
+
+    max_relative_error: float
+    parameters: list[ParameterError]
+    backprop_seconds: float
+    differences_seconds: float
+    forward_passes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self._table()}\n\n"
+            f"largest relative error {self.max_relative_error:.2e}\n"
+            f"backpropagation        {self.backprop_seconds:.3g} s, one forward and one backward pass\n"
+            f"central differences    {self.differences_seconds:.3g} s, {self.forward_passes:,} forward passes"
+        )
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+    def _table(self) -> Table:
+        return Table(
+            ("parameter", "relative error"), [(row.name, f"{row.relative_error:.2e}") for row in self.parameters]
+        )
+
+
+def report(check: GradientCheck) -> GradientCheckReport:
+    """Turn the core's numbers into a report."""
+    return GradientCheckReport(
+        max_relative_error=check["max_relative_error"],
+        parameters=[ParameterError(**row) for row in check["parameters"]],
+        backprop_seconds=check["backprop_seconds"],
+        differences_seconds=check["differences_seconds"],
+        forward_passes=check["forward_passes"],
+    )

@@ -1,0 +1,750 @@
+"""The multi-layer perceptron."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from chainrule import _core, activations, gradient_check, gradient_flow, losses, serialization
+from chainrule._arguments import boolean, integer, known_name, positive, shown
+from chainrule._table import Table
+from chainrule.activations import ActivationLike, as_activation, as_hidden_activations
+from chainrule.gradient_check import GradientCheckReport
+from chainrule.gradient_flow import GradientFlowReport
+from chainrule.history import Callback, History, epoch_observer
+from chainrule.initializers import InitLike, as_init, default_init
+from chainrule.losses import LossLike, as_loss
+from chainrule.optimizers import Optimizer, OptimizerLike, as_optimizer
+from chainrule.schedules import ScheduleLike, as_schedule
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from chainrule._core import Activation, Init, Loss
+    from chainrule._core import _FloatArray as FloatArray
+
+Validation: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike] | tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
+
+MODELS: dict[str, type[_core.ModelFloat32 | _core.ModelFloat64]] = {
+    "float32": _core.ModelFloat32,
+    "float64": _core.ModelFloat64,
+}
+
+
+class MLP:
+    """A multi-layer perceptron, trained by explicit backpropagation.
+
+    With samples as rows, ``a_0 = X`` and for each layer l = 1 ... L::
+
+        z_l = a_{l-1} W_l + b_l        W_l is (d_{l-1}, d_l), b_l is (d_l,)
+        a_l = σ_l(z_l)                 z_l and a_l are (n, d_l)
+
+    and the chain rule gives the gradient of the loss from the last layer to the first, with ``δ_l = dL/dz_l``::
+
+        dL/dW_l = a_{l-1}ᵀ δ_l         dL/db_l = Σ_rows δ_l
+        δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}(z_{l-1})
+
+    Every one of these arrays is open to look at.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+        ``[d_0, d_1, ..., d_L]``: the number of inputs, the units of each hidden layer, the number of outputs. At least
+        two entries, each at least 1.
+    hidden_activation : str or activation, or a sequence of one per hidden layer, default "relu"
+        "identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu" (exact, by the normal distribution),
+        "silu", "softplus", or an object with a parameter: `LeakyReLU`, `ELU`.
+    output_activation : str or activation, optional
+        One of those, or "exp" or "softmax". By default it follows the loss: "sigmoid" for "bce", "softmax" for
+        "cross_entropy", "exp" for "poisson", "identity" for the others. These three losses also take "identity": then
+        the outputs are the logits (log rates for "poisson") and the loss is the same.
+    loss : str or loss, default "mse"
+        "mse", "mae", "huber", "bce", "cross_entropy", "poisson", "quantile", or an object with parameters: `Huber`,
+        `Quantile`. See Notes.
+    init : str or initialiser, optional
+        Where the weights start: "he", N(0, 2/d_{l-1}); "xavier", N(0, 2/(d_{l-1} + d_l)); "lecun", N(0, 1/d_{l-1});
+        "normal", "uniform", or an object with a parameter: `Normal`, `Uniform`. By default "he" for layers whose
+        activation is of the ReLU family (relu, leaky_relu, elu, selu, gelu, silu, softplus) and "xavier" for the
+        others. Biases start at zero.
+    dtype : {"float32", "float64"} or NumPy dtype, default "float32"
+        Of the parameters, and of all that is computed from them.
+    seed : int, optional
+        In [0, 2**64). Decides the initial weights and the order of the samples in `fit`. By default a new one is drawn
+        from the operating system; the attribute `seed` tells which.
+
+    Attributes
+    ----------
+    layer_sizes : tuple of int
+        ``(d_0, ..., d_L)``.
+    n_layers : int
+        L, the number of weight layers.
+    n_parameters : int
+        Length of `parameters`.
+    dtype : numpy.dtype
+        float32 or float64.
+    loss : Loss
+        With `name` and `parameters`.
+    hidden_activations : tuple of Activation
+        σ_1 ... σ_{L-1}, each with `name` and `parameter`.
+    output_activation : Activation
+        σ_L.
+    init : Init or None
+        What was given, with `name` and `parameter`; None for the default.
+    seed : int
+        What was given, or drawn.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an argument out of range or of another kind; the message names it.
+    MemoryError
+        If the parameters do not fit into memory.
+
+    Notes
+    -----
+    Losses are means over the n samples, and over the outputs too except for "cross_entropy". With a prediction a and
+    a target y for each output, and ``e = a - y``:
+
+    =============  =========================================================  ==================================
+    loss           cost                                                       y
+    =============  =========================================================  ==================================
+    mse            e²                                                         any number
+    mae            abs(e)                                                     any number
+    huber          e²/2 where abs(e) <= delta, else delta (abs(e) - delta/2)  any number
+    bce            -y ln a - (1 - y) ln(1 - a)                                in [0, 1]
+    cross_entropy  -Σ_j y_j ln a_j, over a row                                labels 0 ... d_L - 1, or rows >= 0
+    poisson        a - y ln a                                                 >= 0
+    quantile       max(-τ e, (1 - τ) e)                                       any number
+    =============  =========================================================  ==================================
+
+    The logarithms are never taken of a: bce, cross_entropy and poisson are computed from z_L, so that they are exact
+    for any finite z_L. Their gradient is ``δ_L = (a_L - y)/n``, divided by d_L too where the loss is a mean over the
+    outputs; for cross_entropy this takes rows of y that sum to 1, and in general ``δ_L = (a_L Σ_j y_j - y)/n``.
+
+    Where sample weights w are given, the mean over samples becomes ``Σ_i w_i (...) / Σ_i w_i``.
+
+    Everywhere below, ``X`` is an array-like of shape (n, d_0), of any real dtype, order or stride, and ``y`` one of
+    shape (n, d_L); with one output, y may be (n,) too. For cross_entropy y holds n integer labels, in shape (n,) or
+    (n, 1), or n rows of d_L probabilities (one-hot or any others >= 0). For `Quantile` y is (n, t) with t targets.
+    ``sample_weight`` is (n,), finite, >= 0, with a sum above zero.
+
+    The arrays that the properties return are views of the network's own memory, in its dtype. Assign in place:
+    ``mlp.weights[0][:] = W``. They stay valid, and keep that memory alive, after the network is deleted.
+
+    What `forward` keeps and what `backward` adds to it lasts until the next `forward`, `step` or `fit`, which use the
+    same memory; until there is a new gradient, asking for one is a RuntimeError.
+
+    Any method that meets a bad argument raises ValueError or TypeError, naming the argument, and changes nothing.
+
+    References
+    ----------
+    Rumelhart, Hinton, Williams: Learning representations by back-propagating errors. Nature 323, 1986.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> mlp = cr.MLP([2, 4, 1], hidden_activation="sigmoid", loss="bce", dtype="float64", seed=0)
+    >>> mlp
+    MLP(2-4-1, hidden_activation='sigmoid', output_activation='sigmoid', loss='bce', dtype=float64, 17 parameters)
+    >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> for _ in range(5000):
+    ...     a = mlp.forward(X)
+    ...     loss = mlp.backward(y, lr=0.5)
+    >>> mlp.predict(X).round().ravel().tolist()
+    [0.0, 1.0, 1.0, 0.0]
+    """
+
+    _model: _core.ModelFloat32 | _core.ModelFloat64
+    _init: Init | None
+
+    def __init__(
+        self,
+        layer_sizes: Sequence[int] | npt.NDArray[np.integer[Any]],
+        *,
+        hidden_activation: ActivationLike | Sequence[ActivationLike] = "relu",
+        output_activation: ActivationLike | None = None,
+        loss: LossLike = "mse",
+        init: InitLike | None = None,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        sizes = _as_layer_sizes(layer_sizes)
+        loss = as_loss(loss)
+        output_activation = loss.default_output if output_activation is None else output_activation
+        layers = [
+            *as_hidden_activations(hidden_activation, len(sizes) - 2),
+            as_activation("output_activation", output_activation),
+        ]
+        given_init = None if init is None else as_init(init)
+        inits = [given_init or default_init(activation) for activation in layers]
+        name = _as_dtype_name(dtype)
+        _check_addressable(sizes, np.dtype(name).itemsize)
+        seed = secrets.randbits(64) if seed is None else integer("seed", seed, 0, 2**64 - 1)
+        self._model = MODELS[name](sizes, layers, loss, inits, seed)
+        self._init = given_init
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """``(d_0, d_1, ..., d_L)``."""
+        return tuple(self._model.layer_sizes)
+
+    @property
+    def n_layers(self) -> int:
+        """L, the number of weight layers."""
+        return len(self._model.layer_sizes) - 1
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases: ``Σ_l (d_{l-1} + 1) d_l``."""
+        return self._model.n_parameters
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._model.parameters.dtype
+
+    @property
+    def loss(self) -> Loss:
+        """The loss, with `name` and `parameters`."""
+        return self._model.loss
+
+    @property
+    def hidden_activations(self) -> tuple[Activation, ...]:
+        """σ_1 ... σ_{L-1}, each with `name` and `parameter`."""
+        return tuple(self._model.activations[:-1])
+
+    @property
+    def output_activation(self) -> Activation:
+        """σ_L, with `name` and `parameter`."""
+        return self._model.activations[-1]
+
+    @property
+    def init(self) -> Init | None:
+        """The initialiser that was given; None for the default, He or Xavier by each layer's activation."""
+        return self._init
+
+    @property
+    def seed(self) -> int:
+        """Seed of the initial weights and of the order of the samples in `fit`."""
+        return self._model.seed
+
+    @property
+    def weights(self) -> list[FloatArray]:
+        """W_1 ... W_L: views of shape (d_{l-1}, d_l), writable, ``weights[0]`` being W_1."""
+        return self._model.weights()
+
+    @property
+    def biases(self) -> list[FloatArray]:
+        """b_1 ... b_L: views of shape (d_l,), writable, ``biases[0]`` being b_1."""
+        return self._model.biases()
+
+    @property
+    def parameters(self) -> FloatArray:
+        """All parameters θ = W_1, b_1, W_2, b_2, ... as one writable view of shape (n_parameters,)."""
+        return self._model.parameters
+
+    @property
+    def weight_gradients(self) -> list[FloatArray]:
+        """dL/dW_1 ... dL/dW_L of the last `backward` or `pullback`: views of shape (d_{l-1}, d_l).
+
+        RuntimeError where there is none.
+        """
+        return self._model.weight_gradients()
+
+    @property
+    def bias_gradients(self) -> list[FloatArray]:
+        """dL/db_1 ... dL/db_L of the last `backward` or `pullback`: views of shape (d_l,).
+
+        RuntimeError where there is none.
+        """
+        return self._model.bias_gradients()
+
+    @property
+    def gradient(self) -> FloatArray:
+        """dL/dθ of the last `backward` or `pullback`, laid out like `parameters`: a view of shape (n_parameters,).
+
+        RuntimeError where there is none.
+        """
+        return self._model.gradient
+
+    @property
+    def activations(self) -> list[FloatArray]:
+        """a_0 ... a_L of the last `forward`: views of shape (n, d_l). RuntimeError where there is none."""
+        return self._model.tape_activations()
+
+    @property
+    def pre_activations(self) -> list[FloatArray]:
+        """z_1 ... z_L of the last `forward`: views of shape (n, d_l). RuntimeError where there is none."""
+        return self._model.tape_pre_activations()
+
+    @property
+    def deltas(self) -> list[FloatArray]:
+        """δ_1 ... δ_L, δ_l = dL/dz_l, of the last `backward` or `pullback`: views of shape (n, d_l).
+
+        RuntimeError where there is none.
+        """
+        return self._model.tape_deltas()
+
+    def named_parameters(self) -> Iterator[tuple[str, FloatArray]]:
+        """Iterate over ("layers.0.weight", W_1), ("layers.0.bias", b_1), ("layers.1.weight", W_2), ...
+
+        Yields
+        ------
+        str
+            Name, counted from 0.
+        ndarray
+            The view that `weights` and `biases` hold.
+        """
+        return _named(self.weights, self.biases)
+
+    def named_gradients(self) -> Iterator[tuple[str, FloatArray]]:
+        """Iterate over ("layers.0.weight", dL/dW_1), ("layers.0.bias", dL/db_1), ("layers.1.weight", dL/dW_2), ...
+
+        Yields
+        ------
+        str
+            Name of the parameter, counted from 0.
+        ndarray
+            The view that `weight_gradients` and `bias_gradients` hold.
+
+        Raises
+        ------
+        RuntimeError
+            Without a `backward` or `pullback` since the last `forward`, `step` or `fit`.
+        """
+        return _named(self.weight_gradients, self.bias_gradients)
+
+    def forward(self, X: npt.ArrayLike) -> FloatArray:
+        """Run the forward pass and keep all of it: ``a_0 = X``, ``z_l = a_{l-1} W_l + b_l``, ``a_l = σ_l(z_l)``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d_0)
+            Samples as rows, finite.
+
+        Returns
+        -------
+        ndarray of shape (n, d_L)
+            a_L, a copy.
+
+        Raises
+        ------
+        ValueError
+            If X has another number of columns, no rows, is not 2-D, or holds NaN or infinity.
+        TypeError
+            If X is complex, text or objects.
+        """
+        return self._model.forward(X)
+
+    def backward(self, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None, lr: float | None = None) -> float:
+        """Run the backward pass from the last `forward`: the loss, and its gradient with respect to every parameter.
+
+        ``δ_L = dL/dz_L``, then for l = L ... 1 ``dL/dW_l = a_{l-1}ᵀ δ_l``, ``dL/db_l = Σ_rows δ_l`` and
+        ``δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}(z_{l-1})``.
+
+        Parameters
+        ----------
+        y : array-like of shape (n, d_L), or (n,)
+            Targets of the rows of `forward`'s X; see the Notes of `MLP`.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each sample; equal by default.
+        lr : float, optional
+            With it, one step of plain gradient descent follows: ``W_l ← W_l - lr · dL/dW_l``,
+            ``b_l ← b_l - lr · dL/db_l``.
+
+        Returns
+        -------
+        float
+            The loss, before that step.
+
+        Raises
+        ------
+        RuntimeError
+            Without a `forward` since the last `step` or `fit`.
+        ValueError, TypeError
+            If y or sample_weight does not fit; the gradients stay as they were.
+        """
+        return self._model.backward(y, sample_weight, lr)
+
+    def pullback(self, grad_output: npt.ArrayLike) -> FloatArray:
+        """Run the backward pass for a loss of your own, from its gradient with respect to the outputs.
+
+        Starts from the last `forward` and fills the gradients as `backward` does, with
+        ``δ_L = grad_output ⊙ σ'_L(z_L)``, or for a softmax output its whole Jacobian in place of σ'.
+
+        Parameters
+        ----------
+        grad_output : array-like of shape (n, d_L)
+            dL/da_L.
+
+        Returns
+        -------
+        ndarray of shape (n, d_0)
+            ``dL/dX = δ_1 W_1ᵀ``.
+
+        Raises
+        ------
+        RuntimeError
+            Without a `forward` since the last `step` or `fit`.
+        ValueError, TypeError
+            If grad_output does not fit; the gradients stay as they were.
+        """
+        return self._model.pullback(grad_output)
+
+    def predict(self, X: npt.ArrayLike) -> FloatArray:
+        """Compute the outputs a_L for the rows of X, keeping nothing; safe to call from several threads at once.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d_0)
+            Samples as rows, finite.
+
+        Returns
+        -------
+        ndarray of shape (n, d_L)
+            a_L: probabilities with a sigmoid or softmax output.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `forward`.
+        """
+        return self._model.predict(X)
+
+    def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Compute the loss on samples, keeping nothing.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d_0)
+            Samples as rows, finite.
+        y : array-like of shape (n, d_L), or (n,)
+            Their targets; see the Notes of `MLP`.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each sample; equal by default.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit.
+        """
+        return self._model.evaluate(X, y, sample_weight)
+
+    def step(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: Optimizer, sample_weight: npt.ArrayLike | None = None
+    ) -> float:
+        """Take one training step on one batch: forward, backward and update, fused.
+
+        The same as `forward`, `backward` and ``optimizer.step(mlp)``, but nothing is kept to look at.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d_0)
+            Samples as rows, finite.
+        y : array-like of shape (n, d_L), or (n,)
+            Their targets; see the Notes of `MLP`.
+        optimizer : Optimizer
+            `SGD`, `RMSprop`, `Adam` or `AdamW`. It belongs to the first network that it steps.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each sample; equal by default.
+
+        Returns
+        -------
+        float
+            The loss before the update.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit, or if the optimizer belongs to another network.
+        FloatingPointError
+            If the loss is not finite; nothing is updated.
+        """
+        return self._model.step(X, y, optimizer, sample_weight)
+
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        epochs: int,
+        batch_size: int = 32,
+        optimizer: OptimizerLike = "adam",
+        shuffle: bool = True,
+        sample_weight: npt.ArrayLike | None = None,
+        validation: Validation | None = None,
+        patience: int | None = None,
+        schedule: ScheduleLike | None = None,
+        clip_norm: float | None = None,
+        callbacks: Iterable[Callback] = (),
+        progress: bool = False,
+    ) -> History:
+        """Train: for each epoch, for each batch, a step.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, d_0)
+            Samples as rows, finite.
+        y : array-like of shape (N, d_L), or (N,)
+            Their targets; see the Notes of `MLP`.
+        epochs : int
+            How often to go through all samples, at least 1.
+        batch_size : int, default 32
+            Samples a step, at least 1. The last batch of an epoch may be smaller; more than N is N.
+        optimizer : str or Optimizer, default "adam"
+            "sgd", "rmsprop", "adam", "adamw" with their default settings, or an object, which keeps its state from one
+            fit to the next.
+        shuffle : bool, default True
+            Whether each epoch takes the samples in a new order. The order depends on `seed` and on how many epochs the
+            network has been trained, so that three fits of one epoch with one optimizer object equal one of three.
+        sample_weight : array-like of shape (N,), optional
+            Weight of each sample; equal by default. Each batch divides by the sum of its own.
+        validation : tuple (X, y) or (X, y, sample_weight), optional
+            Samples whose loss is computed after each epoch, and which are not trained on.
+        patience : int, optional
+            Stop after that many epochs in a row without a better validation loss (training loss without validation).
+            When such a fit ends, the network has the parameters of its best epoch.
+        schedule : str or schedule, optional
+            "constant", "step", "exponential", "cosine", "one_cycle", "warmup", "plateau", or an object with settings:
+            `StepDecay` and so on. It starts from the optimizer's lr.
+        clip_norm : float, optional
+            Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm.
+        callbacks : iterable of callables, optional
+            Each is called with an `EpochReport` after every epoch; one that returns True ends the fit. An exception in
+            one ends the fit too, and comes out of it.
+        progress : bool, default False
+            Whether to show a progress bar on the standard error stream.
+
+        Returns
+        -------
+        History
+            Losses and learning rates, epoch by epoch.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit, or if the optimizer belongs to another network.
+        FloatingPointError
+            If the loss of a step is not finite; the parameters are those before the step.
+        KeyboardInterrupt
+            On Ctrl-C; the parameters are those after the last whole step.
+        """
+        epochs = integer("epochs", epochs, 1, 2**63 - 1)
+        batch_size = integer("batch_size", batch_size, 1, 2**63 - 1)
+        optimizer = as_optimizer(optimizer)
+        shuffle = boolean("shuffle", shuffle)
+        validation = None if validation is None else _as_validation(validation)
+        patience = None if patience is None else integer("patience", patience, 1, 2**63 - 1)
+        schedule = None if schedule is None else as_schedule(schedule)
+        clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+        with epoch_observer(self, epochs, callbacks, boolean("progress", progress)) as on_epoch:
+            record = self._model.fit(
+                X,
+                y,
+                epochs=epochs,
+                batch_size=batch_size,
+                optimizer=optimizer,
+                shuffle=shuffle,
+                sample_weight=sample_weight,
+                validation=validation,
+                patience=patience,
+                schedule=schedule,
+                clip_norm=clip_norm,
+                on_epoch=on_epoch,
+            )
+        return History(**record)
+
+    def gradient_flow(self) -> GradientFlowReport:
+        """Report how the gradient of the last `backward` or `pullback` runs through the layers.
+
+        Returns
+        -------
+        GradientFlowReport
+            Mean and largest absolute gradient of each parameter tensor, NaN and Inf counted; and for each layer the
+            share of saturated or dead units and the norm of δ_l. ``print`` gives the table.
+
+        Raises
+        ------
+        RuntimeError
+            Without a `backward` or `pullback` since the last `forward`, `step` or `fit`.
+        """
+        return gradient_flow.report(self._model.gradient_flow())
+
+    def check_gradients(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> GradientCheckReport:
+        """Compare backpropagation's gradient with central differences, parameter by parameter.
+
+        The differences are ``(L(θ + h e_i) - L(θ - h e_i)) / 2h`` with ``h = 1e-6``, always in float64: two forward
+        passes a parameter. Parameters, gradients and the kept activations of the network stay as they were.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d_0)
+            Samples as rows, finite.
+        y : array-like of shape (n, d_L), or (n,)
+            Their targets; see the Notes of `MLP`.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each sample; equal by default.
+
+        Returns
+        -------
+        GradientCheckReport
+            Relative error of each parameter tensor, and what both ways cost. ``print`` gives the table.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument does not fit.
+        """
+        return gradient_check.report(self._model.check_gradients(X, y, sample_weight))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a safetensors file, whole or not at all.
+
+        The tensors are those of `named_parameters`, weights as (d_in, d_out); architecture, dtype, seed, epochs
+        trained and library version are JSON in the header. The file appears under its name only once it is complete
+        and on the disk. Needs the extra "io".
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; an existing one is replaced.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; an existing file stays as it was.
+        ImportError
+            Without the package safetensors.
+        """
+        serialization.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a network that `save` wrote. Runs no code from the file. Needs the extra "io".
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        MLP
+            With the architecture, parameters, dtype, seed and count of epochs of the saved one.
+
+        Raises
+        ------
+        ValueError
+            If it is not such a file, or if names, shapes or dtypes in it do not belong together; the message says
+            which.
+        OSError
+            If it cannot be read.
+        ImportError
+            Without the package safetensors.
+        """
+        return serialization.load(cls, path)
+
+    def copy(self) -> Self:
+        """Return an independent network with the same architecture, parameters, seed and count of epochs.
+
+        Optimizers stay with the original.
+
+        Returns
+        -------
+        MLP
+        """
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._model = self._model.copy()
+        return twin
+
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        others = {name: value for name, value in self.__dict__.items() if name not in ("_model", "_init")}
+        return {**others, "_description": serialization.describe(self), "_parameters": self.parameters.copy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        description, parameters = state.pop("_description"), state.pop("_parameters")
+        MLP.__init__(self, **serialization.arguments(description))
+        self.parameters[:] = parameters
+        self._model.epochs_trained = description["epochs_trained"]
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        hidden = [activations.text(activation) for activation in self.hidden_activations]
+        parts = ["-".join(map(str, self.layer_sizes))]
+        if hidden:
+            same = len(set(hidden)) == 1
+            parts.append(f"hidden_activation={hidden[0] if same else '[' + ', '.join(hidden) + ']'}")
+        parts.append(f"output_activation={activations.text(self.output_activation)}")
+        parts.append(f"loss={losses.text(self.loss)}")
+        parts.append(f"dtype={self.dtype}")
+        parts.append(f"{self.n_parameters:,} parameters")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (f"layers.{i}", f"{W.shape[0]} × {W.shape[1]}", activation.name, f"{W.size + b.size:,}")
+            for i, (W, b, activation) in enumerate(zip(self.weights, self.biases, self._model.activations, strict=True))
+        ]
+        total = ("total", f"loss {self.loss.name}", str(self.dtype), f"{self.n_parameters:,}")
+        return Table(("layer", "shape", "activation", "parameters"), [*rows, total])._repr_html_()
+
+
+def _named(weights: list[FloatArray], biases: list[FloatArray]) -> Iterator[tuple[str, FloatArray]]:
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        yield f"layers.{layer}.weight", weight
+        yield f"layers.{layer}.bias", bias
+
+
+def _as_layer_sizes(given: object) -> list[int]:
+    expected = "expected a sequence of at least two integers >= 1, such as [2, 4, 1]"
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"layer_sizes is {shown(given)}; {expected}")
+    sizes = [integer(f"layer_sizes[{i}]", size, 1) for i, size in enumerate(given)]
+    if len(sizes) < 2:
+        raise ValueError(f"layer_sizes has {len(sizes)} entries; {expected}")
+    return sizes
+
+
+def _check_addressable(sizes: list[int], itemsize: int) -> None:
+    parameters = sum((d_in + 1) * d_out for d_in, d_out in zip(sizes, sizes[1:], strict=False))
+    if parameters * itemsize > sys.maxsize:
+        raise MemoryError("layer_sizes asks for more parameters than any memory holds")
+
+
+def _as_dtype_name(given: npt.DTypeLike) -> str:
+    if isinstance(given, str):
+        return known_name("dtype", given, tuple(MODELS))
+    try:
+        dtype = None if given is None else np.dtype(given)
+    except TypeError:
+        dtype = None
+    if dtype is None:
+        raise TypeError(f"dtype is {shown(given)}; expected float32 or float64")
+    if not dtype.isnative or dtype.name not in MODELS:
+        raise ValueError(f"dtype is {dtype}; expected float32 or float64")
+    return str(dtype.name)
+
+
+def _as_validation(given: object) -> tuple[Any, ...]:
+    if not isinstance(given, (tuple, list)):
+        raise TypeError(f"validation is {shown(given)}; expected a tuple (X, y) or (X, y, sample_weight)")
+    if len(given) not in (2, 3):
+        raise ValueError(f"validation has {len(given)} entries; expected (X, y) or (X, y, sample_weight)")
+    return tuple(given)

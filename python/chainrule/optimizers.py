@@ -1,0 +1,25 @@
+"""Optimizers: how a gradient changes the parameters."""
+
+from typing import TypeAlias
+
+from chainrule._arguments import named_or_object
+from chainrule._core import SGD, Adam, AdamW, Optimizer, RMSprop
+
+OptimizerLike: TypeAlias = str | Optimizer
+
+OPTIMIZERS: dict[str, type[SGD | RMSprop | Adam | AdamW]] = {
+    "sgd": SGD,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+
+def as_optimizer(given: OptimizerLike) -> Optimizer:
+    """Return an optimizer from itself, or a new one with its default settings from its name."""
+    return named_or_object(
+        "optimizer", given, Optimizer, tuple(OPTIMIZERS), lambda name: OPTIMIZERS[name](), "one such as Adam(lr=1e-3)"
+    )
+
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "OptimizerLike", "RMSprop", "as_optimizer"]

@@ -1,0 +1,206 @@
+"""Networks as files: safetensors for the numbers, JSON in its header for the architecture. Loading runs no code."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+import numpy as np
+
+from chainrule import _core
+from chainrule._arguments import integer, shown
+from chainrule._core import Activation, Init, Loss
+from chainrule._extras import optional_package
+
+if TYPE_CHECKING:
+    from chainrule.mlp import MLP
+
+    M = TypeVar("M", bound=MLP)
+
+METADATA_KEY = "chainrule"
+FORMAT_VERSION = 1
+SAFETENSORS_DTYPES = {"float32": "F32", "float64": "F64"}
+
+
+class Description(TypedDict):
+    """The arguments that make an `MLP`, and how far it was trained, in values that JSON knows."""
+
+    layer_sizes: list[int]
+    hidden_activation: list[tuple[str, float | None]]
+    output_activation: tuple[str, float | None]
+    loss: tuple[str, list[float]]
+    init: tuple[str, float | None] | None
+    dtype: str
+    seed: int
+    epochs_trained: int
+
+
+def describe(mlp: MLP) -> Description:
+    """Describe a network; its parameters are not part of it."""
+    hidden, output, init = mlp.hidden_activations, mlp.output_activation, mlp.init
+    return {
+        "layer_sizes": list(mlp.layer_sizes),
+        "hidden_activation": [(activation.name, activation.parameter) for activation in hidden],
+        "output_activation": (output.name, output.parameter),
+        "loss": (mlp.loss.name, list(mlp.loss.parameters)),
+        "init": None if init is None else (init.name, init.parameter),
+        "dtype": mlp.dtype.name,
+        "seed": mlp.seed,
+        "epochs_trained": mlp._model.epochs_trained,
+    }
+
+
+def arguments(description: Description) -> dict[str, Any]:
+    """Return the arguments of `MLP` that a description stands for."""
+    init = description["init"]
+    return {
+        "layer_sizes": description["layer_sizes"],
+        "hidden_activation": [Activation(*entry) for entry in description["hidden_activation"]],
+        "output_activation": Activation(*description["output_activation"]),
+        "loss": Loss(*description["loss"]),
+        "init": None if init is None else Init(*init),
+        "dtype": description["dtype"],
+        "seed": description["seed"],
+    }
+
+
+def save(mlp: MLP, path: str | os.PathLike[str]) -> None:
+    """Write a network to a file, whole or not at all."""
+    safetensors = optional_package("safetensors.numpy", "io")
+    header = {"format": FORMAT_VERSION, "version": _core.config()["version"], **describe(mlp)}
+    tensors = {name: np.ascontiguousarray(parameter) for name, parameter in mlp.named_parameters()}
+    write_atomically(path, safetensors.save(tensors, {METADATA_KEY: json.dumps(header)}))
+
+
+def load(cls: type[M], path: str | os.PathLike[str]) -> M:
+    """Read a network from a file that `save` wrote, checking all of it before anything is built."""
+    safetensors = optional_package("safetensors", "io")
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder; expected a file that MLP.save wrote")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            description = read_description(file.metadata(), path)
+            check_tensors(file, description, path)
+            mlp = build(cls, description, path)
+            for name, parameter in mlp.named_parameters():
+                parameter[...] = file.get_tensor(name)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    mlp._model.epochs_trained = description["epochs_trained"]
+    return mlp
+
+
+def read_description(metadata: Mapping[str, str] | None, path: str) -> Description:
+    """Read the description in a file's header, with every field of the type it should have."""
+    text = (metadata or {}).get(METADATA_KEY)
+    if text is None:
+        raise ValueError(f"{path} has no {METADATA_KEY!r} in its header; expected a file that MLP.save wrote")
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: its header is {shown(header)}; expected an object")
+    if header.get("format") != FORMAT_VERSION:
+        raise ValueError(f"{path} is of format {shown(header.get('format'))}; this version reads {FORMAT_VERSION}")
+    try:
+        description: Description = {
+            "layer_sizes": [integer("layer_sizes", size, 1) for size in _list(header["layer_sizes"])],
+            "hidden_activation": [_named(entry) for entry in _list(header["hidden_activation"])],
+            "output_activation": _named(header["output_activation"]),
+            "loss": _loss(header["loss"]),
+            "init": None if header["init"] is None else _named(header["init"]),
+            "dtype": str(header["dtype"]),
+            "seed": integer("seed", header["seed"], 0, 2**64 - 1),
+            "epochs_trained": integer("epochs_trained", header["epochs_trained"], 0, 2**63 - 1),
+        }
+        arguments(description)
+    except KeyError as error:
+        raise ValueError(f"{path}: its header has no {error.args[0]!r}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: bad header: {error}") from error
+    if description["dtype"] not in SAFETENSORS_DTYPES:
+        raise ValueError(f"{path}: dtype is {description['dtype']!r}; expected float32 or float64")
+    if len(description["layer_sizes"]) < 2:
+        raise ValueError(f"{path}: layer_sizes is {description['layer_sizes']}; expected at least two")
+    return description
+
+
+def check_tensors(file: Any, description: Description, path: str) -> None:
+    """Check names, shapes and dtypes in the file against the architecture in its header."""
+    sizes = description["layer_sizes"]
+    expected: dict[str, list[int]] = {}
+    for layer, (d_in, d_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        expected |= {f"layers.{layer}.weight": [d_in, d_out], f"layers.{layer}.bias": [d_out]}
+    names = set(file.keys())
+    if missing := sorted(expected.keys() - names):
+        raise ValueError(f"{path} lacks {', '.join(missing)}, which its layer_sizes {sizes} ask for")
+    if surplus := sorted(names - expected.keys()):
+        raise ValueError(f"{path} has {', '.join(surplus)}, which its layer_sizes {sizes} do not ask for")
+    dtype = SAFETENSORS_DTYPES[description["dtype"]]
+    for name, shape in expected.items():
+        tensor = file.get_slice(name)
+        if list(tensor.get_shape()) != shape:
+            raise ValueError(f"{path}: {name} has shape {tuple(tensor.get_shape())}; expected {tuple(shape)}")
+        if tensor.get_dtype() != dtype:
+            raise ValueError(f"{path}: {name} holds {tensor.get_dtype()}; expected {dtype}")
+
+
+def build(cls: type[M], description: Description, path: str) -> M:
+    """Make the network, which checks what in the description does not go together."""
+    try:
+        return cls(**arguments(description))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: bad header: {error}") from error
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace the file, so that at any time, and after a crash, it is the old one or the new one."""
+    path = os.path.realpath(path)
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, path) from error
+        raise
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{shown(value)} is not a list")
+    return value
+
+
+def _named(value: object) -> tuple[str, float | None]:
+    if isinstance(value, list) and len(value) == 2:
+        name, parameter = value
+        if isinstance(name, str) and (parameter is None or isinstance(parameter, (float, int))):
+            return name, None if parameter is None else float(parameter)
+    raise TypeError(f"{shown(value)} is not a name with its parameter")
+
+
+def _loss(value: object) -> tuple[str, list[float]]:
+    if isinstance(value, list) and len(value) == 2:
+        name, parameters = value
+        if isinstance(name, str) and all(isinstance(parameter, (float, int)) for parameter in _list(parameters)):
+            return name, [float(parameter) for parameter in parameters]
+    raise TypeError(f"{shown(value)} is not a name with its parameters")
