@@ -7,7 +7,7 @@
 
 #include "engine/kernels.hpp"
 #include "engine/thread_pool.hpp"
-#include "pitch.hpp"
+#include "layout.hpp"
 
 namespace chainrule {
 
@@ -37,9 +37,12 @@ double forward_operations(const Network<T>& network, Index rows) {
 /// Rows are cut into chunks that stay in the caches on their way through the layers, as many for each thread.
 template <class T>
 Index chunk_count(Index rows, int threads) {
-  const Index largest = 4 * kernels<T>().tile_rows;
+  const Index largest = 8 * kernels<T>().tile_rows;
   const Index chunks = (rows + largest - 1) / largest;
-  return std::min(rows, (chunks + threads - 1) / threads * threads);
+  // Four for each thread even out what else the machine does; less than a tile's rows would cost more than that.
+  const Index even = std::min<Index>(4 * threads, rows / kernels<T>().tile_rows);
+  const Index wanted = threads > 1 ? std::max(chunks, even) : chunks;
+  return std::min(rows, (wanted + threads - 1) / threads * threads);
 }
 
 /// Few rows read each weight but a few times: then rearranging the weights first does not pay.
@@ -51,12 +54,6 @@ bool worth_packing(Index rows) {
 template <class T>
 Panels<T> packed(const T* panels, Index k) {
   return {panels, kernels<T>().panel, k * kernels<T>().panel};
-}
-
-/// [W_l; b_l] as it lies in θ.
-template <class T>
-Panels<T> as_it_lies(const Network<T>& network, Index l) {
-  return {network.weight_and_bias(l).data(), network.units(l), kernels<T>().panel};
 }
 
 /// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
@@ -71,24 +68,65 @@ void parallel_over_layers(Index first, Index depth, int threads, const Count& pa
   });
 }
 
-/// a_l = σ_l([a_{l-1} 1] [W_l; b_l]) for `count` rows. z and a may be the same memory; with `linear` a is not written.
+/// The products with the weights of layer l find them rearranged in `panels`, or where they lie.
 template <class T>
-void layer_forward(const Network<T>& network, Index l, Panels<T> weights, Index count, Rows<const T> before, Rows<T> z,
-                   Rows<T> a, bool linear = false) {
-  const Kernels<T>& kernel = kernels<T>();
-  const Index units = network.units(l);
-  const Activation& activation = network.activation(l);
-  const auto activate = kernel.activate[activation.index()];
-  const T parameter_ = static_cast<T>(parameter(activation));
-  // A strip is as many rows as one tile has: σ finds them in the first-level cache.
-  const Index strips = (count + kernel.tile_rows - 1) / kernel.tile_rows;
+struct Weights {
+  const Network<T>& network;
+  Index l;
+  const T* panels;  // or nullptr
+  bool large;       // too large to be rearranged as a whole
+
+  /// Columns of z_l = [a_{l-1} 1] [W_l; b_l]
+  void forward(Index count, Rows<const T> a, Range columns, Rows<T> z) const {
+    const Kernels<T>& kernel = kernels<T>();
+    const Index k = network.units(l - 1) + 1, units = network.units(l);
+    const T* weight = network.weight(l).data() + columns.begin;
+    if (panels)
+      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, packed<T>(panels + columns.begin * k, k), z);
+    else if (large && worth_packing<T>(count))
+      kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, weight, units, z);
+    else
+      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, {weight, units, kernel.panel}, z);
+  }
+
+  /// Columns of dL/da_{l-1} = δ_l W_lᵀ, with the panels of W_lᵀ.
+  void backward(Index count, Rows<const T> delta, Range columns, Rows<T> to) const {
+    const Kernels<T>& kernel = kernels<T>();
+    const Index k = network.units(l);
+    if (panels)
+      kernel.multiply(count, columns.size(), k, delta.data, delta.pitch, 1, packed<T>(panels + columns.begin * k, k), to);
+    else
+      kernel.multiply_large_transposed(count, columns.size(), k, delta.data, delta.pitch,
+                                       network.weight(l).data() + columns.begin * k, k, to);
+  }
+};
+
+/// Rows to take through a product and the element-wise function behind it at a time: as many as one tile has, so that
+/// the first-level cache still holds them, unless the weights have to come from afar for each.
+template <class T>
+Index strip_count(Index rows, Index weights) {
+  constexpr Index near = 512 * 1024 / sizeof(T);
+  return weights > near ? 1 : (rows + kernels<T>().tile_rows - 1) / kernels<T>().tile_rows;
+}
+
+/// Columns of a_l = σ_l(z_l). z and a may be the same memory; with `linear` a is not written.
+template <class T>
+void layer_forward(const Weights<T>& weights, Index count, Rows<const T> before, Range columns, Rows<T> z, Rows<T> a,
+                   bool linear = false) {
+  const Network<T>& network = weights.network;
+  const Activation& activation = network.activation(weights.l);
+  const auto activate = kernels<T>().activate[activation.index()];
+  const auto parameter_ = static_cast<T>(parameter(activation));
+  const Index strips = strip_count<T>(count, columns.size() * network.units(weights.l - 1));
   for (Index s = 0; s < strips; ++s) {
     const Range strip = part(count, strips, s);
-    kernel.multiply(strip.size(), units, network.units(l - 1) + 1, before.row(strip.begin), before.pitch, 1, weights,
-                    z.from(strip.begin));
-    if (!linear) activate(strip.size(), units, z.from(strip.begin), a.from(strip.begin), parameter_);
+    const Rows<T> z_strip = z.from(strip.begin).columns_from(columns.begin);
+    weights.forward(strip.size(), before.from(strip.begin), columns, z_strip);
+    if (!linear)
+      activate(strip.size(), columns.size(), z_strip, a.from(strip.begin).columns_from(columns.begin), parameter_);
   }
-  for (Index r = 0; r < count; ++r) a.row(r)[units] = T(1);
+  if (columns.end == network.units(weights.l))
+    for (Index r = 0; r < count; ++r) a.row(r)[columns.end] = T(1);
 }
 
 /// The columns' parameters of a loss: δ of Huber's, τ of the quantiles.
@@ -127,117 +165,172 @@ template <class T>
 class Sweeps {
  public:
   Sweeps(const Network<T>& network, Tape<T>& tape)
-      : network_(network),
-        tape_(tape),
-        depth_(network.depth()),
-        rows_(tape.rows()),
-        packed_(worth_packing<T>(tape.rows())) {}
+      : network_(network), tape_(tape), depth_(network.depth()), rows_(tape.rows()) {}
 
-  /// Rearranges the weights for the products with W_l and, down to layer `lowest`, with W_lᵀ.
+  /// The first sweep: `load` the rows and take them forward, then to δ_L by `output` and back to δ_1; either half may be
+  /// left out by a nullptr.
+  template <class Load, class Output>
+  void by_rows(const Load& load, const Output& output) {
+    constexpr bool forward = !std::is_null_pointer_v<Load>, backward = !std::is_null_pointer_v<Output>;
+    const auto load_chunk = [&](Range rows) {
+      if constexpr (forward) load(rows);
+    };
+    const auto output_chunk = [&](Range rows) {
+      if constexpr (backward) output(rows);
+    };
+    if (!tape_.has_panels()) {
+      in_chunks(load_chunk);
+      for (Index l = 1; forward && l <= depth_; ++l)
+        in_blocks(network_.units(l), [&](Range rows, Range columns) { forward_layer(l, rows, columns); });
+      in_chunks(output_chunk);
+      for (Index l = depth_; backward && l > 1; --l)
+        in_blocks(network_.units(l - 1), [&](Range rows, Range columns) { backward_layer(l, rows, columns); });
+      return;
+    }
+    pack(forward, backward ? 2 : depth_ + 1);
+    in_chunks([&](Range rows) {
+      load_chunk(rows);
+      for (Index l = 1; forward && l <= depth_; ++l) forward_layer(l, rows, {0, network_.units(l)});
+      output_chunk(rows);
+      for (Index l = depth_; backward && l > 1; --l) backward_layer(l, rows, {0, network_.units(l - 1)});
+    });
+  }
+
+  /// δ_L of some rows from the loss, whose values go to the tape.
+  void output_from_loss(const Loss& loss, double divisor, Range rows) {
+    const Rows<T> x = rows_of(from_logits(loss) ? tape_.pre_activation(depth_) : tape_.activation(depth_), rows.begin);
+    const Rows<T> delta = rows_of(tape_.delta(depth_), rows.begin);
+    kernel_.loss[loss.index()](rows.size(), network_.outputs(), x, rows_of(tape_.target(), rows.begin),
+                               tape_.loss_parameter(), static_cast<T>(1 / divisor), tape_.row_weight() + rows.begin,
+                               tape_.row_loss() + rows.begin, delta);
+    if (!from_logits(loss)) times_derivative(depth_, rows, {0, network_.outputs()});
+  }
+
+  /// δ_L of some rows from dL/da_L, which the tape holds in its place.
+  void output_from_gradient(Range rows) { times_derivative(depth_, rows, {0, network_.outputs()}); }
+
+  /// dL/dX = δ_1 W_1ᵀ
+  void input_gradient(Rows<T> to) {
+    in_blocks(network_.inputs(), [&](Range rows, Range columns) {
+      Weights<T>{network_, 1, nullptr, true}.backward(rows.size(), rows_of(tape_.delta(1), rows.begin), columns,
+                                                      to.from(rows.begin).columns_from(columns.begin));
+    });
+  }
+
+  /// The second sweep: [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l tile by tile, each given to use(l, rows, columns, tile).
+  template <class Use>
+  void by_weights(const Use& use) {
+    const Index panel = kernel_.panel;
+    const auto tiles_down = [&](Index l) { return (network_.units(l - 1) + kernel_.tile_rows) / kernel_.tile_rows; };
+    const auto units_down = [&](Index l) { return (tiles_down(l) + unit_tiles - 1) / unit_tiles; };
+    const auto units_across = [&](Index l) {
+      return (network_.units(l) + unit_panels * panel - 1) / (unit_panels * panel);
+    };
+    parallel_over_layers(
+        1, depth_, threads_for(forward_operations(network_, rows_)),
+        [&](Index l) { return units_down(l) * units_across(l); },
+        [&](Index l, Index i) {
+          const Index units = network_.units(l), all_rows = network_.units(l - 1) + 1, tiles = tiles_down(l);
+          const Range down = part(tiles, units_down(l), i / units_across(l));
+          const Index first = i % units_across(l) * unit_panels * panel;
+          const Index last = std::min(units, first + unit_panels * panel);
+          const MatrixView<T> a = tape_.activation(l - 1), delta = tape_.delta(l);
+          alignas(64) T memory[max_tile_rows * max_panel];
+          const Rows<T> tile{memory, panel};
+          for (Index column = first; column < last; column += panel)
+            for (Index t = down.begin; t < down.end; ++t) {
+              const Range rows = part(all_rows, tiles, t), columns{column, std::min(column + panel, last)};
+              kernel_.multiply(rows.size(), columns.size(), rows_, a.data() + rows.begin, 1, a.outerStride(),
+                               {delta.data() + column, delta.outerStride(), panel}, tile);
+              use(l, rows, columns, tile);
+            }
+        });
+  }
+
+ private:
+  static constexpr Index max_tile_rows = 16, max_panel = 32;
+  // Four tiles above each other share a panel of δ from the first-level cache.
+  static constexpr Index unit_tiles = 4, unit_panels = 4;
+  static constexpr Index block_rows = 256;
+
+  template <class Chunk>
+  void in_chunks(const Chunk& chunk) {
+    const int threads = threads_for(2 * forward_operations(network_, rows_));
+    const Index chunks = chunk_count<T>(rows_, threads);
+    parallel(chunks, threads, [&](std::ptrdiff_t i) { chunk(part(rows_, chunks, i)); });
+  }
+
+  /// Blocks of all rows and some columns, for weights that should be read but once.
+  template <class Block>
+  void in_blocks(Index columns, const Block& block) {
+    const Index width = unit_panels * kernel_.panel;
+    const Index down = (rows_ + block_rows - 1) / block_rows, across = (columns + width - 1) / width;
+    parallel(down * across, threads_for(forward_operations(network_, rows_)), [&](std::ptrdiff_t i) {
+      const Index first = i / down * width;
+      block(part(rows_, down, i % down), Range{first, std::min(columns, first + width)});
+    });
+  }
+
+  /// Rearranges the weights for the products with W_l, and for those with W_lᵀ down to layer `lowest`.
   void pack(bool forward, Index lowest) {
     const Index panel = kernel_.panel;
     const auto panels = [panel](Index columns) { return (columns + panel - 1) / panel; };
     const int threads = threads_for(static_cast<double>(network_.parameter_count()));
-    if (forward && packed_)
+    if (forward && worth_packing<T>(rows_))
       parallel_over_layers(
           1, depth_, threads, [&](Index l) { return panels(network_.units(l)); },
           [&](Index l, Index i) {
             const Index in = network_.units(l - 1) + 1, out = network_.units(l), first = i * panel;
             kernel_.pack(in, std::min(panel, out - first), network_.weight(l).data() + first, out,
-                         tape_.weight_panels(l) + i * in * panel);
+                         tape_.weight_panels(l) + first * in);
           });
     parallel_over_layers(
         lowest, depth_, threads, [&](Index l) { return panels(network_.units(l - 1)); },
         [&](Index l, Index i) {
           const Index in = network_.units(l - 1), out = network_.units(l), first = i * panel;
           kernel_.pack_transposed(out, std::min(panel, in - first), network_.weight(l).data() + first * out, out,
-                                  tape_.transposed_panels(l) + i * out * panel);
+                                  tape_.transposed_panels(l) + first * out);
         });
   }
 
-  /// a_0 … a_L of some rows.
-  void forward(Range rows) {
-    for (Index l = 1; l <= depth_; ++l) {
-      const Rows<T> a = rows_of(tape_.activation(l), rows.begin);
-      const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
-      const Panels<T> weights = packed_ ? packed<T>(tape_.weight_panels(l), network_.units(l - 1) + 1)
-                                        : as_it_lies(network_, l);
-      layer_forward<T>(network_, l, weights, rows.size(), rows_of(tape_.activation(l - 1), rows.begin), z, a);
-    }
-  }
-
-  /// Losses and δ_L of some rows.
-  void output(const Loss& loss, double divisor, Range rows) {
-    const Index outputs = network_.outputs();
-    const Rows<T> x = rows_of(from_logits(loss) ? tape_.pre_activation(depth_) : tape_.activation(depth_), rows.begin);
-    const Rows<T> delta = rows_of(tape_.delta(depth_), rows.begin);
-    kernel_.loss[loss.index()](rows.size(), outputs, x, rows_of(tape_.target(), rows.begin), tape_.loss_parameter(),
-                               static_cast<T>(1 / divisor), tape_.row_weight() + rows.begin,
-                               tape_.row_loss() + rows.begin, delta);
-    if (!from_logits(loss)) times_derivative(depth_, rows, delta);
-  }
-
-  /// δ_{L-1} … δ_1 of some rows, from δ_L:  δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}
-  void backward(Range rows) {
-    for (Index l = depth_; l > 1; --l) {
-      const Rows<T> delta = rows_of(tape_.delta(l - 1), rows.begin);
-      const Index strips = (rows.size() + kernel_.tile_rows - 1) / kernel_.tile_rows;
-      for (Index s = 0; s < strips; ++s) {
-        Range strip = part(rows.size(), strips, s);
-        input_gradient(l, {rows.begin + strip.begin, rows.begin + strip.end}, delta.from(strip.begin));
-        times_derivative(l - 1, {rows.begin + strip.begin, rows.begin + strip.end}, delta.from(strip.begin));
-      }
-    }
-  }
-
-  /// dL/da_{l-1} = δ_l W_lᵀ
-  void input_gradient(Index l, Range rows, Rows<T> to) {
-    const Rows<T> delta = rows_of(tape_.delta(l), rows.begin);
-    kernel_.multiply(rows.size(), network_.units(l - 1), network_.units(l), delta.data, delta.pitch, 1,
-                     packed<T>(tape_.transposed_panels(l), network_.units(l)), to);
-  }
-
-  /// The δ of `rows`, at `delta`, times σ'_l.
-  void times_derivative(Index l, Range rows, Rows<T> delta) {
-    const Activation& activation = network_.activation(l);
-    if (std::holds_alternative<Identity>(activation)) return;
+  /// a_l = σ_l([a_{l-1} 1] [W_l; b_l])
+  void forward_layer(Index l, Range rows, Range columns) {
+    const bool packed = tape_.has_panels() && worth_packing<T>(rows_);
+    const Weights<T> weights{network_, l, packed ? tape_.weight_panels(l) : nullptr, !tape_.has_panels()};
     const Rows<T> a = rows_of(tape_.activation(l), rows.begin);
     const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
-    kernel_.times_derivative[activation.index()](rows.size(), network_.units(l), z, a, delta,
+    layer_forward<T>(weights, rows.size(), rows_of(tape_.activation(l - 1), rows.begin), columns, z, a);
+  }
+
+  /// δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}
+  void backward_layer(Index l, Range rows, Range columns) {
+    const Weights<T> weights{network_, l, tape_.has_panels() ? tape_.transposed_panels(l) : nullptr,
+                             !tape_.has_panels()};
+    const Index strips = strip_count<T>(rows.size(), columns.size() * network_.units(l));
+    for (Index s = 0; s < strips; ++s) {
+      const Range within = part(rows.size(), strips, s);
+      const Range strip{rows.begin + within.begin, rows.begin + within.end};
+      weights.backward(strip.size(), rows_of(tape_.delta(l), strip.begin), columns,
+                       rows_of(tape_.delta(l - 1), strip.begin).columns_from(columns.begin));
+      times_derivative(l - 1, strip, columns);
+    }
+  }
+
+  /// δ_l ← δ_l ⊙ σ'_l
+  void times_derivative(Index l, Range rows, Range columns) {
+    const Activation& activation = network_.activation(l);
+    if (std::holds_alternative<Identity>(activation)) return;
+    const auto part_of = [&](MatrixView<T> m) { return rows_of(m, rows.begin).columns_from(columns.begin); };
+    const Rows<T> a = part_of(tape_.activation(l));
+    const Rows<T> z = tape_.has_pre_activation(l) ? part_of(tape_.pre_activation(l)) : a;
+    kernel_.times_derivative[activation.index()](rows.size(), columns.size(), z, a, part_of(tape_.delta(l)),
                                                  static_cast<T>(parameter(activation)));
   }
-
-  /// [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l, tile by tile: use(l, first row, rows, first column, columns, tile).
-  template <class Use>
-  void by_weights(const Use& use) {
-    const auto tiles_down = [this](Index l) {
-      return (network_.units(l - 1) + 1 + kernel_.tile_rows - 1) / kernel_.tile_rows;
-    };
-    const auto tiles_across = [this](Index l) { return (network_.units(l) + tile_columns - 1) / tile_columns; };
-    parallel_over_layers(
-        1, depth_, threads_for(forward_operations(network_, rows_)),
-        [&](Index l) { return tiles_down(l) * tiles_across(l); },
-        [&](Index l, Index i) {
-          const Range down = part(network_.units(l - 1) + 1, tiles_down(l), i / tiles_across(l));
-          const Index first = i % tiles_across(l) * tile_columns;
-          const Index columns = std::min(tile_columns, network_.units(l) - first);
-          alignas(64) T tile[max_tile_rows * tile_columns];
-          const Rows<T> to{tile, tile_columns};
-          const MatrixView<T> a = tape_.activation(l - 1), delta = tape_.delta(l);
-          kernel_.multiply(down.size(), columns, rows_, a.data() + down.begin, 1, a.outerStride(),
-                           {delta.data() + first, delta.outerStride(), kernel_.panel}, to);
-          use(l, down.begin, down.size(), first, columns, to);
-        });
-  }
-
- private:
-  static constexpr Index max_tile_rows = 16, tile_columns = 256;
 
   const Network<T>& network_;
   Tape<T>& tape_;
   const Kernels<T>& kernel_ = kernels<T>();
   Index depth_, rows_;
-  bool packed_;
 };
 
 /// Σ_i w_i ℓ_i / divisor
@@ -260,9 +353,9 @@ void store_gradient(Sweeps<T>& sweeps, const Network<T>& network, VectorView<T> 
   if (gradient.size() != network.parameter_count())
     throw std::invalid_argument("gradient has " + std::to_string(gradient.size()) + " entries; this network has " +
                                 std::to_string(network.parameter_count()) + " parameters");
-  sweeps.by_weights([&](Index l, Index row, Index rows, Index column, Index columns, Rows<T> tile) {
-    T* to = gradient.data() + network.offset(l) + row * network.units(l) + column;
-    for (Index r = 0; r < rows; ++r) std::copy_n(tile.row(r), columns, to + r * network.units(l));
+  sweeps.by_weights([&](Index l, Range rows, Range columns, Rows<T> tile) {
+    T* to = gradient.data() + network.offset(l) + rows.begin * network.units(l) + columns.begin;
+    for (Index r = 0; r < rows.size(); ++r) std::copy_n(tile.row(r), columns.size(), to + r * network.units(l));
   });
 }
 
@@ -282,28 +375,18 @@ void load_targets(const Batch<T>& batch, Range rows, Tape<T>& tape) {
   }
 }
 
-/// The first sweep: calls chunk(rows) for all rows, in parallel.
-template <class T, class Chunk>
-void by_rows(const Network<T>& network, Index rows, const Chunk& chunk) {
-  const int threads = threads_for(2 * forward_operations(network, rows));
-  const Index chunks = chunk_count<T>(rows, threads);
-  parallel(chunks, threads, [&](std::ptrdiff_t i) { chunk(part(rows, chunks, i)); });
-}
-
 /// The first sweep of a step. Returns the loss.
 template <class T>
 double sweep_rows(Sweeps<T>& sweeps, const Network<T>& network, const Loss& loss, const Batch<T>& batch,
                   Tape<T>& tape) {
   const double divisor = mean_divisor(loss, network.outputs(), batch.weight());
   fill_loss_parameters(loss, network.outputs(), tape.loss_parameter());
-  sweeps.pack(true, 2);
-  by_rows(network, batch.size, [&](Range rows) {
-    load_inputs(batch, rows, rows_of(tape.activation(0)));
-    load_targets(batch, rows, tape);
-    sweeps.forward(rows);
-    sweeps.output(loss, divisor, rows);
-    sweeps.backward(rows);
-  });
+  sweeps.by_rows(
+      [&](Range rows) {
+        load_inputs(batch, rows, rows_of(tape.activation(0)));
+        load_targets(batch, rows, tape);
+      },
+      [&](Range rows) { sweeps.output_from_loss(loss, divisor, rows); });
   return weighted_mean(batch, tape.row_loss(), divisor);
 }
 
@@ -325,21 +408,18 @@ void stream(const Network<T>& network, ConstMatrixView<T> X, bool logits, const 
   const Index chunks = chunk_count<T>(n, threads);
   const Index chunk_rows = (n + chunks - 1) / chunks;
   const Index wide = pitch<T>(network.widest());
-  Buffer<T> panels;
-  std::vector<Index> starts(static_cast<std::size_t>(depth) + 1, 0);
-  const bool pack = worth_packing<T>(n);
-  if (pack) {
-    const Index panel = kernels<T>().panel;
-    Index total = 0;
-    for (Index l = 1; l <= depth; ++l) {
-      starts[static_cast<std::size_t>(l)] = total;
-      total += (network.units(l - 1) + 1) * ((network.units(l) + panel - 1) / panel * panel);
-    }
-    panels = Buffer<T>(total);
-    for (Index l = 1; l <= depth; ++l)
-      kernels<T>().pack(network.units(l - 1) + 1, network.units(l), network.weight(l).data(), network.units(l),
-                        panels.data() + starts[static_cast<std::size_t>(l)]);
-  }
+  const bool large = !fits_packed<T>(network);
+  const bool pack = !large && worth_packing<T>(n);
+  const auto panels_size = [&](Index l) {
+    return (network.units(l - 1) + 1) * ((network.units(l) + kernels<T>().panel - 1) / kernels<T>().panel) *
+           kernels<T>().panel;
+  };
+  Index total = 0;
+  for (Index l = 1; pack && l <= depth; ++l) total += panels_size(l);
+  Buffer<T> panels(total);
+  T* next = panels.data();
+  for (Index l = 1; pack && l <= depth; next += panels_size(l), ++l)
+    kernels<T>().pack(network.units(l - 1) + 1, network.units(l), network.weight(l).data(), network.units(l), next);
   parallel(chunks, threads, [&](std::ptrdiff_t chunk) {
     const Range rows = part(n, chunks, chunk);
     T* memory = workspace<T>(3 * chunk_rows * wide);
@@ -349,11 +429,11 @@ void stream(const Network<T>& network, ConstMatrixView<T> X, bool logits, const 
       std::copy_n(X.data() + (rows.begin + r) * X.outerStride(), X.cols(), before.row(r));
       before.row(r)[X.cols()] = T(1);
     }
+    const T* packed = pack ? panels.data() : nullptr;
     for (Index l = 1; l <= depth; ++l) {
-      const Panels<T> weights =
-          pack ? packed<T>(panels.data() + starts[static_cast<std::size_t>(l)], network.units(l - 1) + 1)
-               : as_it_lies(network, l);
-      layer_forward<T>(network, l, weights, rows.size(), before, after, after, logits && l == depth);
+      layer_forward<T>({network, l, packed, large}, rows.size(), before, {0, network.units(l)}, after, after,
+                       logits && l == depth);
+      if (pack) packed += panels_size(l);
       std::swap(before, after);
     }
     use(rows, before, targets);
@@ -367,11 +447,12 @@ void forward(const Network<T>& network, const MatrixArgument<T>& X, Tape<T>& tap
   check_tape(tape, X.rows());
   tape.set_rows(X.rows());
   Sweeps<T> sweeps(network, tape);
-  sweeps.pack(true, network.depth() + 1);
-  by_rows(network, X.rows(), [&](Range rows) {
-    for (Index r = rows.begin; r < rows.end; ++r) std::copy_n(X.data() + r * X.outerStride(), X.cols(), tape.activation(0).row(r).data());
-    sweeps.forward(rows);
-  });
+  const Rows<T> a0 = rows_of(tape.activation(0));
+  sweeps.by_rows(
+      [&](Range rows) {
+        for (Index r = rows.begin; r < rows.end; ++r) std::copy_n(X.data() + r * X.outerStride(), X.cols(), a0.row(r));
+      },
+      nullptr);
 }
 
 template <class T>
@@ -382,11 +463,9 @@ double backward(const Network<T>& network, const Loss& loss, const Targets<T>& y
   const double divisor = mean_divisor(loss, network.outputs(), batch.weight());
   fill_loss_parameters(loss, network.outputs(), tape.loss_parameter());
   Sweeps<T> sweeps(network, tape);
-  sweeps.pack(false, 2);
-  by_rows(network, batch.size, [&](Range rows) {
+  sweeps.by_rows(nullptr, [&](Range rows) {
     load_targets(batch, rows, tape);
-    sweeps.output(loss, divisor, rows);
-    sweeps.backward(rows);
+    sweeps.output_from_loss(loss, divisor, rows);
   });
   store_gradient(sweeps, network, gradient);
   return weighted_mean(batch, tape.row_loss(), divisor);
@@ -402,18 +481,15 @@ Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_outp
                                 std::to_string(grad_output.cols()) + "); expected (" + std::to_string(n) + ", " +
                                 std::to_string(network.outputs()) + ")");
   Sweeps<T> sweeps(network, tape);
-  sweeps.pack(false, 1);
+  const Rows<T> delta = rows_of(tape.delta(network.depth()));
+  sweeps.by_rows(nullptr, [&](Range rows) {
+    for (Index r = rows.begin; r < rows.end; ++r)
+      std::copy_n(grad_output.data() + r * grad_output.outerStride(), network.outputs(), delta.row(r));
+    sweeps.output_from_gradient(rows);
+  });
   const Index wide = pitch<T>(inputs);
   Buffer<T> padded(checked_product(n, wide));
-  by_rows(network, n, [&](Range rows) {
-    const Index depth = network.depth();
-    const Rows<T> delta = rows_of(tape.delta(depth), rows.begin);
-    for (Index r = 0; r < rows.size(); ++r)
-      std::copy_n(grad_output.data() + (rows.begin + r) * grad_output.outerStride(), network.outputs(), delta.row(r));
-    sweeps.times_derivative(depth, rows, delta);
-    sweeps.backward(rows);
-    sweeps.input_gradient(1, rows, {padded.data() + rows.begin * wide, wide});
-  });
+  sweeps.input_gradient({padded.data(), wide});
   store_gradient(sweeps, network, gradient);
   return MatrixView<T>(padded.data(), n, inputs, Eigen::OuterStride<>(wide));
 }
@@ -456,11 +532,11 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   const UpdateConstants constants = optimizer.next_constants();
   const auto update = kernels<T>().update[optimizer.rule().index()];
   T* theta = network.parameters().data();
-  sweeps.by_weights([&](Index l, Index row, Index rows, Index column, Index columns, Rows<T> tile) {
-    const Index at = network.offset(l) + row * network.units(l) + column;
+  sweeps.by_weights([&](Index l, Range rows, Range columns, Rows<T> tile) {
+    const Index at = network.offset(l) + rows.begin * network.units(l) + columns.begin;
     T* moments[max_moments];
     for (int i = 0; i < max_moments; ++i) moments[i] = optimizer.moment(i) ? optimizer.moment(i) + at : nullptr;
-    update(rows, columns, tile, theta + at, moments, network.units(l), constants.data());
+    update(rows.size(), columns.size(), tile, theta + at, moments, network.units(l), constants.data());
   });
   optimizer.count_step();
   return value;

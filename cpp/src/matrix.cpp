@@ -1,6 +1,7 @@
 #include "chainrule/matrix.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <new>
@@ -27,6 +28,18 @@ bool fits_the_machine(std::size_t bytes) {
   return bytes < static_cast<std::size_t>(std::numeric_limits<std::ptrdiff_t>::max());
 }
 
+/// Says how much was asked for.
+class TooLarge : public std::bad_alloc {
+ public:
+  TooLarge(std::size_t count, std::size_t item) {
+    std::snprintf(text_, sizeof text_, "%zu numbers of %zu bytes do not fit this machine's memory", count, item);
+  }
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  char text_[100];
+};
+
 }  // namespace
 
 Index checked_product(Index rows, Index columns) {
@@ -41,7 +54,7 @@ Buffer<T>::Buffer(Index size) : size_(size) {
   if (size == 0) return;
   const auto count = static_cast<std::size_t>(size);
   if (count > std::numeric_limits<std::size_t>::max() / (2 * sizeof(T)) || !fits_the_machine(count * sizeof(T)))
-    throw std::bad_alloc();
+    throw TooLarge(count, sizeof(T));
   const std::size_t bytes = count * sizeof(T) + padding_bytes;
   data_ = static_cast<T*>(::operator new(bytes, alignment));
   std::memset(static_cast<void*>(data_), 0, bytes);

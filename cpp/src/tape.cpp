@@ -4,7 +4,7 @@
 #include <stdexcept>
 
 #include "engine/kernels.hpp"
-#include "pitch.hpp"
+#include "layout.hpp"
 
 namespace chainrule {
 
@@ -43,11 +43,12 @@ Tape<T>::Tape(const Network<T>& network, Index capacity, bool keep_pre_activatio
   }
   target_ = place(network.outputs());
 
+  has_panels_ = fits_packed<T>(network);
   const Index panel = engine::kernels<T>().panel;
   Index panels = 0;
   weight_panels_.resize(static_cast<std::size_t>(depth + 1));
   transposed_panels_.resize(static_cast<std::size_t>(depth + 1));
-  for (Index l = 1; l <= depth; ++l) {
+  for (Index l = 1; has_panels_ && l <= depth; ++l) {
     const Index in = network.units(l - 1), out = network.units(l);
     weight_panels_[static_cast<std::size_t>(l)] = panels;
     panels = checked_sum(panels, panels_size(in + 1, out, panel));

@@ -73,23 +73,28 @@ void restore(AnyOptimizer& optimizer, const py::tuple& state) {
 
 /// (settings, state): all that a pickle holds.
 template <class R>
-py::tuple get_state(const OptimizerOf<R>& self, const std::vector<std::string>& names) {
-  const py::object python_self = py::cast(&self);
+py::tuple get_state(const py::object& self, const std::vector<std::string>& names) {
   py::dict settings;
-  for (const std::string& name : names) settings[py::str(name)] = python_self.attr(name.c_str());
-  const py::object state = self.visit_state([](const auto& s) -> py::object { return moments_of(s); }, py::object(py::none()));
-  return py::make_tuple(settings, state);
+  for (const std::string& name : names) settings[py::str(name)] = self.attr(name.c_str());
+  return py::make_tuple(settings, self.cast<const AnyOptimizer&>().visit_state(
+                                      [](const auto& state) -> py::object { return moments_of(state); },
+                                      py::object(py::none())));
 }
 
 template <class R>
-void set_state(OptimizerOf<R>& self, const py::object& state) {
-  if (state.is_none()) return;
-  const auto fields = state.cast<py::tuple>();
-  if (fields.size() != 4) throw py::value_error("this is no state of an optimizer");
-  if (fields[0].cast<std::string>() == "float32")
-    restore<float>(self, fields);
-  else
-    restore<double>(self, fields);
+std::unique_ptr<OptimizerOf<R>> from_state(const py::tuple& fields) {
+  if (fields.size() != 2) throw py::value_error("this is no state of an optimizer");
+  const py::object made = py::type::of<OptimizerOf<R>>()(**fields[0].cast<py::dict>());
+  auto optimizer = std::make_unique<OptimizerOf<R>>(made.cast<const OptimizerOf<R>&>());
+  if (!fields[1].is_none()) {
+    const auto state = fields[1].cast<py::tuple>();
+    if (state.size() != 4) throw py::value_error("this is no state of an optimizer");
+    if (state[0].cast<std::string>() == "float32")
+      restore<float>(*optimizer, state);
+    else
+      restore<double>(*optimizer, state);
+  }
+  return optimizer;
 }
 
 /// What all rules share: pickle, copy, repr.
@@ -101,21 +106,11 @@ void def_common(py::class_<OptimizerOf<R>, AnyOptimizer>& cls, std::vector<std::
       text += (i ? ", " : "") + names[i] + "=" + std::string(py::repr(self.attr(names[i].c_str())));
     return text + ")";
   });
-  cls.def("__reduce__", [names](const py::object& self) {
-    const py::tuple state = get_state(self.cast<const OptimizerOf<R>&>(), names);
-    const py::dict settings = state[0];
-    py::list arguments;
-    for (const std::string& name : names) arguments.append(settings[py::str(name)]);
-    return py::make_tuple(py::type::of(self), py::tuple(arguments), state[1]);
-  });
-  cls.def("__setstate__", [](OptimizerOf<R>& self, const py::object& state) { set_state(self, state); });
-  const auto copy = [names](const OptimizerOf<R>& self) {
-    auto twin = std::make_unique<OptimizerOf<R>>(self.settings());
-    set_state(*twin, get_state(self, names)[1]);
-    return twin;
-  };
-  cls.def("__copy__", copy);
-  cls.def("__deepcopy__", [copy](const OptimizerOf<R>& self, const py::dict&) { return copy(self); }, py::arg("memo"));
+  const auto get = [names](const py::object& self) { return get_state<R>(self, names); };
+  cls.def(py::pickle(get, &from_state<R>));
+  cls.def("__copy__", [get](const py::object& self) { return from_state<R>(get(self)); });
+  cls.def("__deepcopy__", [get](const py::object& self, const py::dict&) { return from_state<R>(get(self)); },
+          py::arg("memo"));
 }
 
 }  // namespace
@@ -135,7 +130,13 @@ void register_optimizers(py::module_& module) {
           "Learning rate.")
       .def("reset", &AnyOptimizer::reset, "Forget the network, the moments and the steps taken.")
       .def(
-          "step", [](const py::object& self, const py::object& mlp) { mlp.attr("_model").attr("apply")(self); },
+          "step",
+          [](const py::object& self, const py::object& mlp) {
+            if (!py::hasattr(mlp, "_model"))
+              throw py::type_error("mlp is of type " + std::string(py::str(py::type::of(mlp).attr("__name__"))) +
+                                   "; expected an MLP");
+            mlp.attr("_model").attr("apply")(self);
+          },
           py::arg("mlp"),
           "Update the parameters of `mlp` once, from the gradient that its last ``backward`` or ``pullback`` left.\n\n"
           "Raises RuntimeError where there is none, and ValueError where the optimizer belongs to another network.");

@@ -127,7 +127,7 @@ def learn_digits(seed: int, epochs: int, quiet: bool) -> None:
         X_train,
         y_train,
         epochs=epochs,
-        optimizer=cr.AdamW(lr=5e-3),
+        optimizer=cr.AdamW(lr=1e-2),
         schedule="one_cycle",
         validation=(X_val, y_val),
         progress=not quiet,
@@ -173,4 +173,9 @@ def print_cmake_dir() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    if exit_code == EXIT_INTERRUPTED:
+        # Where the interrupt came inside exec, as in many an import, sys.exit would end by the signal instead.
+        sys.stdout.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)

@@ -11,8 +11,6 @@ from chainrule._core import Activation
 
 ActivationLike: TypeAlias = str | Activation
 
-RECTIFIERS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus")
-
 
 class LeakyReLU(Activation):
     """The leaky rectifier: ``σ(z) = z`` for ``z > 0``, else ``negative_slope · z``.

@@ -7,7 +7,6 @@ from typing import TypeAlias
 from chainrule import _core
 from chainrule._arguments import named_or_object, positive
 from chainrule._core import Activation, Init
-from chainrule.activations import RECTIFIERS
 
 InitLike: TypeAlias = str | Init
 
@@ -69,4 +68,4 @@ def as_init(given: InitLike) -> Init:
 
 def default_init(activation: Activation) -> Init:
     """Return He's rule for the ReLU family, which lets half of its input through, and Xavier's for the others."""
-    return Init("he" if activation.name in RECTIFIERS else "xavier")
+    return Init("he" if activation.rectifier else "xavier")

@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -723,7 +724,7 @@ def _as_layer_sizes(given: object) -> list[int]:
 
 
 def _check_addressable(sizes: list[int], itemsize: int) -> None:
-    parameters = sum((d_in + 1) * d_out for d_in, d_out in zip(sizes, sizes[1:], strict=False))
+    parameters = sum((d_in + 1) * d_out for d_in, d_out in pairwise(sizes))
     if parameters * itemsize > sys.maxsize:
         raise MemoryError("layer_sizes asks for more parameters than any memory holds")
 

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import numpy as np
@@ -134,7 +135,7 @@ def check_tensors(file: Any, description: Description, path: str) -> None:
     """Check names, shapes and dtypes in the file against the architecture in its header."""
     sizes = description["layer_sizes"]
     expected: dict[str, list[int]] = {}
-    for layer, (d_in, d_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (d_in, d_out) in enumerate(pairwise(sizes)):
         expected |= {f"layers.{layer}.weight": [d_in, d_out], f"layers.{layer}.bias": [d_out]}
     names = set(file.keys())
     if missing := sorted(expected.keys() - names):

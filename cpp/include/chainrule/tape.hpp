@@ -34,7 +34,8 @@ class Tape {
   double* row_loss() { return row_loss_.data(); }    // (n,)
   T* loss_parameter() { return loss_parameter_.data(); }  // (d_L,)
 
-  // The weights as the kernels read them best; scratch of one step.
+  // The weights as the kernels read them best, scratch of one step; large networks do without.
+  bool has_panels() const { return has_panels_; }
   T* weight_panels(Index l) { return panels_.data() + weight_panels_[l]; }
   T* transposed_panels(Index l) { return panels_.data() + transposed_panels_[l]; }
 
@@ -48,7 +49,7 @@ class Tape {
 
   Index capacity_;
   Index rows_ = 0;
-  bool keep_pre_activations_;
+  bool keep_pre_activations_, has_panels_;
   std::vector<Place> activations_, pre_activations_, deltas_;
   Place target_;
   std::vector<Index> weight_panels_, transposed_panels_;

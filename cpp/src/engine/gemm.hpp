@@ -8,23 +8,12 @@ namespace chainrule::engine::CHAINRULE_ISA {
 // The product of small matrices that everything else rests on. One micro-kernel serves all three products of
 // backpropagation: z (A = a), dW (A = aᵀ, by its strides) and da (B = Wᵀ, packed).
 
-template <int... I>
-struct Ints {};
-template <int N, int... I>
-struct FirstInts : FirstInts<N - 1, N - 1, I...> {};
-template <int... I>
-struct FirstInts<0, I...> {
-  using type = Ints<I...>;
-};
-template <int N>
-inline constexpr typename FirstInts<N>::type first_ints{};
-
 /// A tile's accumulators must fit the registers, with one left for each vector of B and one for A.
 inline constexpr int tile_vectors = 2;
 inline constexpr int max_tile_rows = (vector_registers - tile_vectors - 1) / tile_vectors;
 /// Longer sums are cut into blocks, each summed in registers: B's block stays in the second-level cache, and rounding
 /// errors grow with the number of blocks.
-inline constexpr Size sum_block = 512;
+inline constexpr Size sum_block = 256;
 
 /// C (M, V·NV) = or += A (M, k) B (k, V·NV)
 template <class V, int M, int NV>
@@ -76,12 +65,12 @@ constexpr Tiles<typename V::Scalar> make_tiles(Ints<M...>) {
 /// the last columns of others.
 template <class T>
 struct TileTable {
-  static constexpr Tiles<T> panel = make_tiles<FullVec<T>, tile_vectors>(first_ints<max_tile_rows>);
-  static constexpr Tiles<T> full = make_tiles<FullVec<T>, 1>(first_ints<max_tile_rows>);
+  static constexpr Tiles<T> panel = make_tiles<FullVec<T>, tile_vectors>(Lanes<max_tile_rows>{});
+  static constexpr Tiles<T> full = make_tiles<FullVec<T>, 1>(Lanes<max_tile_rows>{});
   static constexpr int half_lanes = vector_bytes >= 32 ? lanes<T> / 2 : lanes<T>;
   static constexpr int quarter_lanes = vector_bytes >= 64 ? lanes<T> / 4 : half_lanes;
-  static constexpr Tiles<T> half = make_tiles<Vec<T, half_lanes>, 1>(first_ints<max_tile_rows>);
-  static constexpr Tiles<T> quarter = make_tiles<Vec<T, quarter_lanes>, 1>(first_ints<max_tile_rows>);
+  static constexpr Tiles<T> half = make_tiles<Vec<T, half_lanes>, 1>(Lanes<max_tile_rows>{});
+  static constexpr Tiles<T> quarter = make_tiles<Vec<T, quarter_lanes>, 1>(Lanes<max_tile_rows>{});
 
   static const Tiles<T>& for_columns(Size n) {
     if (n > lanes<T>) return panel;
@@ -94,52 +83,120 @@ struct TileTable {
 template <class T>
 inline constexpr Size panel_columns = tile_vectors * lanes<T>;
 
+/// C (m, ≤ panel) = or += A (m, k) B, for one panel of B and k ≤ sum_block.
 template <class T>
-void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C) {
+void multiply_panel(Size m, Size columns, Size k, const T* A, Size row_stride, Size column_stride, const T* B, Size ldb,
+                    Rows<T> C, bool add) {
+  const Tiles<T>& of_width = TileTable<T>::for_columns(columns);
   // Even tiles: 16 rows are two tiles of 8, not one of 14 and one of 2, which would wait for its own sums.
   const Size tiles = (m + max_tile_rows - 1) / max_tile_rows;
   for (Size t = 0; t < tiles; ++t) {
     const Size row = m * t / tiles, rows = m * (t + 1) / tiles - row;
-    for (Size begin = 0; begin == 0 || begin < k; begin += sum_block) {
-      const Size length = k - begin < sum_block ? k - begin : sum_block;
-      const T* a = A + row * row_stride + begin * column_stride;
-      const T* b = B.data + begin * B.row_stride;
-      for (Size j = 0; j < n; j += panel_columns<T>, b += B.panel_stride)
-        TileTable<T>::for_columns(n - j).of_rows[rows](length, a, row_stride, column_stride, b, B.row_stride,
-                                                       C.row(row) + j, C.pitch, begin > 0);
-    }
+    of_width.of_rows[rows](k, A + row * row_stride, row_stride, column_stride, B, ldb, C.row(row), C.pitch, add);
   }
+}
+
+template <class T>
+void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C) {
+  for (Size begin = 0; begin == 0 || begin < k; begin += sum_block) {
+    const Size length = k - begin < sum_block ? k - begin : sum_block;
+    const T* b = B.data + begin * B.row_stride;
+    for (Size j = 0; j < n; j += panel_columns<T>, b += B.panel_stride)
+      multiply_panel(m, n - j, length, A + begin * column_stride, row_stride, column_stride, b, B.row_stride,
+                     Rows<T>{C.data + j, C.pitch}, begin > 0);
+  }
+}
+
+/// One panel of at most sum_block rows from B (k, columns), rows ldb apart.
+template <class T>
+void pack_panel(Size k, Size columns, const T* B, Size ldb, T* panel) {
+  using V = FullVec<T>;
+  if (columns >= panel_columns<T>) {
+    for (Size p = 0; p < k; ++p, panel += panel_columns<T>)
+      for (int v = 0; v < tile_vectors; ++v) V::load(B + p * ldb + v * V::size).store(panel + v * V::size);
+    return;
+  }
+  for (Size p = 0; p < k; ++p, panel += panel_columns<T>)
+    for (int v = 0; v < tile_vectors; ++v) {
+      const int left = static_cast<int>(columns) - v * V::size;
+      (left > 0 ? V::load(B + p * ldb + v * V::size, left) : V(0)).store(panel + v * V::size);
+    }
+}
+
+/// The transpose of V::size rows of as many numbers, in registers.
+template <class V>
+CHAINRULE_INLINE void transpose_block(const typename V::Scalar* from, Size ldb, typename V::Scalar* to, Size ldt) {
+  V rows[V::size], next[V::size];
+#pragma GCC unroll 16
+  for (int i = 0; i < V::size; ++i) rows[i] = V::load(from + i * ldb);
+  // Interleaving row i with row i + N/2, log₂ N times over, brings every number to its place.
+#pragma GCC unroll 4
+  for (int width = 1; width < V::size; width *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < V::size / 2; ++i) {
+      next[2 * i] = interleave_low(rows[i], rows[i + V::size / 2]);
+      next[2 * i + 1] = interleave_high(rows[i], rows[i + V::size / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < V::size; ++i) rows[i] = next[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < V::size; ++i) rows[i].store(to + i * ldt);
+}
+
+/// One panel of Bᵀ, of B (columns, k), rows ldb apart.
+template <class T>
+void pack_transposed_panel(Size k, Size columns, const T* B, Size ldb, T* panel) {
+  using V = FullVec<T>;
+  constexpr Size width = panel_columns<T>;
+  const Size whole = columns >= width ? k / V::size * V::size : 0;
+  for (Size p = 0; p < whole; p += V::size)
+    for (int v = 0; v < tile_vectors; ++v)
+      transpose_block<V>(B + v * V::size * ldb + p, ldb, panel + p * width + v * V::size, width);
+  for (Size p = whole; p < k; ++p)
+    for (Size c = 0; c < width; ++c) panel[p * width + c] = c < columns ? B[c * ldb + p] : T(0);
 }
 
 template <class T>
 void pack(Size k, Size n, const T* B, Size ldb, T* panels) {
-  using V = FullVec<T>;
-  for (Size j = 0; j < n; j += panel_columns<T>) {
-    const int columns = static_cast<int>(n - j < panel_columns<T> ? n - j : panel_columns<T>);
-    for (Size p = 0; p < k; ++p, panels += panel_columns<T>) {
-      const T* row = B + p * ldb + j;
-      if (columns == panel_columns<T>) {
-        for (int v = 0; v < tile_vectors; ++v) V::load(row + v * V::size).store(panels + v * V::size);
-      } else {
-        for (int v = 0; v < tile_vectors; ++v) {
-          const int left = columns - v * V::size;
-          (left > 0 ? V::load(row + v * V::size, left) : V(0)).store(panels + v * V::size);
-        }
-      }
-    }
-  }
+  for (Size j = 0; j < n; j += panel_columns<T>, panels += k * panel_columns<T>)
+    pack_panel(k, n - j, B + j, ldb, panels);
 }
 
 template <class T>
 void pack_transposed(Size k, Size n, const T* B, Size ldb, T* panels) {
-  for (Size j = 0; j < n; j += panel_columns<T>, panels += k * panel_columns<T>) {
-    const Size columns = n - j < panel_columns<T> ? n - j : panel_columns<T>;
-    for (Size c = 0; c < columns; ++c) {
-      const T* row = B + (j + c) * ldb;
-      for (Size p = 0; p < k; ++p) panels[p * panel_columns<T> + c] = row[p];
+  for (Size j = 0; j < n; j += panel_columns<T>, panels += k * panel_columns<T>)
+    pack_transposed_panel(k, n - j, B + j * ldb, ldb, panels);
+}
+
+/// Asks for a (rows, columns) block of memory ahead of its use.
+template <class T>
+CHAINRULE_INLINE void prefetch(const T* data, Size rows, Size columns, Size stride) {
+  constexpr Size line = 64 / static_cast<Size>(sizeof(T));
+  for (Size r = 0; r < rows; ++r)
+    for (Size c = 0; c < columns; c += line) __builtin_prefetch(data + r * stride + c, 0, 2);
+}
+
+/// `multiply` for a B that is too large to be packed as a whole: each panel is packed when its turn comes, while the
+/// next one is on its way from memory.
+template <bool Transposed, class T>
+void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C) {
+  alignas(64) T panel[sum_block * panel_columns<T>];
+  for (Size begin = 0; begin < k; begin += sum_block) {
+    const Size length = k - begin < sum_block ? k - begin : sum_block;
+    for (Size j = 0; j < n; j += panel_columns<T>) {
+      const Size columns = n - j < panel_columns<T> ? n - j : panel_columns<T>;
+      const Size next = n - j - columns < panel_columns<T> ? n - j - columns : panel_columns<T>;
+      if constexpr (Transposed) {
+        pack_transposed_panel(length, columns, B + j * ldb + begin, ldb, panel);
+        prefetch(B + (j + columns) * ldb + begin, next, length, ldb);
+      } else {
+        pack_panel(length, columns, B + begin * ldb + j, ldb, panel);
+        prefetch(B + begin * ldb + j + columns, next > 0 ? length : 0, next, ldb);
+      }
+      multiply_panel(m, columns, length, A + begin, row_stride, 1, panel, panel_columns<T>,
+                     Rows<T>{C.data + j, C.pitch}, begin > 0);
     }
-    for (Size p = 0; p < k; ++p)
-      for (Size c = columns; c < panel_columns<T>; ++c) panels[p * panel_columns<T> + c] = T(0);
   }
 }
 

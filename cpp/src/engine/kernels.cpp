@@ -224,6 +224,8 @@ constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   k.pack = pack<T>;
   k.pack_transposed = pack_transposed<T>;
   k.multiply = multiply<T>;
+  k.multiply_large = multiply_large<false, T>;
+  k.multiply_large_transposed = multiply_large<true, T>;
   fill_activations(k, static_cast<Activation*>(nullptr));
   fill_losses(k, static_cast<Loss*>(nullptr));
   fill_updates(k, static_cast<Rule*>(nullptr));

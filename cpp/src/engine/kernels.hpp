@@ -27,6 +27,7 @@ struct Rows {
   Size pitch;
   T* row(Size r) const { return data + r * pitch; }
   Rows from(Size r) const { return {row(r), pitch}; }
+  Rows columns_from(Size c) const { return {data + c, pitch}; }
   operator Rows<const T>() const
     requires(!std::is_const_v<T>)
   {
@@ -52,6 +53,11 @@ struct Kernels {
   /// C (m, n) = A (m, k) B (k, n), with A(i, p) = A[i * row_stride + p * column_stride]. Each element is summed in the
   /// order of p, in blocks of a fixed length, whatever m and n are.
   void (*multiply)(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C);
+  /// The same, to the bit, with a row-major B (k, n), rows ldb apart, that is too large for `pack`.
+  void (*multiply_large)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C);
+  /// The same with Bᵀ, of B (n, k).
+  void (*multiply_large_transposed)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb,
+                                    Rows<T> C);
 
   /// a = σ(z); z and a may be the same.
   void (*activate[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter);

@@ -59,6 +59,18 @@ struct IntegerOf<8> {
   using unsigned_type = std::uint64_t;
 };
 
+template <int... I>
+struct Ints {};
+template <int N, int... I>
+struct FirstInts : FirstInts<N - 1, N - 1, I...> {};
+template <int... I>
+struct FirstInts<0, I...> {
+  using type = Ints<I...>;
+};
+/// 0, 1, … N - 1 as template arguments: std::make_integer_sequence, which must not be used here.
+template <int N>
+using Lanes = typename FirstInts<N>::type;
+
 /// N numbers of type T. A comparison gives a `Mask`: all bits set where true.
 template <class T, int N>
 struct Vec {
@@ -182,6 +194,15 @@ struct Vec {
         r[i] = __builtin_sqrt(a.v[i]);
     }
     return {r};
+  }
+
+  /// a_0 b_0 a_1 b_1 … of the lower half of the lanes.
+  friend CHAINRULE_INLINE Vec interleave_low(Vec a, Vec b) { return interleave<0>(a, b, Lanes<N>{}); }
+  /// The same of the upper half.
+  friend CHAINRULE_INLINE Vec interleave_high(Vec a, Vec b) { return interleave<N / 2>(a, b, Lanes<N>{}); }
+  template <int First, int... I>
+  static CHAINRULE_INLINE Vec interleave(Vec a, Vec b, Ints<I...>) {
+    return {__builtin_shufflevector(a.v, b.v, (First + I / 2 + (I % 2) * N)...)};
   }
 
   /// The sum over the lanes, by halves: the order is the same on every machine.

@@ -247,7 +247,8 @@ struct VectorMath {
   /// p e^(a²/2) Φ(-a) = p P((a - k)/(a + k)) / (a + c). P varies little, which keeps the error of its argument out;
   /// the second division hides behind P and saves the roundings of a common denominator.
   static CHAINRULE_INLINE V mills(V a, V p) {
-    const V q = (a - V(C::mills_k)) / (a + V(C::mills_k));
+    // (a - k)/(a + k), in the form whose rounding error vanishes with a.
+    const V q = (a + a) / (a + V(C::mills_k)) - V(T{1});
     return p * polynomial(q, C::mills) / (a + V(C::mills_c));
   }
 

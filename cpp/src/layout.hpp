@@ -1,6 +1,8 @@
 #pragma once
 
-#include "chainrule/matrix.hpp"
+#include <algorithm>
+
+#include "chainrule/network.hpp"
 
 namespace chainrule {
 
@@ -11,6 +13,14 @@ Index pitch(Index columns) {
   constexpr Index widest_register = 64 / static_cast<Index>(sizeof(T));
   const Index padded = (columns + widest_register) / widest_register * widest_register;
   return padded * static_cast<Index>(sizeof(T)) % 512 == 0 ? padded + widest_register : padded;
+}
+
+/// Whether the weights of all layers, rearranged for the kernels, stay in the caches of one processor. If not, they are
+/// read as seldom as possible: layer by layer, cut by columns.
+template <class T>
+bool fits_packed(const Network<T>& network) {
+  constexpr Index limit = (Index{2} << 20) / static_cast<Index>(sizeof(T));
+  return network.parameter_count() <= limit;
 }
 
 }  // namespace chainrule
