@@ -164,8 +164,9 @@ double mean_divisor(const Loss& loss, Index outputs, double weight) {
 template <class T>
 class Sweeps {
  public:
-  Sweeps(const Network<T>& network, Tape<T>& tape)
-      : network_(network), tape_(tape), depth_(network.depth()), rows_(tape.rows()) {}
+  /// With `logits_only` the output's activation is left out: a loss from the logits does without.
+  Sweeps(const Network<T>& network, Tape<T>& tape, bool logits_only = false)
+      : network_(network), tape_(tape), depth_(network.depth()), rows_(tape.rows()), logits_only_(logits_only) {}
 
   /// The first sweep: `load` the rows and take them forward, then to δ_L by `output` and back to δ_1; either half may be
   /// left out by a nullptr.
@@ -299,7 +300,8 @@ class Sweeps {
     const Weights<T> weights{network_, l, packed ? tape_.weight_panels(l) : nullptr, !tape_.has_panels()};
     const Rows<T> a = rows_of(tape_.activation(l), rows.begin);
     const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
-    layer_forward<T>(weights, rows.size(), rows_of(tape_.activation(l - 1), rows.begin), columns, z, a);
+    layer_forward<T>(weights, rows.size(), rows_of(tape_.activation(l - 1), rows.begin), columns, z, a,
+                     logits_only_ && l == depth_);
   }
 
   /// δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}
@@ -331,6 +333,7 @@ class Sweeps {
   Tape<T>& tape_;
   const Kernels<T>& kernel_ = kernels<T>();
   Index depth_, rows_;
+  bool logits_only_;
 };
 
 /// Σ_i w_i ℓ_i / divisor
@@ -525,7 +528,7 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   check_tape(tape, batch.size);
   optimizer.attach(network);
   tape.set_rows(batch.size);
-  Sweeps<T> sweeps(network, tape);
+  Sweeps<T> sweeps(network, tape, from_logits(loss));
   const double value = sweep_rows(sweeps, network, loss, batch, tape);
   if (!std::isfinite(value)) return value;
 

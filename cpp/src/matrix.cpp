@@ -9,6 +9,7 @@
 #include <utility>
 
 #if defined(__unix__) || defined(__APPLE__)
+#include <sys/mman.h>
 #include <unistd.h>
 #endif
 
@@ -16,8 +17,12 @@ namespace chainrule {
 
 namespace {
 
-constexpr std::align_val_t alignment{64};
 constexpr Index padding_bytes = 64;
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+/// Large buffers start at a page of 2 MB, so that the system can map them by such pages: a walk down a column of a
+/// matrix of small pages would look up one for each row.
+std::align_val_t alignment(std::size_t bytes) { return std::align_val_t(bytes >= 2 * huge_page ? huge_page : 64); }
 
 /// Where memory is overcommitted, an allocation that cannot be filled succeeds, and the process dies later.
 bool fits_the_machine(std::size_t bytes) {
@@ -56,7 +61,10 @@ Buffer<T>::Buffer(Index size) : size_(size) {
   if (count > std::numeric_limits<std::size_t>::max() / (2 * sizeof(T)) || !fits_the_machine(count * sizeof(T)))
     throw TooLarge(count, sizeof(T));
   const std::size_t bytes = count * sizeof(T) + padding_bytes;
-  data_ = static_cast<T*>(::operator new(bytes, alignment));
+  data_ = static_cast<T*>(::operator new(bytes, alignment(bytes)));
+#if defined(MADV_HUGEPAGE)
+  if (bytes >= 2 * huge_page) madvise(data_, bytes, MADV_HUGEPAGE);
+#endif
   std::memset(static_cast<void*>(data_), 0, bytes);
 }
 
@@ -78,7 +86,7 @@ Buffer<T>& Buffer<T>::operator=(Buffer other) noexcept {
 
 template <class T>
 Buffer<T>::~Buffer() {
-  ::operator delete(data_, alignment);
+  if (data_) ::operator delete(data_, alignment(static_cast<std::size_t>(size_) * sizeof(T) + padding_bytes));
 }
 
 template class Buffer<float>;

@@ -13,7 +13,8 @@ namespace chainrule {
 //
 // `constants(t)` are the numbers that step t = 1, 2, … needs; `update(c, g, w, s)` gets them on V, a vector of numbers,
 // with the gradient g, the parameter w and the moments s, zero at first, and writes w and s. `moments()` says which of
-// the moments have to be stored, bit i for s[i]; the others are zero in every call.
+// the moments have to be stored, bit i for s[i]: the required ones, and of the optional ones those that the settings
+// call for. The others are zero in every call.
 
 using UpdateConstants = std::array<double, 10>;
 inline constexpr int max_moments = 3;
@@ -26,6 +27,7 @@ struct SGD {
   bool nesterov = false;
   double weight_decay = 0;
 
+  static constexpr unsigned required_moments = 0, optional_moments = 1;
   unsigned moments() const { return momentum != 0 ? 1 : 0; }
   UpdateConstants constants(std::int64_t t) const;
   template <class V>
@@ -47,6 +49,7 @@ struct RMSprop {
   double momentum = 0;
   bool centered = false;
 
+  static constexpr unsigned required_moments = 1, optional_moments = 6;
   unsigned moments() const { return 1u | (momentum != 0 ? 2u : 0u) | (centered ? 4u : 0u); }
   UpdateConstants constants(std::int64_t t) const;
   template <class V>
@@ -69,6 +72,7 @@ struct Adam {
   double eps = 1e-8;
   double weight_decay = 0;
 
+  static constexpr unsigned required_moments = 3, optional_moments = 0;
   unsigned moments() const { return 3; }
   UpdateConstants constants(std::int64_t t) const;
   template <class V>

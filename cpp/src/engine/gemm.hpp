@@ -11,9 +11,10 @@ namespace chainrule::engine::CHAINRULE_ISA {
 /// A tile's accumulators must fit the registers, with one left for each vector of B and one for A.
 inline constexpr int tile_vectors = 2;
 inline constexpr int max_tile_rows = (vector_registers - tile_vectors - 1) / tile_vectors;
-/// Longer sums are cut into blocks, each summed in registers: B's block stays in the second-level cache, and rounding
-/// errors grow with the number of blocks.
-inline constexpr Size sum_block = 256;
+/// Long sums are cut into even blocks of about 256, each summed in registers: B's block stays in the caches, and
+/// rounding errors grow with the number of blocks. How they are cut depends on their length alone.
+inline constexpr Size longest_block = 384;
+CHAINRULE_INLINE Size sum_blocks(Size k) { return k < longest_block ? 1 : (k + 128) / 256; }
 
 /// C (M, V·NV) = or += A (M, k) B (k, V·NV)
 template <class V, int M, int NV>
@@ -83,7 +84,7 @@ struct TileTable {
 template <class T>
 inline constexpr Size panel_columns = tile_vectors * lanes<T>;
 
-/// C (m, ≤ panel) = or += A (m, k) B, for one panel of B and k ≤ sum_block.
+/// C (m, ≤ panel) = or += A (m, k) B, for one panel of B and k ≤ longest_block.
 template <class T>
 void multiply_panel(Size m, Size columns, Size k, const T* A, Size row_stride, Size column_stride, const T* B, Size ldb,
                     Rows<T> C, bool add) {
@@ -98,8 +99,9 @@ void multiply_panel(Size m, Size columns, Size k, const T* A, Size row_stride, S
 
 template <class T>
 void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C) {
-  for (Size begin = 0; begin == 0 || begin < k; begin += sum_block) {
-    const Size length = k - begin < sum_block ? k - begin : sum_block;
+  const Size blocks = sum_blocks(k);
+  for (Size block = 0; block < blocks; ++block) {
+    const Size begin = k * block / blocks, length = k * (block + 1) / blocks - begin;
     const T* b = B.data + begin * B.row_stride;
     for (Size j = 0; j < n; j += panel_columns<T>, b += B.panel_stride)
       multiply_panel(m, n - j, length, A + begin * column_stride, row_stride, column_stride, b, B.row_stride,
@@ -107,7 +109,7 @@ void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_s
   }
 }
 
-/// One panel of at most sum_block rows from B (k, columns), rows ldb apart.
+/// One panel of at most longest_block rows from B (k, columns), rows ldb apart.
 template <class T>
 void pack_panel(Size k, Size columns, const T* B, Size ldb, T* panel) {
   using V = FullVec<T>;
@@ -181,9 +183,10 @@ CHAINRULE_INLINE void prefetch(const T* data, Size rows, Size columns, Size stri
 /// next one is on its way from memory.
 template <bool Transposed, class T>
 void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C) {
-  alignas(64) T panel[sum_block * panel_columns<T>];
-  for (Size begin = 0; begin < k; begin += sum_block) {
-    const Size length = k - begin < sum_block ? k - begin : sum_block;
+  alignas(64) T panel[longest_block * panel_columns<T>];
+  const Size blocks = sum_blocks(k);
+  for (Size block = 0; block < blocks; ++block) {
+    const Size begin = k * block / blocks, length = k * (block + 1) / blocks - begin;
     for (Size j = 0; j < n; j += panel_columns<T>) {
       const Size columns = n - j < panel_columns<T> ? n - j : panel_columns<T>;
       const Size next = n - j - columns < panel_columns<T> ? n - j - columns : panel_columns<T>;

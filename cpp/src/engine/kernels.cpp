@@ -40,30 +40,34 @@ void times_derivative(Size rows, Size columns, Rows<const T> z, Rows<const T> a,
     }
 }
 
-/// ln Σ_j e^{x_j} = `shift` + ln `total`, with the largest x_j as shift so that nothing overflows.
+/// e_j = e^{x_j - shift}, with the largest x_j as shift so that nothing overflows, and their sum: of a row that may be
+/// larger than registers. The e_j go to `powers` unless that is null, zeros in the lanes behind the last column.
 template <class V>
 struct ExponentialSum {
   V shift, total;
 
-  CHAINRULE_INLINE ExponentialSum(Size columns, const typename V::Scalar* x) {
-    V top = V(-__builtin_inff());
-    for (Size c = 0; c < columns; c += V::size)
-      top = max(top, select(inside<V>(columns, c), V::load(x + c), V(-__builtin_inff())));
-    shift = V(largest(top));
+  CHAINRULE_INLINE ExponentialSum(Size columns, const typename V::Scalar* x, typename V::Scalar* powers) {
+    const V lowest = V(-__builtin_inff());
+    V top = lowest;
+    for (Size c = 0; c < columns; c += V::size) top = max(top, select(inside<V>(columns, c), V::load(x + c), lowest));
+    shift = largest(top);
     V sums = V(0);
-    for (Size c = 0; c < columns; c += V::size)
-      sums += select(inside<V>(columns, c), exp(V::load(x + c) - shift), V(0));
-    total = V(sum(sums));
+    for (Size c = 0; c < columns; c += V::size) {
+      const V power = exp(select(inside<V>(columns, c), V::load(x + c), lowest) - shift);
+      if (powers) power.store(powers + c);
+      sums += power;
+    }
+    total = sum(sums);
   }
-  CHAINRULE_INLINE V share(V x) const { return exp(x - shift) / total; }
 };
 
 template <class T>
 void activate_softmax(Size rows, Size columns, Rows<const T> z, Rows<T> a, T) {
   using V = FullVec<T>;
   for (Size r = 0; r < rows; ++r) {
-    const ExponentialSum<V> sums(columns, z.row(r));
-    for (Size c = 0; c < columns; c += V::size) sums.share(V::load(z.row(r) + c)).store(a.row(r) + c);
+    T* to = a.row(r);
+    const V total = ExponentialSum<V>(columns, z.row(r), to).total;
+    for (Size c = 0; c < columns; c += V::size) (V::load(to + c) / total).store(to + c);
   }
 }
 
@@ -75,7 +79,7 @@ void times_softmax_derivative(Size rows, Size columns, Rows<const T>, Rows<const
     V dots = V(0);
     for (Size c = 0; c < columns; c += V::size)
       dots += select(inside<V>(columns, c), V::load(delta.row(r) + c) * V::load(a.row(r) + c), V(0));
-    const V dot = V(sum(dots));
+    const V dot = sum(dots);
     for (Size c = 0; c < columns; c += V::size) {
       T* d = delta.row(r) + c;
       (V::load(a.row(r) + c) * (V::load(d) - dot)).store(d);
@@ -120,7 +124,7 @@ void loss(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* pa
         slope = L::derivative(xs, ys, p);
       (factor * slope).store(delta.row(r) + c);
     }
-    row_loss[r] = static_cast<double>(sum(total));
+    row_loss[r] = static_cast<double>(sum(total).first_lane());
   }
 }
 
@@ -130,7 +134,8 @@ void cross_entropy(Size rows, Size columns, Rows<const T> x, Rows<const T> y, co
   using V = FullVec<T>;
   for (Size r = 0; r < rows; ++r) {
     const V factor = V(weight ? scale * weight[r] : scale);
-    const ExponentialSum<V> sums(columns, x.row(r));
+    T* to = delta.data ? delta.row(r) : nullptr;
+    const ExponentialSum<V> sums(columns, x.row(r), to);
     const V log_total = log(sums.total);
     V losses = V(0), masses = V(0);
     for (Size c = 0; c < columns; c += V::size) {
@@ -140,11 +145,11 @@ void cross_entropy(Size rows, Size columns, Rows<const T> x, Rows<const T> y, co
       losses += select(in & (ys != V(0)), ys * (log_total - (xs - sums.shift)), V(0));
       masses += select(in, ys, V(0));
     }
-    row_loss[r] = static_cast<double>(sum(losses));
-    if (!delta.data) continue;
-    const V mass = V(sum(masses));
+    row_loss[r] = static_cast<double>(sum(losses).first_lane());
+    if (!to) continue;
+    const V share = sum(masses) / sums.total;
     for (Size c = 0; c < columns; c += V::size)
-      (factor * (sums.share(V::load(x.row(r) + c)) * mass - V::load(y.row(r) + c))).store(delta.row(r) + c);
+      (factor * (V::load(to + c) * share - V::load(y.row(r) + c))).store(to + c);
   }
 }
 
@@ -163,24 +168,56 @@ constexpr void fill_losses(Kernels<T>& k, std::variant<L...>*) {
 
 // Optimizers.
 
-template <class R, class T>
-void update(Size rows, Size columns, Rows<const T> gradient, T* theta, T* const* moments, Size stride,
-            const double* constants) {
+/// The update of numbers that lie side by side, with the moments whose bits are set.
+template <unsigned Moments, class R, class V>
+void update_run(Size count, const typename V::Scalar* gradient, typename V::Scalar* theta,
+                typename V::Scalar* const* moments, Size at, const V* constants) {
+  for (Size i = 0; i < count; i += V::size) {
+    const int width = static_cast<int>(count - i < V::size ? count - i : V::size);
+    V s[max_moments] = {V(0), V(0), V(0)};
+    for (int m = 0; m < max_moments; ++m)
+      if (Moments >> m & 1) s[m] = V::load(moments[m] + at + i, width);
+    V w = V::load(theta + at + i, width);
+    R::update(constants, V::load(gradient + i, width), w, s);
+    w.store(theta + at + i, width);
+    for (int m = 0; m < max_moments; ++m)
+      if (Moments >> m & 1) s[m].store(moments[m] + at + i, width);
+  }
+}
+
+template <unsigned Moments, class R, class T>
+void update_with(Size rows, Size columns, Rows<const T> gradient, T* theta, T* const* moments, Size stride,
+                 const double* constants) {
   using V = FullVec<T>;
   V c[std::tuple_size_v<UpdateConstants>];
   for (unsigned i = 0; i < std::tuple_size_v<UpdateConstants>; ++i) c[i] = V(static_cast<T>(constants[i]));
-  for (Size r = 0; r < rows; ++r)
-    for (Size j = 0; j < columns; j += V::size) {
-      const int count = static_cast<int>(columns - j < V::size ? columns - j : V::size);
-      const Size at = r * stride + j;
-      V s[max_moments];
-      for (int i = 0; i < max_moments; ++i) s[i] = moments[i] ? V::load(moments[i] + at, count) : V(0);
-      V w = V::load(theta + at, count);
-      R::update(c, V::load(gradient.row(r) + j, count), w, s);
-      w.store(theta + at, count);
-      for (int i = 0; i < max_moments; ++i)
-        if (moments[i]) s[i].store(moments[i] + at, count);
-    }
+  // Rows as long as θ's are one run there. In narrow layers most lanes would be idle row by row.
+  if (columns == stride && columns == gradient.pitch) {
+    columns *= rows;
+    rows = 1;
+  }
+  constexpr Size longest_run = 16 * V::size;
+  if (columns == stride && columns < V::size && rows * columns <= longest_run) {
+    T run[longest_run];
+    for (Size r = 0; r < rows; ++r)
+      for (Size j = 0; j < columns; ++j) run[r * columns + j] = gradient.row(r)[j];
+    update_run<Moments, R, V>(rows * columns, run, theta, moments, 0, c);
+    return;
+  }
+  for (Size r = 0; r < rows; ++r) update_run<Moments, R, V>(columns, gradient.row(r), theta, moments, r * stride, c);
+}
+
+template <class R, class T, unsigned Optional = R::optional_moments>
+void update(Size rows, Size columns, Rows<const T> gradient, T* theta, T* const* moments, Size stride,
+            const double* constants) {
+  unsigned present = 0;
+  for (int m = 0; m < max_moments; ++m) present |= moments[m] ? 1u << m : 0u;
+  if (present == (R::required_moments | Optional))
+    update_with<R::required_moments | Optional, R>(rows, columns, gradient, theta, moments, stride, constants);
+  // The next smaller subset of the optional moments.
+  if constexpr (Optional != 0)
+    if (present != (R::required_moments | Optional))
+      update<R, T, (Optional - 1) & R::optional_moments>(rows, columns, gradient, theta, moments, stride, constants);
 }
 
 template <class T, class... R>
@@ -212,7 +249,7 @@ bool all_finite(Size n, const T* x) {
   }
   for (; i < n; i += V::size)
     a = fma(V::load(x + i, static_cast<int>(n - i < V::size ? n - i : V::size)), V(0), a);
-  const T total = sum(a + b);
+  const T total = sum(a + b).first_lane();
   return total == total;
 }
 

@@ -205,23 +205,29 @@ struct Vec {
     return {__builtin_shufflevector(a.v, b.v, (First + I / 2 + (I % 2) * N)...)};
   }
 
-  /// The sum over the lanes, by halves: the order is the same on every machine.
-  friend CHAINRULE_INLINE T sum(Vec a) {
-    T t[N];
-    a.store(t);
-    for (int half = N / 2; half > 0; half /= 2)
-      for (int i = 0; i < half; ++i) t[i] += t[i + half];
-    return t[0];
+  /// Lane i + Shift in lane i; the last lanes come round to the first.
+  template <int Shift, int... I>
+  static CHAINRULE_INLINE Vec rotate(Vec a, Ints<I...>) {
+    return {__builtin_shufflevector(a.v, a.v, ((I + Shift) % N)...)};
+  }
+  template <int Half = N / 2>
+  static CHAINRULE_INLINE Vec fold(Vec a, auto combine) {
+    const Vec folded = combine(a, rotate<Half>(a, Lanes<N>{}));
+    if constexpr (Half > 1)
+      return fold<Half / 2>(folded, combine);
+    else
+      return folded;
   }
 
-  /// The largest lane; NaN if any is NaN.
-  friend CHAINRULE_INLINE T largest(Vec a) {
-    T t[N];
-    a.store(t);
-    for (int half = N / 2; half > 0; half /= 2)
-      for (int i = 0; i < half; ++i) t[i] = (t[i] > t[i + half] || t[i] != t[i]) ? t[i] : t[i + half];
-    return t[0];
+  /// The sum over the lanes, in every lane; by halves, in the same order on every machine.
+  friend CHAINRULE_INLINE Vec sum(Vec a) {
+    return fold(a, [](Vec x, Vec y) { return x + y; });
   }
+  /// The largest lane, in every lane; NaN if any is NaN.
+  friend CHAINRULE_INLINE Vec largest(Vec a) {
+    return fold(a, [](Vec x, Vec y) { return max(x, y); });
+  }
+  CHAINRULE_INLINE T first_lane() const { return v[0]; }
 
   /// All bits set in the first `count` lanes.
   static CHAINRULE_INLINE Mask first(int count) {

@@ -1,0 +1,94 @@
+"""The package: names, typing marker, configuration, what an import costs."""
+
+import importlib.resources
+import json
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+
+NAMES = [
+    "MLP",
+    "History",
+    "GradientFlowReport",
+    "GradientCheckReport",
+    "LeakyReLU",
+    "ELU",
+    "Huber",
+    "Quantile",
+    "Normal",
+    "Uniform",
+    "SGD",
+    "RMSprop",
+    "Adam",
+    "AdamW",
+    "ConstantRate",
+    "StepDecay",
+    "ExponentialDecay",
+    "CosineDecay",
+    "OneCycle",
+    "Warmup",
+    "Plateau",
+    "set_num_threads",
+    "get_num_threads",
+    "num_threads",
+    "show_config",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_public_names(name):
+    assert name in cr.__all__
+    assert (getattr(cr, name).__doc__ or "").strip()
+
+
+def test_everything_that_is_offered_exists():
+    assert len(set(cr.__all__)) == len(cr.__all__)
+    assert [name for name in cr.__all__ if not hasattr(cr, name)] == []
+
+
+def test_version(distribution):
+    assert cr.__version__ == distribution.version
+
+
+def test_types_are_shipped():
+    files = importlib.resources.files("chainrule")
+    assert files.joinpath("py.typed").is_file()
+    assert "class ModelFloat32" in files.joinpath("_core.pyi").read_text()
+
+
+def test_configuration_as_text(capsys):
+    assert cr.show_config() is None
+    text = capsys.readouterr().out
+    assert cr.__version__ in text and "hread" in text
+
+
+def test_configuration_as_dictionary(capsys):
+    config = cr.show_config(mode="dicts")
+    assert capsys.readouterr().out == ""
+    assert config["version"] == cr.__version__
+    assert config["threads"] == cr.get_num_threads()
+    assert config["instruction_set"] in config["instruction_sets"]
+    assert config["compiler"]
+    assert json.dumps(config)
+
+
+def test_configuration_of_another_mode():
+    with pytest.raises(ValueError, match=r"mode"):
+        cr.show_config(mode="xml")
+
+
+def test_import_needs_numpy_and_tqdm_alone(run_python):
+    code = "import sys, chainrule; print(*sorted(name for name in sys.modules if '.' not in name))"
+    loaded = set(run_python("-c", code).stdout.split())
+    assert {"chainrule", "numpy"} <= loaded
+    assert not loaded & {"torch", "sklearn", "scipy", "matplotlib", "pandas", "jax", "onnx"}
+
+
+def test_floating_point_state_is_left_alone():
+    """Denormals are still there after training: flush-to-zero, if used, ends with the call."""
+    tiny = np.array([np.finfo(np.float64).smallest_subnormal])
+    mlp = cr.MLP([4, 50, 1], seed=0)
+    mlp.fit(np.ones((64, 4)), np.ones(64), epochs=2)
+    assert (tiny * 1)[0] > 0 and (tiny + tiny)[0] == 2 * tiny[0]

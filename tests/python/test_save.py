@@ -1,0 +1,85 @@
+"""save and load: everything comes back; a damaged file is an error, never a network."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from helpers import same_bits
+from test_pickle_copy import rich_net
+
+import chainrule as cr
+
+
+@pytest.mark.parametrize("kind", [str, pathlib.Path])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_round_trip(tmp_path, dtype, kind):
+    mlp, X, y = rich_net(dtype)
+    path = kind(tmp_path / "net.model")
+    mlp.save(path)
+    twin = cr.MLP.load(path)
+    for name in ("layer_sizes", "dtype", "hidden_activations", "output_activation", "seed"):
+        assert getattr(twin, name) == getattr(mlp, name), name
+    assert repr(twin) == repr(mlp)
+    assert same_bits(twin.parameters, mlp.parameters)
+    assert same_bits(twin.predict(X), mlp.predict(X))
+    assert twin.evaluate(X, y) == mlp.evaluate(X, y)
+    assert twin.fit(X, y, epochs=2, batch_size=7).loss == mlp.fit(X, y, epochs=2, batch_size=7).loss
+    assert same_bits(twin.parameters, mlp.parameters)
+
+
+def test_saving_twice_replaces_the_file_and_leaves_no_other(tmp_path):
+    mlp, X, y = rich_net()
+    path = tmp_path / "net.model"
+    mlp.save(path)
+    mlp.fit(X, y, epochs=1)
+    mlp.save(path)
+    assert same_bits(cr.MLP.load(path).parameters, mlp.parameters)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net.model"]
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        cr.MLP.load(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError):
+        rich_net()[0].save(tmp_path / "no folder" / "net.model")
+
+
+def test_every_truncation_is_an_error(tmp_path):
+    path = tmp_path / "net.model"
+    rich_net()[0].save(path)
+    data = path.read_bytes()
+    for length in [*range(0, len(data), max(1, len(data) // 97)), len(data) - 1]:
+        path.write_bytes(data[:length])
+        with pytest.raises(ValueError):
+            cr.MLP.load(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a model", b"\x00" * 1000, b"\xff" * 1000], ids=["empty", "text", "0", "1"]
+)
+def test_another_file_is_an_error(tmp_path, content):
+    path = tmp_path / "net.model"
+    path.write_bytes(content)
+    with pytest.raises(ValueError):
+        cr.MLP.load(path)
+
+
+def test_damage_never_crashes(tmp_path):
+    """Bytes flipped at random: a ValueError, or a network whose numbers are usable."""
+    path = tmp_path / "net.model"
+    rich_net()[0].save(path)
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(200):
+        damaged = data.copy()
+        damaged[rng.integers(len(data), size=3)] = rng.integers(0, 256, size=3)
+        path.write_bytes(damaged.tobytes())
+        try:
+            mlp = cr.MLP.load(path)
+        except (ValueError, MemoryError):
+            outcomes.add("refused")
+        else:
+            outcomes.add("loaded")
+            assert mlp.parameters.size == mlp.n_parameters
+    assert outcomes <= {"refused", "loaded"} and "refused" in outcomes
