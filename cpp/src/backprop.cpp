@@ -18,6 +18,7 @@ using engine::kernels;
 using engine::Panels;
 using engine::parallel;
 using engine::part;
+using engine::prefetch_for_update;
 using engine::Range;
 using engine::Rows;
 using engine::threads_for;
@@ -55,6 +56,9 @@ template <class T>
 Panels<T> packed(const T* panels, Index k) {
   return {panels, kernels<T>().panel, k * kernels<T>().panel};
 }
+
+/// Parameters whose moments and they themselves no longer fit the second-level cache.
+constexpr Index prefetch_limit = 30000;
 
 /// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
 template <class Count, class Part>
@@ -94,7 +98,8 @@ struct Weights {
     const Kernels<T>& kernel = kernels<T>();
     const Index k = network.units(l);
     if (panels)
-      kernel.multiply(count, columns.size(), k, delta.data, delta.pitch, 1, packed<T>(panels + columns.begin * k, k), to);
+      kernel.multiply(count, columns.size(), k, delta.data, delta.pitch, 1, packed<T>(panels + columns.begin * k, k),
+                      to);
     else
       kernel.multiply_large_transposed(count, columns.size(), k, delta.data, delta.pitch,
                                        network.weight(l).data() + columns.begin * k, k, to);
@@ -134,8 +139,7 @@ template <class T>
 void fill_loss_parameters(const Loss& loss, Index outputs, T* to) {
   const std::vector<double> values = parameters(loss);
   if (values.empty()) return;
-  for (Index j = 0; j < outputs; ++j)
-    to[j] = static_cast<T>(values[static_cast<std::size_t>(j) % values.size()]);
+  for (Index j = 0; j < outputs; ++j) to[j] = static_cast<T>(values[static_cast<std::size_t>(j) % values.size()]);
 }
 
 /// Sample `from` of y as row `to`: labels as one-hot rows, a target with several quantiles once for each.
@@ -168,8 +172,8 @@ class Sweeps {
   Sweeps(const Network<T>& network, Tape<T>& tape, bool logits_only = false)
       : network_(network), tape_(tape), depth_(network.depth()), rows_(tape.rows()), logits_only_(logits_only) {}
 
-  /// The first sweep: `load` the rows and take them forward, then to δ_L by `output` and back to δ_1; either half may be
-  /// left out by a nullptr.
+  /// The first sweep: `load` the rows and take them forward, then to δ_L by `output` and back to δ_1; either half may
+  /// be left out by a nullptr.
   template <class Load, class Output>
   void by_rows(const Load& load, const Output& output) {
     constexpr bool forward = !std::is_null_pointer_v<Load>, backward = !std::is_null_pointer_v<Output>;
@@ -218,9 +222,10 @@ class Sweeps {
     });
   }
 
-  /// The second sweep: [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l tile by tile, each given to use(l, rows, columns, tile).
-  template <class Use>
-  void by_weights(const Use& use) {
+  /// The second sweep: [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l tile by tile, each announced by prepare(l, rows, columns) and
+  /// given to use(l, rows, columns, tile).
+  template <class Prepare, class Use>
+  void by_weights(const Prepare& prepare, const Use& use) {
     const Index panel = kernel_.panel;
     const auto tiles_down = [&](Index l) { return (network_.units(l - 1) + kernel_.tile_rows) / kernel_.tile_rows; };
     const auto units_down = [&](Index l) { return (tiles_down(l) + unit_tiles - 1) / unit_tiles; };
@@ -241,6 +246,7 @@ class Sweeps {
           for (Index column = first; column < last; column += panel)
             for (Index t = down.begin; t < down.end; ++t) {
               const Range rows = part(all_rows, tiles, t), columns{column, std::min(column + panel, last)};
+              prepare(l, rows, columns);
               kernel_.multiply(rows.size(), columns.size(), rows_, a.data() + rows.begin, 1, a.outerStride(),
                                {delta.data() + column, delta.outerStride(), panel}, tile);
               use(l, rows, columns, tile);
@@ -347,8 +353,7 @@ double weighted_mean(const Batch<T>& batch, const double* row_loss, double divis
 template <class T>
 void check_tape(Tape<T>& tape, Index rows) {
   if (rows < 1) throw std::invalid_argument("the batch is empty; expected at least one row");
-  if (!tape.fits(rows))
-    throw std::invalid_argument("the tape is too small for " + std::to_string(rows) + " rows");
+  if (!tape.fits(rows)) throw std::invalid_argument("the tape is too small for " + std::to_string(rows) + " rows");
 }
 
 template <class T>
@@ -356,10 +361,14 @@ void store_gradient(Sweeps<T>& sweeps, const Network<T>& network, VectorView<T> 
   if (gradient.size() != network.parameter_count())
     throw std::invalid_argument("gradient has " + std::to_string(gradient.size()) + " entries; this network has " +
                                 std::to_string(network.parameter_count()) + " parameters");
-  sweeps.by_weights([&](Index l, Range rows, Range columns, Rows<T> tile) {
-    T* to = gradient.data() + network.offset(l) + rows.begin * network.units(l) + columns.begin;
-    for (Index r = 0; r < rows.size(); ++r) std::copy_n(tile.row(r), columns.size(), to + r * network.units(l));
-  });
+  const auto place = [&](Index l, Range rows, Range columns) {
+    return gradient.data() + network.offset(l) + rows.begin * network.units(l) + columns.begin;
+  };
+  sweeps.by_weights([](Index, Range, Range) {},
+                    [&](Index l, Range rows, Range columns, Rows<T> tile) {
+                      for (Index r = 0; r < rows.size(); ++r)
+                        std::copy_n(tile.row(r), columns.size(), place(l, rows, columns) + r * network.units(l));
+                    });
 }
 
 template <class T>
@@ -535,12 +544,25 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   const UpdateConstants constants = optimizer.next_constants();
   const auto update = kernels<T>().update[optimizer.rule().index()];
   T* theta = network.parameters().data();
-  sweeps.by_weights([&](Index l, Range rows, Range columns, Rows<T> tile) {
-    const Index at = network.offset(l) + rows.begin * network.units(l) + columns.begin;
-    T* moments[max_moments];
-    for (int i = 0; i < max_moments; ++i) moments[i] = optimizer.moment(i) ? optimizer.moment(i) + at : nullptr;
-    update(rows.size(), columns.size(), tile, theta + at, moments, network.units(l), constants.data());
-  });
+  const auto place = [&](Index l, Range rows, Range columns) {
+    return network.offset(l) + rows.begin * network.units(l) + columns.begin;
+  };
+  sweeps.by_weights(
+      [&](Index l, Range rows, Range columns) {
+        // Where the parameters stay in the caches there is nothing to wait for.
+        if (network.parameter_count() < prefetch_limit) return;
+        const Index at = place(l, rows, columns), units = network.units(l);
+        prefetch_for_update(theta + at, rows.size(), columns.size(), units);
+        for (int i = 0; i < max_moments; ++i)
+          if (const T* moment = optimizer.moment(i))
+            prefetch_for_update(moment + at, rows.size(), columns.size(), units);
+      },
+      [&](Index l, Range rows, Range columns, Rows<T> tile) {
+        const Index at = place(l, rows, columns);
+        T* moments[max_moments];
+        for (int i = 0; i < max_moments; ++i) moments[i] = optimizer.moment(i) ? optimizer.moment(i) + at : nullptr;
+        update(rows.size(), columns.size(), tile, theta + at, moments, network.units(l), constants.data());
+      });
   optimizer.count_step();
   return value;
 }
@@ -556,13 +578,13 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
   return value;
 }
 
-#define CHAINRULE_INSTANTIATE(T)                                                                                      \
-  template void forward(const Network<T>&, const MatrixArgument<T>&, Tape<T>&);                                       \
-  template double backward(const Network<T>&, const Loss&, const Targets<T>&, const T*, Tape<T>&, VectorView<T>);     \
-  template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, VectorView<T>);                  \
-  template void predict(const Network<T>&, const MatrixArgument<T>&, T*);                                             \
-  template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);                                        \
-  template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&);                           \
+#define CHAINRULE_INSTANTIATE(T)                                                                                  \
+  template void forward(const Network<T>&, const MatrixArgument<T>&, Tape<T>&);                                   \
+  template double backward(const Network<T>&, const Loss&, const Targets<T>&, const T*, Tape<T>&, VectorView<T>); \
+  template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, VectorView<T>);              \
+  template void predict(const Network<T>&, const MatrixArgument<T>&, T*);                                         \
+  template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);                                    \
+  template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&);                       \
   template double gradient(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, VectorView<T>);
 CHAINRULE_INSTANTIATE(float)
 CHAINRULE_INSTANTIATE(double)

@@ -54,8 +54,7 @@ GradientFlow gradient_flow(const Network<T>& network, Tape<T>& tape, ConstVector
     const std::string layer = "layers." + std::to_string(l - 1);
     flow.parameters.push_back(
         flow_of(layer + ".weight", gradient.data() + network.offset(l), network.weight(l).size()));
-    flow.parameters.push_back(
-        flow_of(layer + ".bias", gradient.data() + network.bias_offset(l), network.units(l)));
+    flow.parameters.push_back(flow_of(layer + ".bias", gradient.data() + network.bias_offset(l), network.units(l)));
     const Activation& activation = network.activation(l);
     LayerFlow of_layer{layer, name(activation), {}, {}, tape.delta(l).template cast<double>().norm()};
     if (std::holds_alternative<Sigmoid>(activation)) of_layer.saturated = saturated_share<T>(tape.activation(l), 0, 1);

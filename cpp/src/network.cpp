@@ -23,8 +23,8 @@ Network<T>::Network(Index inputs, std::vector<Layer> layers)
       throw std::invalid_argument("layer " + std::to_string(l) + " has " + std::to_string(units(l)) +
                                   " units; expected at least 1");
     if (l < depth() && output_only(activation(l)))
-      throw std::invalid_argument(std::string("activation '") + name(activation(l)) +
-                                  "' is for the output; layer " + std::to_string(l) + " is hidden");
+      throw std::invalid_argument(std::string("activation '") + name(activation(l)) + "' is for the output; layer " +
+                                  std::to_string(l) + " is hidden");
     offsets_.push_back(total);
     if (units(l - 1) == std::numeric_limits<Index>::max() ||
         __builtin_add_overflow(total, checked_product(units(l - 1) + 1, units(l)), &total))

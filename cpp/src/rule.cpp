@@ -53,7 +53,8 @@ void set_learning_rate(Rule& rule, double lr) {
 void check(const Rule& rule) {
   const auto at_least_zero = [](const char* what, double value) {
     if (!(value >= 0) || !std::isfinite(value))
-      throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected a finite number >= 0");
+      throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) +
+                                  "; expected a finite number >= 0");
   };
   const auto share = [](const char* what, double value) {
     if (!(value >= 0 && value < 1))

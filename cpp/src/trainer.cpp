@@ -103,14 +103,15 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
 
   for (state.epoch = 1; state.epoch <= options.epochs && !state.stop; ++state.epoch) {
     if (options.shuffle) {
-      Random random(options.seed, (std::uint64_t{1} << 32) + static_cast<std::uint64_t>(options.epochs_before + state.epoch));
+      Random random(options.seed,
+                    (std::uint64_t{1} << 32) + static_cast<std::uint64_t>(options.epochs_before + state.epoch));
       shuffle(order, random);
     }
     double total = 0, total_weight = 0;
     for (Index first = 0; first < n && !state.stop; first += batch_size) {
       const Index size = std::min(batch_size, n - first);
-      const Batch<T> batch = options.shuffle ? Batch<T>{samples, size, order.data() + first}
-                                             : Batch<T>{samples.from(first), size};
+      const Batch<T> batch =
+          options.shuffle ? Batch<T>{samples, size, order.data() + first} : Batch<T>{samples.from(first), size};
       optimizer.set_lr(rate.at({state.epoch - 1, options.epochs, state.step, steps_per_epoch}));
       ++state.step;
       const double weight = batch.weight();

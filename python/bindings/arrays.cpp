@@ -11,8 +11,7 @@ namespace {
 
 std::string shape_of(const py::array& a) {
   std::string text = "(";
-  for (py::ssize_t i = 0; i < a.ndim(); ++i)
-    text += (i ? ", " : "") + std::to_string(a.shape(i));
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) text += (i ? ", " : "") + std::to_string(a.shape(i));
   return text + (a.ndim() == 1 ? ",)" : ")");
 }
 
@@ -161,7 +160,7 @@ TargetsIn<T> targets(const py::object& given, const char* name, Index rows, cons
   const bool one_column = a.ndim() == 1 || (a.ndim() == 2 && a.shape(1) == 1);
   const bool categorical = std::holds_alternative<CrossEntropy>(loss);
   const Index columns = outputs / outputs_per_target(loss);
-  if (a.ndim() == 0 || a.ndim() > 2 || !(one_column && (categorical || columns == 1)) ) {
+  if (a.ndim() == 0 || a.ndim() > 2 || !(one_column && (categorical || columns == 1))) {
     if (a.ndim() != 2 || a.shape(1) != columns) {
       const std::string shape = columns == 1 ? "(n,) or (n, 1)" : "(n, " + std::to_string(columns) + ")";
       throw py::value_error(std::string(name) + " has shape " + shape_of(a) + "; expected " + shape +
@@ -191,8 +190,7 @@ template <class T>
 WeightsIn<T> weights(const py::object& given, const char* name, Index rows, const char* rows_name) {
   if (given.is_none()) return {};
   const py::array a = real_array(given, name);
-  if (a.ndim() != 1)
-    throw py::value_error(std::string(name) + " has shape " + shape_of(a) + "; expected (n,)");
+  if (a.ndim() != 1) throw py::value_error(std::string(name) + " has shape " + shape_of(a) + "; expected (n,)");
   check_rows(a.shape(0), rows, name, rows_name);
   MatrixIn<T> m = in_place_or_copied<T>(a);
   if (m.stride != 1) m = in_place_or_copied<T>(copied<T>(a));

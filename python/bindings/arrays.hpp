@@ -8,8 +8,8 @@
 #include <optional>
 #include <string>
 
-// The only place where a NumPy array becomes a matrix. Whatever comes is taken as it is where dtype, order and alignment
-// allow, and copied otherwise; what cannot be meant is a TypeError or ValueError that names the argument.
+// The only place where a NumPy array becomes a matrix. Whatever comes is taken as it is where dtype, order and
+// alignment allow, and copied otherwise; what cannot be meant is a TypeError or ValueError that names the argument.
 
 namespace chainrule::bindings {
 
@@ -62,7 +62,8 @@ py::array_t<T> vector_view(T* data, Index size, const py::handle& owner) {
 template <class T>
 py::array_t<T> matrix_view(const MatrixView<T>& m, const py::handle& owner) {
   return py::array_t<T>({m.rows(), m.cols()},
-                        {m.outerStride() * static_cast<Index>(sizeof(T)), static_cast<Index>(sizeof(T))}, m.data(), owner);
+                        {m.outerStride() * static_cast<Index>(sizeof(T)), static_cast<Index>(sizeof(T))}, m.data(),
+                        owner);
 }
 
 /// Keeps a shared object alive for as long as arrays look into it.

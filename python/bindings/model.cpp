@@ -54,7 +54,8 @@ class Interruption : public Observer<T> {
 template <class T>
 class EpochReport : public Observer<T> {
  public:
-  EpochReport(const py::object& on_epoch, Index& epochs_trained) : on_epoch_(on_epoch), epochs_trained_(epochs_trained) {}
+  EpochReport(const py::object& on_epoch, Index& epochs_trained)
+      : on_epoch_(on_epoch), epochs_trained_(epochs_trained) {}
 
   void epoch_done(FitState<T>& state) override {
     ++epochs_trained_;
@@ -287,7 +288,8 @@ class Model : public AnyModel {
     return result;
   }
 
-  py::dict check_gradients(const py::object& X, const py::object& y, const py::object& sample_weight, double eps) const {
+  py::dict check_gradients(const py::object& X, const py::object& y, const py::object& sample_weight,
+                           double eps) const {
     const SamplesIn in = samples(X, y, sample_weight);
     GradientCheck check;
     {

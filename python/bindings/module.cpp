@@ -1,7 +1,7 @@
+#include <pybind11/stl.h>
+
 #include <chainrule/threads.hpp>
 #include <string>
-
-#include <pybind11/stl.h>
 
 #include "engine/isa.hpp"
 #include "register.hpp"

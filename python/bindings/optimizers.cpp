@@ -21,7 +21,7 @@ struct OptimizerOf : AnyOptimizer {
 };
 
 template <class R, class Field>
-void def_setting(py::class_<OptimizerOf<R>, AnyOptimizer>& cls, const char* name, Field R::*field) {
+void def_setting(py::class_<OptimizerOf<R>, AnyOptimizer>& cls, const char* name, Field R::* field) {
   cls.def_property(
       name, [field](const OptimizerOf<R>& self) { return self.settings().*field; },
       [field](OptimizerOf<R>& self, Field value) {
@@ -76,9 +76,9 @@ template <class R>
 py::tuple get_state(const py::object& self, const std::vector<std::string>& names) {
   py::dict settings;
   for (const std::string& name : names) settings[py::str(name)] = self.attr(name.c_str());
-  return py::make_tuple(settings, self.cast<const AnyOptimizer&>().visit_state(
-                                      [](const auto& state) -> py::object { return moments_of(state); },
-                                      py::object(py::none())));
+  return py::make_tuple(settings,
+                        self.cast<const AnyOptimizer&>().visit_state(
+                            [](const auto& state) -> py::object { return moments_of(state); }, py::object(py::none())));
 }
 
 template <class R>
@@ -109,8 +109,9 @@ void def_common(py::class_<OptimizerOf<R>, AnyOptimizer>& cls, std::vector<std::
   const auto get = [names](const py::object& self) { return get_state<R>(self, names); };
   cls.def(py::pickle(get, &from_state<R>));
   cls.def("__copy__", [get](const py::object& self) { return from_state<R>(get(self)); });
-  cls.def("__deepcopy__", [get](const py::object& self, const py::dict&) { return from_state<R>(get(self)); },
-          py::arg("memo"));
+  cls.def(
+      "__deepcopy__", [get](const py::object& self, const py::dict&) { return from_state<R>(get(self)); },
+      py::arg("memo"));
 }
 
 }  // namespace

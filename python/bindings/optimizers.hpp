@@ -22,8 +22,7 @@ class AnyOptimizer {
   Optimizer<T>& of() {
     if (std::holds_alternative<std::monostate>(state_)) state_.template emplace<Optimizer<T>>(rule_);
     auto* state = std::get_if<Optimizer<T>>(&state_);
-    if (!state)
-      throw std::invalid_argument("the optimizer belongs to another network; make a new one or reset() it");
+    if (!state) throw std::invalid_argument("the optimizer belongs to another network; make a new one or reset() it");
     state->set_rule(rule_);
     return *state;
   }

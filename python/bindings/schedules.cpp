@@ -20,7 +20,7 @@ struct ScheduleOf : AnySchedule {
 template <class S, class Field>
 struct Setting {
   const char* name;
-  Field S::*field;
+  Field S::* field;
 };
 
 /// A class whose constructor takes the fields in order, by name, with the defaults of S.
@@ -62,7 +62,7 @@ void def_schedule(py::module_& module, const char* name, const char* doc, Settin
 
 void register_schedules(py::module_& module) {
   py::class_<AnySchedule>(module, "Schedule", "How the learning rate changes in the course of a fit.");
-  const auto field = []<class S, class F>(const char* name, F S::*pointer) { return Setting<S, F>{name, pointer}; };
+  const auto field = []<class S, class F>(const char* name, F S::* pointer) { return Setting<S, F>{name, pointer}; };
   def_schedule<ConstantRate>(module, "ConstantRate", "The optimizer's lr throughout.");
   def_schedule(module, "StepDecay", "lr·gamma^⌊epoch / step_size⌋, as ``torch.optim.lr_scheduler.StepLR``.",
                field("step_size", &StepDecay::step_size), field("gamma", &StepDecay::gamma));

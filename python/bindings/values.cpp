@@ -47,7 +47,8 @@ void register_values(py::module_& module) {
         if (parameter_name(self)) text += ", " + std::string(py::str(py::float_(parameter(self))));
         return text + ")";
       });
-  def_value(activation, [parameter_of](const Activation& self) { return py::make_tuple(name(self), parameter_of(self)); });
+  def_value(activation,
+            [parameter_of](const Activation& self) { return py::make_tuple(name(self), parameter_of(self)); });
 
   py::class_<Loss> loss(module, "Loss", "A loss: its name and parameters.");
   loss.def(py::init([](const std::string& name, const std::vector<double>& parameters) {

@@ -33,9 +33,9 @@ struct Targets {
 /// Samples with their targets; memory of the caller's.
 template <class T>
 struct Samples {
-  ConstMatrixView<T> X;               // (N, d_0)
-  Targets<T> y;                       // (N, t)
-  const T* sample_weight = nullptr;   // (N,), or none
+  ConstMatrixView<T> X;              // (N, d_0)
+  Targets<T> y;                      // (N, t)
+  const T* sample_weight = nullptr;  // (N,), or none
 
   Samples from(Index first) const {
     return {{X.data() + first * X.outerStride(), X.rows() - first, X.cols(), Eigen::OuterStride<>(X.outerStride())},

@@ -8,8 +8,8 @@
 
 namespace chainrule {
 
-// Each update rule of an optimizer is a type: its settings (PyTorch's names, defaults and rules) and one elementwise update. To add one,
-// write it here and name it in the variant below.
+// Each update rule of an optimizer is a type: its settings (PyTorch's names, defaults and rules) and one elementwise
+// update. To add one, write it here and name it in the variant below.
 //
 // `constants(t)` are the numbers that step t = 1, 2, … needs; `update(c, g, w, s)` gets them on V, a vector of numbers,
 // with the gradient g, the parameter w and the moments s, zero at first, and writes w and s. `moments()` says which of

@@ -24,14 +24,14 @@ class Tape {
   Index rows() const { return rows_; }  // n, of the batch that it holds
   void set_rows(Index rows) { rows_ = rows; }
 
-  MatrixView<T> activation(Index l) { return view(activations_[l]); }         // a_l, (n, d_l), l = 0 … L
+  MatrixView<T> activation(Index l) { return view(activations_[l]); }          // a_l, (n, d_l), l = 0 … L
   MatrixView<T> pre_activation(Index l) { return view(pre_activations_[l]); }  // z_l, (n, d_l), l = 1 … L
   MatrixView<T> delta(Index l) { return view(deltas_[l]); }                    // δ_l, (n, d_l), l = 1 … L
   bool has_pre_activation(Index l) const { return pre_activations_[l].pitch > 0; }
 
-  MatrixView<T> target() { return view(target_); }  // y, (n, d_L): labels as one-hot rows
-  T* row_weight() { return row_weight_.data(); }     // (n,)
-  double* row_loss() { return row_loss_.data(); }    // (n,)
+  MatrixView<T> target() { return view(target_); }        // y, (n, d_L): labels as one-hot rows
+  T* row_weight() { return row_weight_.data(); }          // (n,)
+  double* row_loss() { return row_loss_.data(); }         // (n,)
   T* loss_parameter() { return loss_parameter_.data(); }  // (d_L,)
 
   // The weights as the kernels read them best, scratch of one step; large networks do without.

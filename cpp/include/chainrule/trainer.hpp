@@ -13,8 +13,8 @@ struct FitOptions {
   Index epochs = 1;
   Index batch_size = 32;
   bool shuffle = true;
-  std::uint64_t seed = 0;      // of the shuffles
-  Index epochs_before = 0;     // epochs of earlier fits: the shuffles go on where those ended
+  std::uint64_t seed = 0;   // of the shuffles
+  Index epochs_before = 0;  // epochs of earlier fits: the shuffles go on where those ended
   std::optional<Index> patience;
   Schedule schedule = ConstantRate{};
   std::optional<double> clip_norm;
@@ -25,7 +25,7 @@ struct History {
   std::vector<double> validation_loss;  // after each epoch; empty without validation samples
   std::vector<double> lr;               // at the end of each epoch
   Index epochs = 0;
-  std::optional<Index> best_epoch;      // 1-based, of the parameters that were kept, with patience
+  std::optional<Index> best_epoch;  // 1-based, of the parameters that were kept, with patience
   bool stopped_early = false;
 };
 

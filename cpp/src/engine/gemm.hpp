@@ -18,8 +18,8 @@ CHAINRULE_INLINE Size sum_blocks(Size k) { return k < longest_block ? 1 : (k + 1
 
 /// C (M, V·NV) = or += A (M, k) B (k, V·NV)
 template <class V, int M, int NV>
-void tile(Size k, const typename V::Scalar* A, Size row_stride, Size column_stride, const typename V::Scalar* B, Size ldb,
-          typename V::Scalar* C, Size ldc, bool add) {
+void tile(Size k, const typename V::Scalar* A, Size row_stride, Size column_stride, const typename V::Scalar* B,
+          Size ldb, typename V::Scalar* C, Size ldc, bool add) {
   V sum[M][NV];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i)

@@ -8,10 +8,10 @@
 
 namespace chainrule::engine {
 
-#define CHAINRULE_DECLARE_KERNELS(isa)       \
-  namespace isa {                            \
-  const Kernels<float>* float_kernels();     \
-  const Kernels<double>* double_kernels();   \
+#define CHAINRULE_DECLARE_KERNELS(isa)     \
+  namespace isa {                          \
+  const Kernels<float>* float_kernels();   \
+  const Kernels<double>* double_kernels(); \
   }
 
 #if defined(__x86_64__)

@@ -247,8 +247,7 @@ bool all_finite(Size n, const T* x) {
     a = fma(V::load(x + i), V(0), a);
     b = fma(V::load(x + i + V::size), V(0), b);
   }
-  for (; i < n; i += V::size)
-    a = fma(V::load(x + i, static_cast<int>(n - i < V::size ? n - i : V::size)), V(0), a);
+  for (; i < n; i += V::size) a = fma(V::load(x + i, static_cast<int>(n - i < V::size ? n - i : V::size)), V(0), a);
   const T total = sum(a + b).first_lane();
   return total == total;
 }

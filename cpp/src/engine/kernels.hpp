@@ -79,6 +79,16 @@ struct Kernels {
   const MathTable<T>* math;
 };
 
+/// Asks for a (rows, columns) block of memory that will be changed, ahead of its use.
+template <class T>
+inline void prefetch_for_update(const T* data, Size rows, Size columns, Size stride) {
+  constexpr Size line = 64 / static_cast<Size>(sizeof(T));
+  for (Size r = 0; r < rows; ++r) {
+    for (Size c = 0; c < columns; c += line) __builtin_prefetch(data + r * stride + c, 1, 2);
+    __builtin_prefetch(data + r * stride + columns - 1, 1, 2);
+  }
+}
+
 /// The kernels of the instruction set in use.
 template <class T>
 const Kernels<T>& kernels();

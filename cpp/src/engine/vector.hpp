@@ -92,7 +92,9 @@ struct Vec {
   CHAINRULE_INLINE Bits bits() const { return (Bits)v; }
   static CHAINRULE_INLINE Vec from_bits(Bits bits) { return {(Native)bits}; }
 
-  static CHAINRULE_INLINE Vec load(const T* p) { return {*reinterpret_cast<const typename NativeVector<T, N>::unaligned*>(p)}; }
+  static CHAINRULE_INLINE Vec load(const T* p) {
+    return {*reinterpret_cast<const typename NativeVector<T, N>::unaligned*>(p)};
+  }
   CHAINRULE_INLINE void store(T* p) const { *reinterpret_cast<typename NativeVector<T, N>::unaligned*>(p) = v; }
 
   /// The first `count` numbers at p, zeros behind them; reads nothing beyond.

@@ -8,8 +8,9 @@
 // The polynomials are minimax fits (Remez exchange in 60-digit arithmetic, weighted for the relative error of the
 // result, then rounded to T). Beside each stands where it is valid and its error without rounding errors.
 //
-// Largest errors in ulps, over all floats and over 10^8 doubles a function, whichever the instruction set:
-//   @TABLE@
+// Largest errors in ulps, with and without fused multiply-add, over all floats / over some 10^7 doubles a function:
+//   exp 0.90/0.89, expm1 1.54/1.60, log 0.86/0.82, log1p 1.44/1.41, tanh 1.81/1.80, sigmoid 2.41/2.35,
+//   softplus 1.71/1.67, erf 1.71/1.33, normal_cdf 3.73/3.72, normal_density 2.01/2.14.
 //
 // The translation unit contracts a*b + c to a fused multiply-add where there is one. Nothing below depends on it or is
 // harmed by it: wherever a product must be exact, its factors are short enough.

@@ -1,0 +1,1 @@
+"""What the benchmark programs share: nets, processes, timing, the machine, results."""
