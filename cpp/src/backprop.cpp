@@ -38,7 +38,7 @@ double forward_operations(const Network<T>& network, Index rows) {
 /// Rows are cut into chunks that stay in the caches on their way through the layers, as many for each thread.
 template <class T>
 Index chunk_count(Index rows, int threads) {
-  const Index largest = 8 * kernels<T>().tile_rows;
+  const Index largest = 4 * kernels<T>().tile_rows;
   const Index chunks = (rows + largest - 1) / largest;
   // Four for each thread even out what else the machine does; less than a tile's rows would cost more than that.
   const Index even = std::min<Index>(4 * threads, rows / kernels<T>().tile_rows);
@@ -243,8 +243,8 @@ class Sweeps {
           const MatrixView<T> a = tape_.activation(l - 1), delta = tape_.delta(l);
           alignas(64) T memory[max_tile_rows * max_panel];
           const Rows<T> tile{memory, panel};
-          for (Index column = first; column < last; column += panel)
-            for (Index t = down.begin; t < down.end; ++t) {
+          for (Index t = down.begin; t < down.end; ++t)
+            for (Index column = first; column < last; column += panel) {
               const Range rows = part(all_rows, tiles, t), columns{column, std::min(column + panel, last)};
               prepare(l, rows, columns);
               kernel_.multiply(rows.size(), columns.size(), rows_, a.data() + rows.begin, 1, a.outerStride(),
@@ -256,7 +256,7 @@ class Sweeps {
 
  private:
   static constexpr Index max_tile_rows = 16, max_panel = 32;
-  // Four tiles above each other share a panel of δ from the first-level cache.
+  // Four tiles above each other share four panels of δ from the second-level cache.
   static constexpr Index unit_tiles = 4, unit_panels = 4;
   static constexpr Index block_rows = 256;
 

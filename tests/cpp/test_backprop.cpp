@@ -1,0 +1,373 @@
+// forward, backward, gradient, pullback, predict, evaluate and step against the textbook's, and against differences.
+
+#include "chainrule/backprop.hpp"
+
+#include <doctest/doctest.h>
+
+#include <numeric>
+#include <thread>
+
+#include "reference.hpp"
+#include "support.hpp"
+
+using namespace chainrule;
+using support::check_gradient;
+using support::Draw;
+using support::make_problem;
+using support::Problem;
+using support::relative_error;
+using support::same_bits;
+using support::Shape;
+using support::tolerance;
+
+namespace {
+
+template <class T>
+Vector<T> gradient_memory(const Network<T>& network) {
+  return Vector<T>::Constant(network.parameter_count(), std::numeric_limits<T>::quiet_NaN());
+}
+
+template <class T>
+VectorView<T> view(Vector<T>& vector) {
+  return {vector.data(), vector.size()};
+}
+
+template <class T>
+Matrix<T> predict(const Network<T>& network, const Matrix<T>& X) {
+  Matrix<T> output(X.rows(), network.outputs());
+  predict<T>(network, X, output.data());
+  return output;
+}
+
+std::string describe(const Shape& shape, const std::vector<Activation>& activations, const Loss& loss) {
+  std::string text = std::string(name(loss)) + (shape.weighted ? ", weighted, " : ", ") + std::to_string(shape.rows) +
+                     " rows, " + std::to_string(shape.units[0]);
+  for (std::size_t l = 0; l < activations.size(); ++l)
+    text += std::string(" - ") + std::to_string(shape.units[l + 1]) + " " + name(activations[l]);
+  return text;
+}
+
+/// Everything that the library computes for a problem.
+template <class T>
+void check_against_reference(Problem<T>& problem) {
+  Network<T>& network = problem.network;
+  const Index n = problem.X.rows(), depth = network.depth();
+  const reference::Net net = reference::net_of(network);
+  reference::Pass exact = problem.reference();
+
+  Tape<T> tape(network, n);
+  forward<T>(network, problem.X, tape);
+  CHECK(tape.rows() == n);
+  for (Index l = 0; l <= depth; ++l) {
+    CAPTURE(l);
+    CHECK(relative_error(tape.activation(l), exact.a[static_cast<std::size_t>(l)]) <= tolerance<T>);
+    if (l > 0 && tape.has_pre_activation(l))
+      CHECK(relative_error(tape.pre_activation(l), exact.z[static_cast<std::size_t>(l - 1)]) <= tolerance<T>);
+  }
+  CHECK(same_bits(predict(network, problem.X), Matrix<T>(tape.activation(depth))));
+
+  Vector<T> gradient = gradient_memory(network);
+  const double loss = backward<T>(network, problem.loss, problem.targets(), problem.weights(), tape, view(gradient));
+  CHECK(std::abs(loss - exact.loss) <= tolerance<T> * std::max(1.0, std::abs(exact.loss)));
+  for (Index l = 1; l <= depth; ++l) {
+    CAPTURE(l);
+    CHECK(relative_error(tape.delta(l), exact.delta[static_cast<std::size_t>(l - 1)]) <= tolerance<T>);
+  }
+  CHECK(relative_error(gradient, exact.gradient()) <= tolerance<T>);
+  CHECK(evaluate<T>(network, problem.loss, problem.samples()) == loss);
+
+  Vector<T> in_one = gradient_memory(network);
+  CHECK(chainrule::gradient<T>(network, problem.loss, problem.batch(), tape, view(in_one)) == loss);
+  CHECK(same_bits(in_one, gradient));
+
+  Draw draw(static_cast<std::uint64_t>(n));
+  const Matrix<T> grad_output = draw.matrix<T>(n, network.outputs());
+  reference::pullback(net, grad_output.template cast<double>(), exact);
+  gradient = gradient_memory(network);
+  const Matrix<T> dX = pullback<T>(network, grad_output, tape, view(gradient));
+  CHECK(relative_error(dX, exact.dX) <= tolerance<T>);
+  CHECK(relative_error(gradient, exact.gradient()) <= tolerance<T>);
+
+  // With plain SGD and lr = 1 a step takes the gradient off.
+  const Vector<T> before = network.parameters();
+  Optimizer<T> optimizer(SGD{1.0});
+  CHECK(step<T>(network, problem.loss, problem.batch(), tape, optimizer) == loss);
+  CHECK(same_bits(Vector<T>(network.parameters()), Vector<T>(before - in_one)));
+  CHECK(optimizer.steps() == 1);
+}
+
+/// Odd widths, and numbers of rows on both sides of every tile height and chunk.
+Shape small_shape(Index depth, Index number, bool weighted, const Loss& loss) {
+  static const Index widths[] = {3, 1, 17, 8, 31, 2, 33, 5, 16, 15, 7, 40, 9};
+  static const Index rows[] = {1, 2, 3, 6, 7, 13, 14, 15, 28, 29, 64, 65, 70};
+  Shape shape{{}, rows[number % 13], weighted};
+  for (Index l = 0; l <= depth; ++l) shape.units.push_back(widths[(3 * number + 5 * l) % 13]);
+  shape.units.back() = (1 + number % 5) * outputs_per_target(loss);
+  return shape;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("backprop: every hidden activation, loss and depth equals the textbook", T, float, double) {
+  Index number = 0;
+  for (const Activation& hidden : support::hidden_activations())
+    for (const Loss& loss : support::all_losses())
+      for (Index depth = 1; depth <= 4; ++depth)
+        for (const bool weighted : {false, true}) {
+          ++number;
+          const auto outputs = support::output_activations(loss);
+          std::vector<Activation> activations(static_cast<std::size_t>(depth), hidden);
+          activations.back() = outputs[static_cast<std::size_t>(number) % outputs.size()];
+          const Shape shape = small_shape(depth, number, weighted, loss);
+          CAPTURE(describe(shape, activations, loss));
+          Problem<T> problem = make_problem<T>(shape, activations, loss, static_cast<std::uint64_t>(number));
+          check_against_reference(problem);
+        }
+}
+
+TEST_CASE_TEMPLATE("backprop: every output activation and loss equals the textbook", T, float, double) {
+  Index number = 0;
+  for (const Loss& loss : support::all_losses())
+    for (const Activation& output : support::output_activations(loss))
+      for (const bool weighted : {false, true}) {
+        ++number;
+        const std::vector<Activation> activations{Tanh{}, output};
+        const Shape shape = small_shape(2, number, weighted, loss);
+        CAPTURE(describe(shape, activations, loss));
+        Problem<T> problem = make_problem<T>(shape, activations, loss, static_cast<std::uint64_t>(number));
+        check_against_reference(problem);
+      }
+}
+
+TEST_CASE_TEMPLATE("backprop: wide, ragged and large networks equal the textbook", T, float, double) {
+  const std::vector<Shape> shapes{
+      {{260, 259, 129, 1}, 70},       {{1, 257, 3}, 33, true},   {{127, 64, 64, 10}, 29}, {{33, 100, 33}, 57, true},
+      {{256, 1, 256}, 16},            {{13, 513, 7}, 31, true},  {{600, 2, 5}, 70},       {{700, 800, 3}, 40, true},
+      {{130, 128, 127, 126, 2}, 300}, {{400, 1400, 3}, 5, true},
+  };
+  std::uint64_t seed = 0;
+  for (const Shape& shape : shapes)
+    for (const Loss& loss : {Loss(MSE{}), Loss(CrossEntropy{})})
+      for (const Activation& hidden : {Activation(Tanh{}), Activation(ReLU{}), Activation(GELU{})}) {
+        std::vector<Activation> activations(shape.units.size() - 1, hidden);
+        activations.back() = activation_named(default_output(loss));
+        CAPTURE(describe(shape, activations, loss));
+        Problem<T> problem = make_problem<T>(shape, activations, loss, ++seed, 4 * std::numeric_limits<T>::epsilon());
+        check_against_reference(problem);
+      }
+}
+
+TEST_CASE_TEMPLATE("backprop: every number of rows from 1 to 70", T, float, double) {
+  for (Index rows = 1; rows <= 70; ++rows) {
+    const Shape shape{{5, 18, 4}, rows, rows % 3 == 0};
+    CAPTURE(rows);
+    Problem<T> problem = make_problem<T>(shape, {Sigmoid{}, Identity{}}, MSE{}, static_cast<std::uint64_t>(rows));
+    check_against_reference(problem);
+  }
+}
+
+TEST_CASE("backprop: the gradient equals central differences for every activation, loss and depth") {
+  Index number = 0;
+  for (const Activation& hidden : support::hidden_activations())
+    for (const Loss& loss : support::all_losses())
+      for (Index depth = 1; depth <= 4; ++depth) {
+        ++number;
+        const auto outputs = support::output_activations(loss);
+        std::vector<Activation> activations(static_cast<std::size_t>(depth), hidden);
+        activations.back() = outputs[static_cast<std::size_t>(number) % outputs.size()];
+        Shape shape{{3, 4, 2, 3, 2}, 1 + number % 4, number % 2 == 0};
+        shape.units.resize(static_cast<std::size_t>(depth) + 1);
+        shape.units.back() = (1 + number % 2) * outputs_per_target(loss);
+        CAPTURE(describe(shape, activations, loss));
+        auto problem = make_problem<double>(shape, activations, loss, static_cast<std::uint64_t>(number), 1e-3);
+        Tape<double> tape(problem.network, shape.rows);
+        Vector<double> gradient = gradient_memory(problem.network);
+        chainrule::gradient<double>(problem.network, loss, problem.batch(), tape, view(gradient));
+        const Vector<double> theta = problem.network.parameters();
+        const auto f = [&](const Eigen::VectorXd& at) {
+          problem.network.parameters() = at;
+          return evaluate<double>(problem.network, loss, problem.samples());
+        };
+        CHECK(check_gradient(f, theta, gradient) <= 1e-7);
+      }
+}
+
+TEST_CASE("backprop: pullback's dL/dX equals central differences") {
+  std::uint64_t seed = 0;
+  for (const Activation& activation : support::all_activations()) {
+    const Activation hidden = output_only(activation) ? Activation(Tanh{}) : activation;
+    auto problem = make_problem<double>({{3, 5, 4}, 3}, {hidden, activation}, MSE{}, ++seed, 1e-3);
+    CAPTURE(std::string(name(activation)));
+    Tape<double> tape(problem.network, 3);
+    forward<double>(problem.network, problem.X, tape);
+    Draw draw(seed);
+    const Matrix<double> grad_output = draw.matrix<double>(3, 4);
+    Vector<double> gradient = gradient_memory(problem.network);
+    const Matrix<double> dX = pullback<double>(problem.network, grad_output, tape, view(gradient));
+    const auto f = [&](const Eigen::VectorXd& x) {
+      const Matrix<double> X = Eigen::Map<const Matrix<double>>(x.data(), 3, 3);
+      return predict(problem.network, X).cwiseProduct(grad_output).sum();
+    };
+    const Eigen::Map<const Vector<double>> x(problem.X.data(), 9);
+    CHECK(check_gradient(f, x, Eigen::Map<const Vector<double>>(dX.data(), 9)) <= 1e-7);
+  }
+}
+
+TEST_CASE_TEMPLATE("backprop: a batch by order is the same batch put in order", T, float, double) {
+  auto problem = make_problem<T>({{7, 19, 3}, 50, true}, {Tanh{}, Softmax{}}, CrossEntropy{}, 1);
+  const std::vector<Index> order{49, 3, 3, 0, 17, 22, 48, 5};
+  const auto size = static_cast<Index>(order.size());
+  auto ordered = make_problem<T>({{7, 19, 3}, size, true}, {Tanh{}, Softmax{}}, CrossEntropy{}, 1);
+  ordered.network.parameters() = problem.network.parameters();
+  for (Index i = 0; i < size; ++i) {
+    const Index from = order[static_cast<std::size_t>(i)];
+    ordered.X.row(i) = problem.X.row(from);
+    ordered.labels[static_cast<std::size_t>(i)] = problem.labels[static_cast<std::size_t>(from)];
+    ordered.weight[i] = problem.weight[from];
+  }
+  Tape<T> tape(problem.network, size);
+  Vector<T> expected = gradient_memory(problem.network), gradient = expected;
+  const double loss = chainrule::gradient<T>(ordered.network, ordered.loss, ordered.batch(), tape, view(expected));
+  const Batch<T> batch{problem.samples(), size, order.data()};
+  CHECK(batch.weight() == ordered.batch().weight());
+  CHECK(chainrule::gradient<T>(problem.network, problem.loss, batch, tape, view(gradient)) == loss);
+  CHECK(same_bits(gradient, expected));
+}
+
+TEST_CASE_TEMPLATE("backprop: a row's outputs do not depend on the rows beside it", T, float, double) {
+  for (const auto& units : {std::vector<Index>{9, 37, 18, 5}, std::vector<Index>{700, 801, 3}}) {
+    const Shape shape{units, 200};
+    auto problem = make_problem<T>(shape, std::vector<Activation>(units.size() - 1, SiLU{}), MSE{}, 7);
+    const Matrix<T> all = predict(problem.network, problem.X);
+    Tape<T> tape(problem.network, 200);
+    for (Index rows : {1, 2, 5, 14, 15, 28, 29, 30, 57, 64, 113, 199, 200}) {
+      CAPTURE(rows);
+      const Matrix<T> X = problem.X.bottomRows(rows);
+      CHECK(same_bits(predict(problem.network, X), Matrix<T>(all.bottomRows(rows))));
+      forward<T>(problem.network, X, tape);
+      CHECK(same_bits(Matrix<T>(tape.activation(problem.network.depth())), Matrix<T>(all.bottomRows(rows))));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("backprop: matrices with rows apart are taken as they are", T, float, double) {
+  auto problem = make_problem<T>({{4, 6, 2}, 11}, {Tanh{}, Identity{}}, MSE{}, 3);
+  Matrix<T> wide_X = Matrix<T>::Constant(11, 9, T(1e30)), wide_y = Matrix<T>::Constant(11, 5, T(-1e30));
+  wide_X.middleCols(2, 4) = problem.X;
+  wide_y.middleCols(1, 2) = problem.y;
+  const Samples<T> strided{{wide_X.data() + 2, 11, 4, Eigen::OuterStride<>(9)}, Targets<T>(wide_y.middleCols(1, 2))};
+  CHECK(evaluate<T>(problem.network, problem.loss, strided) ==
+        evaluate<T>(problem.network, problem.loss, problem.samples()));
+  Matrix<T> output(11, 2);
+  predict<T>(problem.network, wide_X.middleCols(2, 4), output.data());
+  CHECK(same_bits(output, predict(problem.network, problem.X)));
+
+  const Samples<T> rest = strided.from(4);
+  CHECK(rest.X.rows() == 7);
+  CHECK(rest.y.rows == 7);
+  CHECK(rest.X(0, 0) == problem.X(4, 0));
+  CHECK(rest.y.values[0] == problem.y(4, 0));
+}
+
+TEST_CASE_TEMPLATE("backprop: targets do not outlive the matrix that they were made from", T, float, double) {
+  // Of a matrix stored by columns an argument is a copy, and Targets would point into it after its end.
+  using ByColumns = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
+  const Matrix<T> by_rows = Draw(1).matrix<T>(6, 2);
+  const Targets<T> in_place(by_rows), one_column(by_rows.leftCols(1));
+  CHECK(in_place.values == by_rows.data());
+  CHECK(one_column.values == by_rows.data());
+  CHECK(one_column.stride == 2);
+  const Vector<T> vector = by_rows.col(1);
+  const Targets<T> of_vector(vector);
+  CHECK(of_vector.values == vector.data());
+  CHECK(of_vector.rows == 6);
+  CHECK(of_vector.columns == 1);
+  CHECK(of_vector.stride == 1);
+  CHECK_FALSE(std::is_constructible_v<Targets<T>, const ByColumns&>);
+}
+
+TEST_CASE_TEMPLATE("backprop: a step where the loss is not finite changes nothing", T, float, double) {
+  for (const T bad : {std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity()}) {
+    auto problem = make_problem<T>({{3, 4, 1}, 9}, {Tanh{}, Identity{}}, MSE{}, 5);
+    Tape<T> tape(problem.network, 9);
+    Optimizer<T> optimizer(Adam{});
+    step<T>(problem.network, problem.loss, problem.batch(), tape, optimizer);
+    const Vector<T> before = problem.network.parameters();
+    const Vector<T> moment = ConstVectorView<T>(optimizer.moment(0), before.size());
+    problem.y(4, 0) = bad;
+    CHECK_FALSE(std::isfinite(step<T>(problem.network, problem.loss, problem.batch(), tape, optimizer)));
+    CHECK(same_bits(Vector<T>(problem.network.parameters()), before));
+    CHECK(same_bits(Vector<T>(ConstVectorView<T>(optimizer.moment(0), before.size())), moment));
+    CHECK(optimizer.steps() == 1);
+  }
+}
+
+TEST_CASE_TEMPLATE("backprop: predict and evaluate from many threads at once", T, float, double) {
+  auto problem = make_problem<T>({{20, 60, 60, 3}, 150}, {Tanh{}, GELU{}, Softmax{}}, CrossEntropy{}, 8);
+  const Matrix<T> expected = predict(problem.network, problem.X);
+  const double loss = evaluate<T>(problem.network, problem.loss, problem.samples());
+  std::vector<char> right(6, 0);
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < right.size(); ++i)
+    threads.emplace_back([&, i] {
+      bool all = true;
+      for (int repeat = 0; repeat < 10; ++repeat)
+        all = all && same_bits(predict(problem.network, problem.X), expected) &&
+              evaluate<T>(problem.network, problem.loss, problem.samples()) == loss;
+      right[i] = all;
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(right == std::vector<char>(6, 1));
+}
+
+TEST_CASE_TEMPLATE("backprop: no rows", T, float, double) {
+  auto problem = make_problem<T>({{3, 4, 2}, 5}, {Tanh{}, Identity{}}, MSE{}, 2);
+  Network<T>& network = problem.network;
+  const Vector<T> before = network.parameters();
+  Tape<T> tape(network, 5);
+  Optimizer<T> optimizer(SGD{});
+  Vector<T> gradient = gradient_memory(network);
+  const Matrix<T> none(0, 3), no_targets(0, 2);
+  const Samples<T> samples{{none.data(), 0, 3, Eigen::OuterStride<>(3)}, Targets<T>(no_targets)};
+  CHECK_THROWS_AS(forward<T>(network, none, tape), std::invalid_argument);
+  CHECK_THROWS_AS(step<T>(network, problem.loss, {samples, 0}, tape, optimizer), std::invalid_argument);
+  CHECK_THROWS_AS(chainrule::gradient<T>(network, problem.loss, {samples, 0}, tape, view(gradient)),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(evaluate<T>(network, problem.loss, samples), std::invalid_argument);
+  CHECK(predict(network, none).rows() == 0);
+  CHECK(same_bits(Vector<T>(network.parameters()), before));
+  CHECK(optimizer.steps() == 0);
+}
+
+TEST_CASE_TEMPLATE("backprop: backward and pullback before forward", T, float, double) {
+  auto problem = make_problem<T>({{3, 4, 2}, 5}, {Tanh{}, Identity{}}, MSE{}, 2);
+  Tape<T> tape(problem.network, 5);
+  Vector<T> gradient = gradient_memory(problem.network);
+  CHECK_THROWS_AS(backward<T>(problem.network, problem.loss, problem.targets(), nullptr, tape, view(gradient)),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(pullback<T>(problem.network, Matrix<T>(0, 2), tape, view(gradient)), std::invalid_argument);
+  CHECK(gradient.array().isNaN().all());
+}
+
+TEST_CASE_TEMPLATE("backprop: a tape, a gradient or an output gradient that does not fit", T, float, double) {
+  auto problem = make_problem<T>({{3, 4, 2}, 5}, {Tanh{}, Identity{}}, MSE{}, 2);
+  Network<T>& network = problem.network;
+  const Vector<T> before = network.parameters();
+  Tape<T> small(network, 4), tape(network, 5);
+  Optimizer<T> optimizer(SGD{});
+  Vector<T> gradient = gradient_memory(network), too_long(network.parameter_count() + 1);
+  CHECK_THROWS_AS(forward<T>(network, problem.X, small), std::invalid_argument);
+  CHECK_THROWS_AS(step<T>(network, problem.loss, problem.batch(), small, optimizer), std::invalid_argument);
+  CHECK_THROWS_AS(chainrule::gradient<T>(network, problem.loss, problem.batch(), small, view(gradient)),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(chainrule::gradient<T>(network, problem.loss, problem.batch(), tape, view(too_long)),
+                  std::invalid_argument);
+  forward<T>(network, problem.X, tape);
+  CHECK_THROWS_AS(backward<T>(network, problem.loss, problem.targets(), nullptr, tape, view(too_long)),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(pullback<T>(network, Matrix<T>::Zero(5, 2), tape, view(too_long)), std::invalid_argument);
+  CHECK_THROWS_AS(pullback<T>(network, Matrix<T>::Zero(5, 3), tape, view(gradient)), std::invalid_argument);
+  CHECK_THROWS_AS(pullback<T>(network, Matrix<T>::Zero(4, 2), tape, view(gradient)), std::invalid_argument);
+  CHECK(same_bits(Vector<T>(network.parameters()), before));
+  CHECK(optimizer.steps() == 0);
+}

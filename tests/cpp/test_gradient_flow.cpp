@@ -1,0 +1,102 @@
+// The gradient-flow report.
+
+#include "chainrule/gradient_flow.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "chainrule/init.hpp"
+#include "support.hpp"
+
+using namespace chainrule;
+using support::make_problem;
+
+TEST_CASE_TEMPLATE("gradient flow: figures of each parameter and layer", T, float, double) {
+  auto problem = make_problem<T>({{5, 9, 7, 6, 2}, 12}, {Tanh{}, ReLU{}, SiLU{}, Sigmoid{}}, BCE{}, 1);
+  const Network<T>& network = problem.network;
+  const Index count = network.parameter_count();
+  Tape<T> tape(network, 12);
+  Vector<T> g(count);
+  gradient<T>(network, problem.loss, problem.batch(), tape, {g.data(), count});
+  const GradientFlow flow = gradient_flow<T>(network, tape, {g.data(), count});
+  REQUIRE(flow.parameters.size() == 8);
+  REQUIRE(flow.layers.size() == 4);
+  for (Index l = 1; l <= 4; ++l) {
+    CAPTURE(l);
+    const auto at = static_cast<std::size_t>(l - 1);
+    const std::string layer = "layers." + std::to_string(l - 1);
+    const Eigen::VectorXd weight = g.segment(network.offset(l), network.weight(l).size()).template cast<double>();
+    const Eigen::VectorXd bias = g.segment(network.bias_offset(l), network.units(l)).template cast<double>();
+    const ParameterFlow &of_weight = flow.parameters[2 * at], &of_bias = flow.parameters[2 * at + 1];
+    CHECK(of_weight.name == layer + ".weight");
+    CHECK(of_bias.name == layer + ".bias");
+    CHECK(of_weight.mean_abs == doctest::Approx(weight.cwiseAbs().mean()).epsilon(1e-12));
+    CHECK(of_bias.mean_abs == doctest::Approx(bias.cwiseAbs().mean()).epsilon(1e-12));
+    CHECK(of_weight.max_abs == weight.cwiseAbs().maxCoeff());
+    CHECK(of_bias.max_abs == bias.cwiseAbs().maxCoeff());
+    CHECK(of_weight.nan + of_weight.inf + of_bias.nan + of_bias.inf == 0);
+    const LayerFlow& of_layer = flow.layers[at];
+    CHECK(of_layer.name == layer);
+    CHECK(of_layer.activation == name(network.activation(l)));
+    CHECK(of_layer.delta_norm == doctest::Approx(tape.delta(l).template cast<double>().norm()).epsilon(1e-12));
+    CHECK(of_layer.saturated.has_value() == (l == 1 || l == 4));
+    CHECK(of_layer.dead.has_value() == (l == 2));
+  }
+}
+
+TEST_CASE_TEMPLATE("gradient flow: NaN and infinities are counted, and left out of the mean", T, float, double) {
+  const Network<T> network(2, {{2, Identity{}}});
+  Tape<T> tape(network, 1);
+  tape.set_rows(1);
+  const T nan = std::numeric_limits<T>::quiet_NaN(), infinity = std::numeric_limits<T>::infinity();
+  Vector<T> g(6);
+  g << 1, nan, -3, -infinity, nan, nan;
+  const GradientFlow flow = gradient_flow<T>(network, tape, {g.data(), 6});
+  CHECK(flow.parameters[0].mean_abs == 2);
+  CHECK(flow.parameters[0].max_abs == 3);
+  CHECK(flow.parameters[0].nan == 1);
+  CHECK(flow.parameters[0].inf == 1);
+  CHECK(std::isnan(flow.parameters[1].mean_abs));
+  CHECK(std::isnan(flow.parameters[1].max_abs));
+  CHECK(flow.parameters[1].nan == 2);
+  CHECK(flow.parameters[1].inf == 0);
+}
+
+TEST_CASE_TEMPLATE("gradient flow: shares of saturated and dead units", T, float, double) {
+  const Network<T> network(1, {{4, Sigmoid{}}, {4, Tanh{}}, {4, ReLU{}}});
+  Tape<T> tape(network, 2);
+  tape.set_rows(2);
+  tape.activation(1) << T(0.005), T(0.02), T(0.5), T(0.995), T(0.98), T(0.3), 0, 1;
+  tape.activation(2) << T(-0.99), T(-0.97), 0, T(0.99), T(0.97), T(0.5), T(0.1), T(-0.1);
+  tape.activation(3) << 0, 0, 1, 0, 0, 2, 1, 0;
+  const Vector<T> g = Vector<T>::Zero(network.parameter_count());
+  const GradientFlow flow = gradient_flow<T>(network, tape, {g.data(), g.size()});
+  CHECK(flow.layers[0].saturated.value() == 4.0 / 8);
+  CHECK(flow.layers[1].saturated.value() == 2.0 / 8);
+  CHECK(flow.layers[2].dead.value() == 2.0 / 4);
+  CHECK_FALSE(flow.layers[0].dead.has_value());
+  CHECK_FALSE(flow.layers[2].saturated.has_value());
+}
+
+TEST_CASE_TEMPLATE("gradient flow: gradients vanish towards the input of a deep sigmoid network, not of a ReLU one", T,
+                   float, double) {
+  const auto ratio = [](const Activation& hidden) {
+    std::vector<Layer> layers(6, {32, hidden});
+    layers.push_back({1, Sigmoid{}});
+    Network<T> network(10, layers);
+    initialise(network, 1);
+    support::Draw draw(2);
+    const auto X = draw.matrix<T>(64, 10);
+    Matrix<T> y = (X.col(0).array() > 0).template cast<T>();
+    const Samples<T> samples{{X.data(), 64, 10, Eigen::OuterStride<>(10)}, Targets<T>(y)};
+    Tape<T> tape(network, 64);
+    Vector<T> g(network.parameter_count());
+    gradient<T>(network, BCE{}, {samples, 64}, tape, {g.data(), g.size()});
+    const GradientFlow flow = gradient_flow<T>(network, tape, {g.data(), g.size()});
+    return flow.parameters[0].mean_abs / flow.parameters[12].mean_abs;
+  };
+  CHECK(ratio(Sigmoid{}) < 1e-3);
+  CHECK(ratio(ReLU{}) > 1e-2);
+}

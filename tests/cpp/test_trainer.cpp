@@ -1,0 +1,589 @@
+// The training loop: batches, observers, stopping, clipping, schedules, and what it leaves behind when it fails.
+
+#include "chainrule/trainer.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+
+#include "support.hpp"
+
+using namespace chainrule;
+using support::make_problem;
+using support::Problem;
+using support::same_bits;
+
+namespace {
+
+template <class T>
+Problem<T> sample(Index rows = 10, bool weighted = false) {
+  return make_problem<T>({{4, 7, 3}, rows, weighted}, {Tanh{}, Identity{}}, MSE{}, 1);
+}
+
+/// In order, by batches of 4.
+FitOptions in_order(Index epochs = 1) {
+  FitOptions options;
+  options.epochs = epochs;
+  options.batch_size = 4;
+  options.shuffle = false;
+  return options;
+}
+
+template <class T>
+History fit(Problem<T>& problem, Optimizer<T>& optimizer, const FitOptions& options,
+            const std::vector<Observer<T>*>& observers = {}) {
+  return chainrule::fit<T>(problem.network, problem.loss, problem.samples(), nullptr, optimizer, options, observers);
+}
+
+/// One step after another on the batches that begin at `firsts`.
+template <class T>
+void steps_by_hand(Problem<T>& problem, Optimizer<T>& optimizer, const std::vector<Index>& firsts, Index batch_size) {
+  Tape<T> tape(problem.network, batch_size);
+  for (const Index first : firsts) {
+    const Batch<T> batch{problem.samples().from(first), std::min(batch_size, problem.X.rows() - first)};
+    step<T>(problem.network, problem.loss, batch, tape, optimizer);
+  }
+}
+
+/// Calls what it is given.
+template <class T>
+struct Callbacks : Observer<T> {
+  std::function<void(FitState<T>&)> on_gradient, on_step, on_epoch;
+  bool whole = false;
+
+  bool wants_gradient() const override { return whole; }
+  void gradient_ready(FitState<T>& state) override {
+    if (on_gradient) on_gradient(state);
+  }
+  void step_done(FitState<T>& state) override {
+    if (on_step) on_step(state);
+  }
+  void epoch_done(FitState<T>& state) override {
+    if (on_epoch) on_epoch(state);
+  }
+};
+
+template <class T>
+Vector<T> parameters(const Network<T>& network) {
+  return network.parameters();
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("trainer: an epoch is a step on each batch, the last one short", T, float, double) {
+  for (const Index rows : {8, 9, 10, 11, 3}) {
+    CAPTURE(rows);
+    auto problem = sample<T>(rows), twin = sample<T>(rows);
+    Optimizer<T> optimizer(Adam{}), by_hand(Adam{});
+    const History history = fit(problem, optimizer, in_order(2));
+    std::vector<Index> firsts;
+    for (int epoch = 0; epoch < 2; ++epoch)
+      for (Index first = 0; first < rows; first += 4) firsts.push_back(first);
+    steps_by_hand(twin, by_hand, firsts, 4);
+    CHECK(same_bits(parameters(problem.network), parameters(twin.network)));
+    CHECK(optimizer.steps() == static_cast<std::int64_t>(firsts.size()));
+    CHECK(history.epochs == 2);
+    CHECK(history.loss.size() == 2);
+    CHECK(history.validation_loss.empty());
+    CHECK_FALSE(history.best_epoch.has_value());
+    CHECK_FALSE(history.stopped_early);
+  }
+}
+
+TEST_CASE_TEMPLATE("trainer: the loss of an epoch is the mean over its samples", T, float, double) {
+  for (const bool weighted : {false, true}) {
+    auto problem = sample<T>(10, weighted);
+    // With lr = 0 nothing moves: the mean over the batches is the loss over all.
+    Optimizer<T> optimizer(SGD{0.0});
+    const double loss = evaluate<T>(problem.network, problem.loss, problem.samples());
+    const History history = fit(problem, optimizer, in_order());
+    CHECK(history.loss[0] == doctest::Approx(loss).epsilon(16 * std::numeric_limits<T>::epsilon()));
+  }
+}
+
+TEST_CASE_TEMPLATE("trainer: a batch larger than the data is all of it", T, float, double) {
+  auto problem = sample<T>(), twin = sample<T>();
+  Optimizer<T> optimizer(SGD{0.1}), by_hand(SGD{0.1});
+  FitOptions options = in_order();
+  options.batch_size = std::numeric_limits<Index>::max();
+  fit(problem, optimizer, options);
+  steps_by_hand(twin, by_hand, {0}, 10);
+  CHECK(same_bits(parameters(problem.network), parameters(twin.network)));
+}
+
+TEST_CASE_TEMPLATE("trainer: batches without weight are skipped", T, float, double) {
+  auto problem = sample<T>(12, true), twin = sample<T>(12, true);
+  for (auto* each : {&problem, &twin}) {
+    each->weight.setConstant(T(0.5));
+    each->weight.segment(4, 4).setZero();
+  }
+  Optimizer<T> optimizer(Adam{}), by_hand(Adam{});
+  Callbacks<T> callbacks;
+  std::vector<Index> steps;
+  callbacks.on_step = [&](FitState<T>& state) { steps.push_back(state.step); };
+  const History history = fit(problem, optimizer, in_order(), {&callbacks});
+  steps_by_hand(twin, by_hand, {0, 8}, 4);
+  CHECK(same_bits(parameters(problem.network), parameters(twin.network)));
+  CHECK(optimizer.steps() == 2);
+  CHECK(steps == std::vector<Index>{1, 3});
+  CHECK(std::isfinite(history.loss[0]));
+}
+
+TEST_CASE_TEMPLATE("trainer: shuffled, every sample comes once an epoch, in another order each time", T, float, double) {
+  auto problem = sample<T>(30);
+  for (Index i = 0; i < 30; ++i) problem.X(i, 0) = static_cast<T>(i);
+  FitOptions options;
+  options.epochs = 3;
+  options.batch_size = 7;
+  const auto orders = [&](std::uint64_t seed, Index epochs_before) {
+    options.seed = seed;
+    options.epochs_before = epochs_before;
+    std::vector<std::vector<T>> seen(3);
+    Callbacks<T> callbacks;
+    callbacks.on_step = [&](FitState<T>& state) {
+      for (Index i = 0; i < state.tape.rows(); ++i)
+        seen[static_cast<std::size_t>(state.epoch - 1)].push_back(state.tape.activation(0)(i, 0));
+    };
+    Optimizer<T> optimizer(SGD{0.0});
+    fit(problem, optimizer, options, {&callbacks});
+    return seen;
+  };
+  const auto seen = orders(1, 0);
+  std::vector<T> all(30);
+  for (std::size_t i = 0; i < 30; ++i) all[i] = static_cast<T>(i);
+  for (const auto& order : seen) {
+    CHECK(order != all);
+    auto sorted = order;
+    std::sort(sorted.begin(), sorted.end());
+    CHECK(sorted == all);
+  }
+  CHECK(seen[0] != seen[1]);
+  CHECK(seen[1] != seen[2]);
+  CHECK(orders(1, 0) == seen);
+  CHECK(orders(2, 0) != seen);
+  CHECK(orders(1, 1)[0] == seen[1]);
+}
+
+TEST_CASE_TEMPLATE("trainer: N fits of one epoch are one fit of N", T, float, double) {
+  for (const bool shuffle : {false, true}) {
+    auto problem = sample<T>(23, true), twin = sample<T>(23, true);
+    Optimizer<T> optimizer(Adam{}), other(Adam{});
+    FitOptions options;
+    options.shuffle = shuffle;
+    options.seed = 9;
+    options.batch_size = 5;
+    options.epochs = 4;
+    const History at_once = fit(problem, optimizer, options);
+    options.epochs = 1;
+    std::vector<double> losses;
+    for (options.epochs_before = 0; options.epochs_before < 4; ++options.epochs_before)
+      losses.push_back(fit(twin, other, options).loss.at(0));
+    CHECK(same_bits(parameters(problem.network), parameters(twin.network)));
+    CHECK(losses == at_once.loss);
+    CHECK(optimizer.steps() == other.steps());
+  }
+}
+
+TEST_CASE_TEMPLATE("trainer: observers at their three points", T, float, double) {
+  auto problem = sample<T>();
+  const Vector<T> start = parameters(problem.network);
+  std::vector<std::string> events, expected;
+  const auto note = [&](const char* what) {
+    return [&events, what](FitState<T>& state) {
+      events.push_back(what + std::to_string(state.epoch) + "." + std::to_string(state.step));
+    };
+  };
+  Callbacks<T> callbacks, second;
+  callbacks.whole = true;
+  callbacks.on_gradient = note("gradient ");
+  callbacks.on_step = note("step ");
+  callbacks.on_epoch = note("epoch ");
+  second.on_epoch = note("again ");
+  Optimizer<T> optimizer(SGD{0.1});
+  fit(problem, optimizer, in_order(2), {&callbacks, &second});
+  for (int step = 1; step <= 6; ++step) {
+    const std::string at = std::to_string(step > 3 ? 2 : 1) + "." + std::to_string(step);
+    expected.insert(expected.end(), {"gradient " + at, "step " + at});
+    if (step % 3 == 0) expected.insert(expected.end(), {"epoch " + at, "again " + at});
+  }
+  CHECK(events == expected);
+
+  events.clear();
+  callbacks.whole = false;
+  fit(problem, optimizer, in_order(1), {&callbacks});
+  CHECK(events == std::vector<std::string>{"step 1.1", "step 1.2", "step 1.3", "epoch 1.3"});
+}
+
+TEST_CASE_TEMPLATE("trainer: observers see the state of the fit", T, float, double) {
+  auto problem = sample<T>();
+  Optimizer<T> optimizer(SGD{0.1});
+  const FitOptions options = in_order(2);
+  double total = 0;
+  std::vector<double> means;
+  bool right = true;
+  Callbacks<T> callbacks;
+  callbacks.on_step = [&](FitState<T>& state) {
+    right = right && &state.network == &problem.network && &state.optimizer == &optimizer && &state.options == &options;
+    right = right && !state.stop && state.tape.rows() == (state.step % 3 == 0 ? 2 : 4);
+    total += state.loss * static_cast<double>(state.tape.rows());
+  };
+  callbacks.on_epoch = [&](FitState<T>& state) {
+    right = right && !state.validation_loss.has_value();
+    means.push_back(state.loss);
+    CHECK(state.loss == doctest::Approx(total / 10).epsilon(1e-12));
+    total = 0;
+  };
+  const History history = fit(problem, optimizer, options, {&callbacks});
+  CHECK(right);
+  CHECK(means == history.loss);
+}
+
+TEST_CASE_TEMPLATE("trainer: an observer sees the gradient before the step, and may change it", T, float, double) {
+  auto problem = sample<T>();
+  const Vector<T> start = parameters(problem.network);
+  const Index count = start.size();
+  Optimizer<T> optimizer(SGD{0.1});
+  Callbacks<T> callbacks;
+  callbacks.whole = true;
+  callbacks.on_gradient = [&](FitState<T>& state) {
+    if (state.step == 1) {
+      const auto twin = sample<T>();
+      Tape<T> tape(twin.network, 4);
+      Vector<T> exact(count);
+      const double loss = gradient<T>(twin.network, twin.loss, {twin.samples(), 4}, tape, {exact.data(), count});
+      CHECK(state.loss == loss);
+      CHECK(same_bits(Vector<T>(VectorView<T>(state.gradient, count)), exact));
+      CHECK(same_bits(parameters(state.network), start));
+    }
+    VectorView<T>(state.gradient, count).setZero();
+  };
+  fit(problem, optimizer, in_order(), {&callbacks});
+  CHECK(same_bits(parameters(problem.network), start));
+  CHECK(optimizer.steps() == 3);
+}
+
+TEST_CASE_TEMPLATE("trainer: there is no gradient but at gradient_ready", T, float, double) {
+  for (const bool whole : {false, true}) {
+    CAPTURE(whole);
+    auto problem = sample<T>();
+    Optimizer<T> optimizer(SGD{0.1});
+    bool at_gradient = whole, at_step = false, at_epoch = false;
+    Callbacks<T> callbacks;
+    callbacks.whole = whole;
+    callbacks.on_gradient = [&](FitState<T>& state) { at_gradient = at_gradient && state.gradient; };
+    callbacks.on_step = [&](FitState<T>& state) { at_step = at_step || state.gradient; };
+    callbacks.on_epoch = [&](FitState<T>& state) { at_epoch = at_epoch || state.gradient; };
+    fit(problem, optimizer, in_order(), {&callbacks});
+    CHECK(at_gradient == whole);
+    CHECK_FALSE(at_step);
+    CHECK_FALSE(at_epoch);
+  }
+}
+
+TEST_CASE_TEMPLATE("trainer: looking at the gradient changes no bit", T, float, double) {
+  for (const Rule& rule : support::all_rules()) {
+    CAPTURE(std::string(name(rule)));
+    auto problem = sample<T>(), twin = sample<T>();
+    Optimizer<T> optimizer(rule), other(rule);
+    Callbacks<T> callbacks;
+    callbacks.whole = true;
+    fit(problem, optimizer, in_order(3), {&callbacks});
+    fit(twin, other, in_order(3));
+    CHECK(same_bits(parameters(problem.network), parameters(twin.network)));
+  }
+}
+
+TEST_CASE_TEMPLATE("trainer: a stop in mid-epoch", T, float, double) {
+  auto problem = sample<T>(), twin = sample<T>();
+  Optimizer<T> optimizer(Adam{}), by_hand(Adam{});
+  Callbacks<T> callbacks;
+  int epochs = 0;
+  callbacks.on_step = [&](FitState<T>& state) { state.stop = state.step == 5; };
+  callbacks.on_epoch = [&](FitState<T>&) { ++epochs; };
+  const History history = fit(problem, optimizer, in_order(4), {&callbacks});
+  steps_by_hand(twin, by_hand, {0, 4, 8, 0, 4}, 4);
+  CHECK(same_bits(parameters(problem.network), parameters(twin.network)));
+  CHECK(optimizer.steps() == 5);
+  CHECK(epochs == 1);
+  CHECK(history.epochs == 1);
+  CHECK(history.loss.size() == 1);
+  CHECK(history.stopped_early);
+}
+
+TEST_CASE_TEMPLATE("trainer: a stop at the end of an epoch", T, float, double) {
+  auto problem = sample<T>();
+  Optimizer<T> optimizer(Adam{});
+  Callbacks<T> callbacks;
+  callbacks.on_epoch = [&](FitState<T>& state) { state.stop = state.epoch == 2; };
+  History history = fit(problem, optimizer, in_order(4), {&callbacks});
+  CHECK(optimizer.steps() == 6);
+  CHECK(history.epochs == 2);
+  CHECK(history.loss.size() == 2);
+  CHECK(history.lr.size() == 2);
+  CHECK(history.stopped_early);
+  history = fit(problem, optimizer, in_order(2), {&callbacks});
+  CHECK(history.epochs == 2);
+  CHECK_FALSE(history.stopped_early);
+}
+
+TEST_CASE_TEMPLATE("trainer: patience stops, and brings the best parameters back", T, float, double) {
+  // a = w x is trained towards y = 2 x and validated on y = x: from w = 0 the validation loss falls until w = 1, then
+  // it grows.
+  Network<T> network(1, {{1, Identity{}}});
+  Matrix<T> X(4, 1), y, y_validation;
+  X << -1, 1, -2, 2;
+  y = 2 * X;
+  y_validation = X;
+  const ConstMatrixView<T> rows(X.data(), 4, 1, Eigen::OuterStride<>(1));
+  const Samples<T> samples{rows, Targets<T>(y)}, validation{rows, Targets<T>(y_validation)};
+  for (const Index patience : {1, 3, 100}) {
+    CAPTURE(patience);
+    network.parameters().setZero();
+    Optimizer<T> optimizer(SGD{0.02});
+    FitOptions options = in_order(40);
+    options.patience = patience;
+    std::vector<Vector<T>> after;
+    Callbacks<T> callbacks;
+    callbacks.on_epoch = [&](FitState<T>& state) {
+      after.push_back(parameters(state.network));
+      CHECK(state.validation_loss == evaluate<T>(state.network, MSE{}, validation));
+    };
+    const History history = chainrule::fit<T>(network, MSE{}, samples, &validation, optimizer, options, {&callbacks});
+    const auto& losses = history.validation_loss;
+    const auto best = std::min_element(losses.begin(), losses.end()) - losses.begin();
+    CHECK(best > 2);
+    CHECK(history.best_epoch == best + 1);
+    CHECK(history.epochs == std::min<Index>(40, best + 1 + patience));
+    CHECK(history.stopped_early == (patience < 100));
+    CHECK(losses.size() == static_cast<std::size_t>(history.epochs));
+    CHECK(same_bits(parameters(network), after[static_cast<std::size_t>(best)]));
+    CHECK(evaluate<T>(network, MSE{}, validation) == losses[static_cast<std::size_t>(best)]);
+  }
+}
+
+TEST_CASE_TEMPLATE("trainer: patience without validation watches the training loss; a tie is not better", T, float,
+                   double) {
+  auto problem = sample<T>();
+  Optimizer<T> optimizer(SGD{0.0});
+  FitOptions options = in_order(20);
+  options.patience = 3;
+  const History history = fit(problem, optimizer, options);
+  CHECK(history.epochs == 4);
+  CHECK(history.best_epoch == 1);
+  CHECK(history.stopped_early);
+}
+
+TEST_CASE_TEMPLATE("trainer: the validation loss is that of evaluate, weights included", T, float, double) {
+  auto problem = sample<T>();
+  const auto validation = sample<T>(6, true);
+  const Samples<T> samples = validation.samples();
+  Optimizer<T> optimizer(Adam{});
+  Callbacks<T> callbacks;
+  std::vector<double> expected;
+  callbacks.on_epoch = [&](FitState<T>& state) {
+    expected.push_back(evaluate<T>(state.network, problem.loss, samples));
+  };
+  const History history = chainrule::fit<T>(problem.network, problem.loss, problem.samples(), &samples, optimizer,
+                                            in_order(3), {&callbacks});
+  CHECK(history.validation_loss == expected);
+  CHECK(expected.size() == 3);
+}
+
+TEST_CASE_TEMPLATE("trainer: a loss that is not finite throws, with the parameters from before that step", T, float,
+                   double) {
+  for (const bool whole : {false, true})
+    for (const T bad : {std::numeric_limits<T>::infinity(), std::numeric_limits<T>::quiet_NaN()}) {
+      CAPTURE(whole);
+      CAPTURE(bad);
+      auto problem = sample<T>(), twin = sample<T>();
+      problem.y(9, 2) = bad;  // in the third batch
+      Adam rule;
+      rule.lr = 0.25;
+      Optimizer<T> optimizer(rule), by_hand(rule);
+      Callbacks<T> callbacks;
+      callbacks.whole = whole;
+      FitOptions options = in_order(3);
+      options.schedule = ExponentialDecay{0.5};
+      std::string message;
+      try {
+        fit(problem, optimizer, options, {&callbacks});
+      } catch (const NonFiniteLoss& error) {
+        message = error.what();
+      }
+      CHECK(message.find("epoch 1, step 3") != std::string::npos);
+      steps_by_hand(twin, by_hand, {0, 4}, 4);
+      CHECK(same_bits(parameters(problem.network), parameters(twin.network)));
+      CHECK(optimizer.steps() == 2);
+      CHECK(optimizer.lr() == 0.25);
+    }
+}
+
+TEST_CASE_TEMPLATE("trainer: a learning rate that is far too large ends in an error, not in NaN", T, float, double) {
+  auto problem = sample<T>();
+  Optimizer<T> optimizer(SGD{1e30});
+  CHECK_THROWS_AS(fit(problem, optimizer, in_order(50)), NonFiniteLoss);
+}
+
+TEST_CASE_TEMPLATE("trainer: clip_norm shortens the gradient and keeps its direction", T, float, double) {
+  auto problem = sample<T>();
+  const Index count = problem.network.parameter_count();
+  const Vector<T> start = parameters(problem.network);
+  Tape<T> tape(problem.network, 10);
+  Vector<T> g(count);
+  gradient<T>(problem.network, problem.loss, problem.batch(), tape, {g.data(), count});
+  const double norm = g.template cast<double>().norm();
+  FitOptions options = in_order();
+  options.batch_size = 10;
+  for (const double limit : {norm / 10, norm * 0.999, norm * 1.001, norm * 10}) {
+    CAPTURE(limit / norm);
+    problem.network.parameters() = start;
+    Optimizer<T> optimizer(SGD{1.0});
+    options.clip_norm = limit;
+    fit(problem, optimizer, options);
+    const Vector<T> step = start - problem.network.parameters();
+    const double factor = std::min(1.0, limit / (norm + 1e-6));
+    CHECK((step.template cast<double>() - factor * g.template cast<double>()).cwiseAbs().maxCoeff() <=
+          4 * std::numeric_limits<T>::epsilon());
+    if (limit > norm + 1e-6) {
+      problem.network.parameters() = start;
+      Optimizer<T> free(SGD{1.0});
+      options.clip_norm.reset();
+      fit(problem, free, options);
+      CHECK(same_bits(step, Vector<T>(start - problem.network.parameters())));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("trainer: observers see the gradient before it is clipped", T, float, double) {
+  auto problem = sample<T>();
+  const Index count = problem.network.parameter_count();
+  Optimizer<T> optimizer(SGD{1.0});
+  FitOptions options = in_order();
+  options.clip_norm = 1e-3;
+  Callbacks<T> callbacks;
+  callbacks.whole = true;
+  double smallest = 1;
+  callbacks.on_gradient = [&](FitState<T>& state) {
+    smallest = std::min(smallest, static_cast<double>(VectorView<T>(state.gradient, count).norm()));
+  };
+  fit(problem, optimizer, options, {&callbacks});
+  CHECK(smallest > 2e-3);
+}
+
+TEST_CASE_TEMPLATE("trainer: the schedule sets the rate of every step, and the optimizer's own comes back", T, float,
+                   double) {
+  const std::vector<Schedule> schedules{ConstantRate{}, StepDecay{2, 0.5}, ExponentialDecay{0.8}, CosineDecay{0.01},
+                                        OneCycle{},     Warmup{2, 0.1}};
+  for (const Schedule& schedule : schedules) {
+    CAPTURE(std::string(name(schedule)));
+    auto problem = sample<T>();
+    Optimizer<T> optimizer(SGD{0.1});
+    FitOptions options = in_order(5);
+    options.schedule = schedule;
+    std::vector<double> rates, expected, at_epochs;
+    Callbacks<T> callbacks;
+    callbacks.on_step = [&](FitState<T>& state) { rates.push_back(state.optimizer.lr()); };
+    const History history = fit(problem, optimizer, options, {&callbacks});
+    for (Index step = 0; step < 15; ++step) {
+      expected.push_back(LearningRate(schedule, 0.1).at({step / 3, 5, step, 3}));
+      if (step % 3 == 2) at_epochs.push_back(expected.back());
+    }
+    CHECK(rates == expected);
+    CHECK(history.lr == at_epochs);
+    CHECK(optimizer.lr() == 0.1);
+  }
+}
+
+TEST_CASE_TEMPLATE("trainer: the plateau watches the validation loss, or else the training loss", T, float, double) {
+  auto problem = sample<T>(), validation = sample<T>(6);
+  // Nothing moves at lr = 0, so no epoch is better than the first. A target that the network meets gives a loss of zero.
+  const Samples<T> samples = validation.samples();
+  FitOptions options = in_order(6);
+  options.schedule = Plateau{0.5, 1, 0, 0};
+  for (const bool validated : {false, true}) {
+    Optimizer<T> optimizer(SGD{1e-12});
+    const History history = chainrule::fit<T>(problem.network, problem.loss, problem.samples(),
+                                              validated ? &samples : nullptr, optimizer, options);
+    const auto& watched = validated ? history.validation_loss : history.loss;
+    LearningRate expected(options.schedule, 1e-12);
+    for (std::size_t epoch = 0; epoch < 6; ++epoch) {
+      CHECK(history.lr[epoch] == expected.at({0, 6, 0, 3}));
+      expected.epoch_done(watched[epoch]);
+    }
+    CHECK(optimizer.lr() == 1e-12);
+  }
+}
+
+TEST_CASE_TEMPLATE("trainer: an exception of an observer comes through, and the optimizer's rate comes back", T, float,
+                   double) {
+  for (const int point : {0, 1, 2}) {
+    CAPTURE(point);
+    auto problem = sample<T>();
+    Optimizer<T> optimizer(SGD{0.1});
+    FitOptions options = in_order(3);
+    options.schedule = OneCycle{};
+    Callbacks<T> callbacks;
+    callbacks.whole = true;
+    (point == 0   ? callbacks.on_gradient
+     : point == 1 ? callbacks.on_step
+                  : callbacks.on_epoch) = [](FitState<T>&) { throw std::domain_error("enough"); };
+    CHECK_THROWS_AS(fit(problem, optimizer, options, {&callbacks}), std::domain_error);
+    CHECK(optimizer.steps() == (point == 0 ? 0 : point == 1 ? 1 : 3));
+    CHECK(optimizer.lr() == 0.1);
+  }
+}
+
+TEST_CASE_TEMPLATE("trainer: options out of range throw before anything changes", T, float, double) {
+  auto problem = sample<T>();
+  const Vector<T> start = parameters(problem.network);
+  const auto throws = [&](const std::function<void(FitOptions&)>& spoil) {
+    Optimizer<T> optimizer(Adam{});
+    FitOptions options = in_order();
+    spoil(options);
+    CHECK_THROWS_AS(fit(problem, optimizer, options), std::invalid_argument);
+    CHECK(optimizer.steps() == 0);
+  };
+  for (const Index bad : {0, -1}) {
+    throws([=](FitOptions& options) { options.epochs = bad; });
+    throws([=](FitOptions& options) { options.batch_size = bad; });
+    throws([=](FitOptions& options) { options.patience = bad; });
+  }
+  for (const double bad : {0.0, -1.0, std::nan("")}) throws([=](FitOptions& options) { options.clip_norm = bad; });
+  throws([](FitOptions& options) { options.schedule = StepDecay{0}; });
+  CHECK(same_bits(parameters(problem.network), start));
+}
+
+TEST_CASE_TEMPLATE("trainer: no samples, or another network's optimizer", T, float, double) {
+  auto problem = sample<T>(), other = sample<T>();
+  Optimizer<T> optimizer(Adam{});
+  const Matrix<T> none(0, 4), no_targets(0, 3);
+  const Samples<T> empty{{none.data(), 0, 4, Eigen::OuterStride<>(4)}, Targets<T>(no_targets)};
+  CHECK_THROWS_AS(chainrule::fit<T>(problem.network, MSE{}, empty, nullptr, optimizer, in_order()),
+                  std::invalid_argument);
+  fit(problem, optimizer, in_order());
+  const Vector<T> start = parameters(other.network);
+  CHECK_THROWS_AS(fit(other, optimizer, in_order()), std::invalid_argument);
+  CHECK(same_bits(parameters(other.network), start));
+}
+
+TEST_CASE_TEMPLATE("trainer: XOR is learned", T, float, double) {
+  Network<T> network(2, {{4, Tanh{}}, {1, Sigmoid{}}});
+  support::Draw draw(5);
+  network.parameters() = draw.vector<T>(network.parameter_count());
+  Matrix<T> X(4, 2), y(4, 1), a(4, 1);
+  X << 0, 0, 0, 1, 1, 0, 1, 1;
+  y << 0, 1, 1, 0;
+  Adam rule;
+  rule.lr = 0.05;
+  Optimizer<T> optimizer(rule);
+  FitOptions options = in_order(400);
+  const Samples<T> samples{{X.data(), 4, 2, Eigen::OuterStride<>(2)}, Targets<T>(y)};
+  const History history = chainrule::fit<T>(network, BCE{}, samples, nullptr, optimizer, options);
+  CHECK(history.loss.back() < 0.05);
+  predict<T>(network, X, a.data());
+  CHECK((((a.array() > T(0.5)) == (y.array() > T(0.5)))).all());
+}
