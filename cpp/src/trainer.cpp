@@ -94,7 +94,7 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
   const double lr = optimizer.lr();
   LearningRate rate(options.schedule, lr);
   History history;
-  FitState<T> state(network, optimizer, tape, options, whole_gradient ? whole.data() : nullptr);
+  FitState<T> state(network, optimizer, tape, options);
   struct RestoreRate {
     Optimizer<T>& optimizer;
     double lr;
@@ -120,7 +120,9 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
       if (whole_gradient) {
         state.loss = gradient(network, loss, batch, tape, whole);
         if (!std::isfinite(state.loss)) throw NonFiniteLoss(state.loss, place(state));
+        state.gradient = whole.data();
         for (Observer<T>* observer : observers) observer->gradient_ready(state);
+        state.gradient = nullptr;
         if (options.clip_norm) clip(whole, *options.clip_norm);
         optimizer.step(network, {whole.data(), whole.size()});
       } else {
@@ -131,7 +133,10 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
       total_weight += weight;
       for (Observer<T>* observer : observers) observer->step_done(state);
     }
-    if (state.stop) break;  // in mid-epoch
+    if (state.stop) {  // in mid-epoch, which does not count
+      history.stopped_early = true;
+      break;
+    }
 
     state.loss = total / total_weight;
     if (validation) state.validation_loss = evaluate(network, loss, *validation);

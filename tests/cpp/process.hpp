@@ -57,7 +57,8 @@ inline Output run_self(const char* argument, const std::pair<const char*, const 
   close(ends[1]);
   std::string text;
   char part[256];
-  for (ssize_t count; (count = read(ends[0], part, sizeof part)) > 0;) text.append(part, static_cast<std::size_t>(count));
+  for (ssize_t count; (count = read(ends[0], part, sizeof part)) > 0;)
+    text.append(part, static_cast<std::size_t>(count));
   close(ends[0]);
   int status = 0;
   if (waitpid(child, &status, 0) != child) return {-1, "no status"};

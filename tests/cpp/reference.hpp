@@ -72,9 +72,7 @@ inline double derivative(const Activation& activation, double z) {
   throw std::logic_error("no reference for " + name);
 }
 
-inline bool is_softmax(const Activation& activation) {
-  return std::holds_alternative<chainrule::Softmax>(activation);
-}
+inline bool is_softmax(const Activation& activation) { return std::holds_alternative<chainrule::Softmax>(activation); }
 
 /// Where σ' jumps, at z = 0, rounding may decide between two right answers.
 inline bool has_kink(const Activation& activation) {
@@ -251,8 +249,7 @@ inline double distance_to_kink(const Net& net, const Loss& loss, const MatrixXd&
   for (std::size_t l = 0; l < net.depth(); ++l)
     if (has_kink(net.activations[l])) distance = std::min(distance, pass.z[l].cwiseAbs().minCoeff());
   const std::string name = chainrule::name(loss);
-  if (name == "mae" || name == "quantile")
-    distance = std::min(distance, (pass.a.back() - y).cwiseAbs().minCoeff());
+  if (name == "mae" || name == "quantile") distance = std::min(distance, (pass.a.back() - y).cwiseAbs().minCoeff());
   return distance;
 }
 

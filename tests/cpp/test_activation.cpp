@@ -1,13 +1,12 @@
 // Names, parameters, and what each activation does where it is delicate; the kernels' tests have the rest.
 
-#include "chainrule/activation.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
 #include <stdexcept>
 
+#include "chainrule/activation.hpp"
 #include "chainrule/backprop.hpp"
 #include "support.hpp"
 

@@ -1,12 +1,11 @@
 // The check of the gradient: what it finds, and that it can find something.
 
-#include "chainrule/gradient_check.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <stdexcept>
 
+#include "chainrule/gradient_check.hpp"
 #include "support.hpp"
 
 using namespace chainrule;
@@ -18,8 +17,9 @@ TEST_CASE_TEMPLATE("gradient check: backprop agrees with differences", T, float,
     for (const bool weighted : {false, true}) {
       CAPTURE(std::string(name(loss)));
       const Index outputs = 2 * outputs_per_target(loss);
-      const auto problem = make_problem<T>({{4, 6, 5, outputs}, 7, weighted},
-                                           {Tanh{}, GELU{}, activation_named(default_output(loss))}, loss, ++seed, 1e-4);
+      const auto problem =
+          make_problem<T>({{4, 6, 5, outputs}, 7, weighted}, {Tanh{}, GELU{}, activation_named(default_output(loss))},
+                          loss, ++seed, 1e-4);
       const GradientCheck check = check_gradients<T>(problem.network, loss, problem.samples());
       CHECK(check.max_relative_error <= (sizeof(T) == 4 ? 1e-5 : 1e-8));
       CHECK(check.forward_passes == 2 * problem.network.parameter_count());

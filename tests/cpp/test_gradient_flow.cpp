@@ -1,12 +1,11 @@
 // The gradient-flow report.
 
-#include "chainrule/gradient_flow.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
 
+#include "chainrule/gradient_flow.hpp"
 #include "chainrule/init.hpp"
 #include "support.hpp"
 

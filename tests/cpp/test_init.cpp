@@ -1,13 +1,12 @@
 // How weights are drawn: distributions, streams, defaults.
 
-#include "chainrule/init.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
 #include <stdexcept>
 
+#include "chainrule/init.hpp"
 #include "chainrule/random.hpp"
 #include "support.hpp"
 

@@ -1,7 +1,5 @@
 // Which instruction set is in use, and how the environment names another.
 
-#include "engine/isa.hpp"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -10,6 +8,7 @@
 #include <string>
 
 #include "chainrule/threads.hpp"
+#include "engine/isa.hpp"
 #include "engine/kernels.hpp"
 #include "process.hpp"
 

@@ -1,12 +1,11 @@
 // The kernels of every instruction set that this machine runs: products, activations, losses, updates.
 
-#include "engine/kernels.hpp"
-
 #include <doctest/doctest.h>
 
 #include <array>
 
 #include "engine/isa.hpp"
+#include "engine/kernels.hpp"
 #include "reference.hpp"
 #include "support.hpp"
 

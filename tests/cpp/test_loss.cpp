@@ -1,6 +1,5 @@
-// Names, parameters, values known by hand, and what each loss does where it is delicate; the kernels' tests have the rest.
-
-#include "chainrule/loss.hpp"
+// Names, parameters, values known by hand, and what each loss does where it is delicate; the kernels' tests have the
+// rest.
 
 #include <doctest/doctest.h>
 
@@ -9,6 +8,7 @@
 #include <stdexcept>
 
 #include "chainrule/backprop.hpp"
+#include "chainrule/loss.hpp"
 #include "support.hpp"
 
 using namespace chainrule;
@@ -76,7 +76,8 @@ TEST_CASE("loss: parameters") {
   CHECK(parameters(loss_named("quantile", {0.1, 0.9})) == std::vector<double>{0.1, 0.9});
   CHECK(parameters(loss_named("mse")).empty());
   const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
-  for (const double bad : {0.0, -1.0, infinity, nan}) CHECK_THROWS_AS(loss_named("huber", {bad}), std::invalid_argument);
+  for (const double bad : {0.0, -1.0, infinity, nan})
+    CHECK_THROWS_AS(loss_named("huber", {bad}), std::invalid_argument);
   CHECK_THROWS_AS(loss_named("huber", {1, 2}), std::invalid_argument);
   for (const double bad : {0.0, 1.0, -0.5, 2.0, nan}) {
     CHECK_THROWS_AS(loss_named("quantile", {bad}), std::invalid_argument);

@@ -1,7 +1,5 @@
 // Buffers and counts.
 
-#include "chainrule/matrix.hpp"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -9,6 +7,8 @@
 #include <new>
 #include <stdexcept>
 #include <utility>
+
+#include "chainrule/matrix.hpp"
 
 using chainrule::Buffer;
 using chainrule::checked_product;

@@ -1,13 +1,13 @@
 // Topology, the layout of θ, and views of it.
 
-#include "chainrule/network.hpp"
-
 #include <doctest/doctest.h>
 
 #include <limits>
 #include <new>
 #include <set>
 #include <stdexcept>
+
+#include "chainrule/network.hpp"
 
 using namespace chainrule;
 
@@ -28,7 +28,8 @@ TEST_CASE_TEMPLATE("network: topology", T, float, double) {
   CHECK(network.inputs() == 3);
   CHECK(network.outputs() == 5);
   CHECK(network.widest() == 5);
-  for (Index l = 0; l <= 3; ++l) CHECK(network.units(l) == std::array<Index, 4>{3, 4, 1, 5}[static_cast<std::size_t>(l)]);
+  for (Index l = 0; l <= 3; ++l)
+    CHECK(network.units(l) == std::array<Index, 4>{3, 4, 1, 5}[static_cast<std::size_t>(l)]);
   CHECK(network.layers().size() == 3);
   CHECK(network.activation(1) == Activation(Tanh{}));
   CHECK(network.activation(2) == Activation(ReLU{}));
@@ -36,7 +37,8 @@ TEST_CASE_TEMPLATE("network: topology", T, float, double) {
   CHECK(Network<T>(9, {{2, Identity{}}}).widest() == 9);
 }
 
-TEST_CASE_TEMPLATE("network: parameters lie packed as W_1, b_1, W_2, b_2, …, aligned, zero at first", T, float, double) {
+TEST_CASE_TEMPLATE("network: parameters lie packed as W_1, b_1, W_2, b_2, …, aligned, zero at first", T, float,
+                   double) {
   Network<T> network = sample<T>();
   CHECK(network.parameter_count() == 3 * 4 + 4 + 4 * 1 + 1 + 1 * 5 + 5);
   CHECK(network.parameters().size() == network.parameter_count());
@@ -64,7 +66,8 @@ TEST_CASE_TEMPLATE("network: parameters lie packed as W_1, b_1, W_2, b_2, …, a
 
 TEST_CASE_TEMPLATE("network: views show the same numbers", T, float, double) {
   Network<T> network = sample<T>();
-  network.parameters() = Vector<T>::LinSpaced(network.parameter_count(), 0, static_cast<T>(network.parameter_count() - 1));
+  network.parameters() =
+      Vector<T>::LinSpaced(network.parameter_count(), 0, static_cast<T>(network.parameter_count() - 1));
   CHECK(network.weight(1)(0, 0) == 0);
   CHECK(network.weight(1)(2, 3) == 11);
   CHECK(network.bias(1)[3] == 15);

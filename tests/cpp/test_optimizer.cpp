@@ -1,7 +1,5 @@
 // Rules against the textbook's, their settings, and the state of a run.
 
-#include "chainrule/optimizer.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -9,6 +7,7 @@
 #include <stdexcept>
 
 #include "chainrule/backprop.hpp"
+#include "chainrule/optimizer.hpp"
 #include "support.hpp"
 
 using namespace chainrule;
@@ -113,7 +112,8 @@ TEST_CASE_TEMPLATE("optimizer: the learning rate and the rule can be set", T, fl
   CHECK(std::get<Adam>(optimizer.rule()).beta1 == 0.5);
 }
 
-TEST_CASE_TEMPLATE("optimizer: with the settings or the kind of its rule changed in mid-run it still steps", T, float, double) {
+TEST_CASE_TEMPLATE("optimizer: with the settings or the kind of its rule changed in mid-run it still steps", T, float,
+                   double) {
   for (const Rule& first : support::all_rules())
     for (const Rule& second : support::all_rules()) {
       CAPTURE(std::string(name(first)));

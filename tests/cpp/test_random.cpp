@@ -1,13 +1,13 @@
 // The generator against its authors' test vectors; its distributions.
 
-#include "chainrule/random.hpp"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <set>
+
+#include "chainrule/random.hpp"
 
 using chainrule::Index;
 using chainrule::Random;
@@ -58,8 +58,9 @@ TEST_CASE("random: bits of a seed and a stream are Philox's") {
       CAPTURE(stream);
       Random random(seed, stream);
       for (std::uint32_t counter = 0; counter < 20; ++counter) {
-        const auto block = philox({counter, 0, static_cast<std::uint32_t>(stream), static_cast<std::uint32_t>(stream >> 32)},
-                                  {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
+        const auto block =
+            philox({counter, 0, static_cast<std::uint32_t>(stream), static_cast<std::uint32_t>(stream >> 32)},
+                   {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
         CHECK(random.bits() == (block[0] | std::uint64_t{block[1]} << 32));
         CHECK(random.bits() == (block[2] | std::uint64_t{block[3]} << 32));
       }

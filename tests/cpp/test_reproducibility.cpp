@@ -52,7 +52,8 @@ void check_same_bits(const Shape& shape, const Loss& loss, const Rule& rule, int
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("reproducibility: 100 steps of each optimizer and loss, for 1, 2, 3 and 8 threads", T, float, double) {
+TEST_CASE_TEMPLATE("reproducibility: 100 steps of each optimizer and loss, for 1, 2, 3 and 8 threads", T, float,
+                   double) {
   const KeepThreads keep;
   const Rule rules[] = {SGD{0.01, 0.9}, RMSprop{0.001}, Adam{}, AdamW{}};
   for (const Rule& rule : rules)
@@ -68,7 +69,7 @@ TEST_CASE_TEMPLATE("reproducibility: 100 steps of each optimizer and loss, for 1
 TEST_CASE_TEMPLATE("reproducibility: ragged shapes, for 1, 2, 3 and 8 threads", T, float, double) {
   const KeepThreads keep;
   const Shape shapes[] = {
-      {{1, 513, 2}, 1000},      {{257, 1, 255}, 333}, {{100, 33, 333, 10}, 127}, {{700, 801, 5}, 40, true},
+      {{1, 513, 2}, 1000},      {{257, 1, 255}, 333}, {{100, 33, 333, 10}, 127},   {{700, 801, 5}, 40, true},
       {{300, 300, 300, 7}, 13}, {{1200, 500, 2}, 9},  {{64, 64, 64, 64, 64}, 256},
   };
   for (const Shape& shape : shapes)

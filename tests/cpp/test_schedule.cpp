@@ -1,12 +1,12 @@
 // Schedules against PyTorch's recursions, their settings, and the plateau.
 
-#include "chainrule/schedule.hpp"
-
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+
+#include "chainrule/schedule.hpp"
 
 using namespace chainrule;
 
@@ -24,7 +24,8 @@ doctest::Approx near(double exact) { return doctest::Approx(exact).epsilon(1e-14
 }  // namespace
 
 TEST_CASE("schedule: names") {
-  const std::vector<std::string> expected{"constant", "step", "exponential", "cosine", "one_cycle", "warmup", "plateau"};
+  const std::vector<std::string> expected{"constant",  "step",   "exponential", "cosine",
+                                          "one_cycle", "warmup", "plateau"};
   CHECK(schedule_names() == expected);
   for (const std::string& each : expected) {
     CHECK(name(schedule_named(each)) == each);
@@ -147,9 +148,8 @@ TEST_CASE("schedule: other schedules do not watch the loss") {
 
 TEST_CASE("schedule: settings out of range") {
   const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
-  std::vector<Schedule> bad{StepDecay{0},         StepDecay{-1},        Warmup{0},     Warmup{-1},
-                            Warmup{5, 1.1},       Plateau{1.0},         Plateau{0.1, -1}, OneCycle{-0.1},
-                            OneCycle{1.1},        Plateau{0.0}};
+  std::vector<Schedule> bad{StepDecay{0}, StepDecay{-1},    Warmup{0},      Warmup{-1},    Warmup{5, 1.1},
+                            Plateau{1.0}, Plateau{0.1, -1}, OneCycle{-0.1}, OneCycle{1.1}, Plateau{0.0}};
   for (const double value : {0.0, -1.0, nan, infinity}) {
     bad.push_back(StepDecay{10, value});
     bad.push_back(ExponentialDecay{value});

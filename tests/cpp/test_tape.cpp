@@ -1,7 +1,5 @@
 // What a tape holds, where it lies, and what is kept.
 
-#include "chainrule/tape.hpp"
-
 #include <doctest/doctest.h>
 
 #include <limits>
@@ -10,6 +8,7 @@
 #include <stdexcept>
 
 #include "chainrule/backprop.hpp"
+#include "chainrule/tape.hpp"
 #include "support.hpp"
 
 using namespace chainrule;
@@ -44,7 +43,8 @@ TEST_CASE_TEMPLATE("tape: rows are registers apart, but not a multiple of 512 by
     const Network<T> network(units, {{units, GELU{}}});
     Tape<T> tape(network, 3);
     tape.set_rows(3);
-    for (MatrixView<T> view : {tape.activation(0), tape.activation(1), tape.pre_activation(1), tape.delta(1), tape.target()}) {
+    for (MatrixView<T> view :
+         {tape.activation(0), tape.activation(1), tape.pre_activation(1), tape.delta(1), tape.target()}) {
       const auto bytes = view.outerStride() * static_cast<Index>(sizeof(T));
       CHECK(view.outerStride() > units);
       CHECK(bytes % 64 == 0);
@@ -59,8 +59,7 @@ TEST_CASE_TEMPLATE("tape: nothing overlaps", T, float, double) {
   Tape<T> tape(network, 6, true);
   tape.set_rows(6);
   std::vector<MatrixView<T>> views{tape.activation(0), tape.target()};
-  for (Index l = 1; l <= 3; ++l)
-    views.insert(views.end(), {tape.activation(l), tape.pre_activation(l), tape.delta(l)});
+  for (Index l = 1; l <= 3; ++l) views.insert(views.end(), {tape.activation(l), tape.pre_activation(l), tape.delta(l)});
   for (std::size_t i = 0; i < views.size(); ++i) views[i].setConstant(static_cast<T>(i + 1));
   for (std::size_t i = 0; i < views.size(); ++i) CHECK((views[i].array() == static_cast<T>(i + 1)).all());
 }

@@ -1,7 +1,5 @@
 // The thread pool: every unit once, errors to the caller, nesting, forking; and the number of threads.
 
-#include "engine/thread_pool.hpp"
-
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "chainrule/threads.hpp"
+#include "engine/thread_pool.hpp"
 #include "process.hpp"
 
 #if defined(__x86_64__)
@@ -126,7 +125,8 @@ void fork_and_run(int times) {
   for (int i = 0; i < times; ++i) {
     CAPTURE(i);
     // The first child finds a pool that has run, the next ones what the one before left behind.
-    CHECK(support::exit_code_of_child([] { return calls(100, 4) == ones(100) && calls(7, 2) == ones(7) ? 0 : 1; }) == 0);
+    CHECK(support::exit_code_of_child([] { return calls(100, 4) == ones(100) && calls(7, 2) == ones(7) ? 0 : 1; }) ==
+          0);
     CHECK(calls(100, 4) == ones(100));
   }
 }

@@ -1,7 +1,5 @@
 // The training loop: batches, observers, stopping, clipping, schedules, and what it leaves behind when it fails.
 
-#include "chainrule/trainer.hpp"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -10,6 +8,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "chainrule/trainer.hpp"
 #include "support.hpp"
 
 using namespace chainrule;
@@ -133,7 +132,8 @@ TEST_CASE_TEMPLATE("trainer: batches without weight are skipped", T, float, doub
   CHECK(std::isfinite(history.loss[0]));
 }
 
-TEST_CASE_TEMPLATE("trainer: shuffled, every sample comes once an epoch, in another order each time", T, float, double) {
+TEST_CASE_TEMPLATE("trainer: shuffled, every sample comes once an epoch, in another order each time", T, float,
+                   double) {
   auto problem = sample<T>(30);
   for (Index i = 0; i < 30; ++i) problem.X(i, 0) = static_cast<T>(i);
   FitOptions options;
@@ -476,8 +476,8 @@ TEST_CASE_TEMPLATE("trainer: observers see the gradient before it is clipped", T
 
 TEST_CASE_TEMPLATE("trainer: the schedule sets the rate of every step, and the optimizer's own comes back", T, float,
                    double) {
-  const std::vector<Schedule> schedules{ConstantRate{}, StepDecay{2, 0.5}, ExponentialDecay{0.8}, CosineDecay{0.01},
-                                        OneCycle{},     Warmup{2, 0.1}};
+  const std::vector<Schedule> schedules{ConstantRate{},    StepDecay{2, 0.5}, ExponentialDecay{0.8},
+                                        CosineDecay{0.01}, OneCycle{},        Warmup{2, 0.1}};
   for (const Schedule& schedule : schedules) {
     CAPTURE(std::string(name(schedule)));
     auto problem = sample<T>();
@@ -500,7 +500,8 @@ TEST_CASE_TEMPLATE("trainer: the schedule sets the rate of every step, and the o
 
 TEST_CASE_TEMPLATE("trainer: the plateau watches the validation loss, or else the training loss", T, float, double) {
   auto problem = sample<T>(), validation = sample<T>(6);
-  // Nothing moves at lr = 0, so no epoch is better than the first. A target that the network meets gives a loss of zero.
+  // Nothing moves at lr = 0, so no epoch is better than the first. A target that the network meets gives a loss of
+  // zero.
   const Samples<T> samples = validation.samples();
   FitOptions options = in_order(6);
   options.schedule = Plateau{0.5, 1, 0, 0};

@@ -12,8 +12,16 @@ namespace chainrule {
 /// Targets of N samples: numbers, or class labels 0 … d_L - 1 for the cross-entropy.
 template <class T>
 struct Targets {
-  Targets(const MatrixArgument<T>& values)  // (N, t)
-      : values(values.data()), columns(values.cols()), stride(values.outerStride()), rows(values.rows()) {}
+  /// Of any Eigen expression that is memory, by rows or one column: never of what Eigen would have to copy.
+  template <class Expression>
+    requires((Expression::Flags & Eigen::DirectAccessBit) != 0 &&
+             ((Expression::Flags & Eigen::RowMajorBit) != 0 || Expression::ColsAtCompileTime == 1))
+  Targets(const Eigen::MatrixBase<Expression>& expression)  // (N, t)
+      : values(expression.derived().data()),
+        columns(expression.cols()),
+        stride(Expression::ColsAtCompileTime == 1 ? expression.derived().innerStride()
+                                                  : expression.derived().outerStride()),
+        rows(expression.rows()) {}
   Targets(const std::int64_t* labels, Index rows) : labels(labels), columns(1), stride(1), rows(rows) {}
 
   /// Those from sample `first` on.

@@ -40,11 +40,11 @@ struct FitState {
   Index step = 0;   // from 1, over all epochs
   double loss = 0;  // of the step, at `epoch_done` of the epoch
   std::optional<double> validation_loss;
-  T* gradient;  // laid out like θ, at `gradient_ready`; else nullptr
+  T* gradient = nullptr;  // laid out like θ, at `gradient_ready`; else nullptr
   bool stop = false;
 
-  FitState(Network<T>& network, Optimizer<T>& optimizer, Tape<T>& tape, const FitOptions& options, T* gradient)
-      : network(network), optimizer(optimizer), tape(tape), options(options), gradient(gradient) {}
+  FitState(Network<T>& network, Optimizer<T>& optimizer, Tape<T>& tape, const FitOptions& options)
+      : network(network), optimizer(optimizer), tape(tape), options(options) {}
 };
 
 /// The one seam of the training loop. An observer that wants the gradient makes the step write it whole; the others

@@ -212,6 +212,7 @@ void update(Size rows, Size columns, Rows<const T> gradient, T* theta, T* const*
             const double* constants) {
   unsigned present = 0;
   for (int m = 0; m < max_moments; ++m) present |= moments[m] ? 1u << m : 0u;
+  present &= R::required_moments | R::optional_moments;
   if (present == (R::required_moments | Optional))
     update_with<R::required_moments | Optional, R>(rows, columns, gradient, theta, moments, stride, constants);
   // The next smaller subset of the optional moments.

@@ -21,8 +21,7 @@ int main() try {
   options.batch_size = 4;
   const chainrule::Samples<T> samples{{X.data(), X.rows(), X.cols(), Eigen::OuterStride<>(X.outerStride())},
                                       chainrule::Targets<T>(y)};
-  const chainrule::History history =
-      chainrule::fit<T>(network, chainrule::BCE{}, samples, nullptr, optimizer, options);
+  const chainrule::History history = chainrule::fit<T>(network, chainrule::BCE{}, samples, nullptr, optimizer, options);
 
   chainrule::Matrix<T> a(4, 1);
   chainrule::predict<T>(network, X, a.data());
