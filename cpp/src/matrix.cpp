@@ -22,7 +22,7 @@ constexpr std::size_t huge_page = std::size_t{2} << 20;
 
 /// Large buffers start at a page of 2 MB, so that the system can map them by such pages: a walk down a column of a
 /// matrix of small pages would look up one for each row.
-std::align_val_t alignment(std::size_t bytes) { return std::align_val_t(bytes >= 2 * huge_page ? huge_page : 64); }
+std::align_val_t alignment(std::size_t bytes) { return std::align_val_t(bytes >= huge_page / 2 ? huge_page : 64); }
 
 /// Where memory is overcommitted, an allocation that cannot be filled succeeds, and the process dies later.
 bool fits_the_machine(std::size_t bytes) {
@@ -63,7 +63,7 @@ Buffer<T>::Buffer(Index size) : size_(size) {
   const std::size_t bytes = count * sizeof(T) + padding_bytes;
   data_ = static_cast<T*>(::operator new(bytes, alignment(bytes)));
 #if defined(MADV_HUGEPAGE)
-  if (bytes >= 2 * huge_page) madvise(data_, bytes, MADV_HUGEPAGE);
+  if (bytes >= huge_page / 2) madvise(data_, bytes, MADV_HUGEPAGE);
 #endif
   std::memset(static_cast<void*>(data_), 0, bytes);
 }

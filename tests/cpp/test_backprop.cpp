@@ -270,22 +270,29 @@ TEST_CASE_TEMPLATE("backprop: matrices with rows apart are taken as they are", T
   CHECK(rest.y.values[0] == problem.y(4, 0));
 }
 
-TEST_CASE_TEMPLATE("backprop: targets lie in the caller's memory, and nothing that would be a copy is taken", T, float,
+TEST_CASE_TEMPLATE("backprop: targets are any memory by rows or one column, and nothing that would be a copy", T, float,
                    double) {
-  const Matrix<T> y = Draw(1).matrix<T>(6, 2);
-  const Targets<T> whole(y), column(ConstMatrixView<T>(y.data() + 1, 6, 1, Eigen::OuterStride<>(2)));
-  CHECK(whole.values == y.data());
-  CHECK(whole.columns == 2);
-  CHECK(whole.stride == 2);
-  CHECK(column.values == y.data() + 1);
-  CHECK(column.columns == 1);
-  CHECK(column.stride == 2);
-  CHECK(column.rows == 6);
+  Matrix<T> y = Draw(1).matrix<T>(6, 3);
+  const Vector<T> vector = y.col(1);
+  const auto check = [](const Targets<T>& targets, const T* values, Index columns, Index stride) {
+    CHECK(targets.values == values);
+    CHECK(targets.columns == columns);
+    CHECK(targets.stride == stride);
+    CHECK(targets.rows == 6);
+    CHECK(targets.labels == nullptr);
+  };
+  check(y, y.data(), 3, 3);
+  check(std::as_const(y), y.data(), 3, 3);
+  check(y.middleCols(1, 2), y.data() + 1, 2, 3);
+  check(y.col(2), y.data() + 2, 1, 3);
+  check(vector, vector.data(), 1, 1);
+  check(ConstMatrixView<T>(y.data() + 1, 6, 1, Eigen::OuterStride<>(3)), y.data() + 1, 1, 3);
+
   using ByColumns = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
-  CHECK(std::is_constructible_v<Targets<T>, Matrix<T>&>);
-  CHECK_FALSE(std::is_constructible_v<Targets<T>, Matrix<T>>);
+  using EverySecond = Eigen::Map<const Matrix<T>, Eigen::Unaligned, Eigen::Stride<Eigen::Dynamic, 2>>;
   CHECK_FALSE(std::is_constructible_v<Targets<T>, const ByColumns&>);
   CHECK_FALSE(std::is_constructible_v<Targets<T>, decltype(y + y)>);
+  CHECK_FALSE(std::is_constructible_v<Targets<T>, EverySecond>);
 }
 
 TEST_CASE_TEMPLATE("backprop: a step where the loss is not finite changes nothing", T, float, double) {

@@ -22,6 +22,7 @@ struct Targets {
         stride(Expression::ColsAtCompileTime == 1 ? expression.derived().innerStride()
                                                   : expression.derived().outerStride()),
         rows(expression.rows()) {}
+  Targets(Matrix<T>&&) = delete;  // would not outlive the call
   Targets(const std::int64_t* labels, Index rows) : labels(labels), columns(1), stride(1), rows(rows) {}
 
   /// Those from sample `first` on.
