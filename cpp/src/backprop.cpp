@@ -228,13 +228,16 @@ class Sweeps {
   void by_weights(const Prepare& prepare, const Use& use) {
     const Index panel = kernel_.panel;
     const auto tiles_down = [&](Index l) { return (network_.units(l - 1) + kernel_.tile_rows) / kernel_.tile_rows; };
-    const auto units_down = [&](Index l) { return (tiles_down(l) + unit_tiles - 1) / unit_tiles; };
     const auto units_across = [&](Index l) {
       return (network_.units(l) + unit_panels * panel - 1) / (unit_panels * panel);
     };
+    const int threads = threads_for(forward_operations(network_, rows_));
+    Index all_tiles = 0;
+    for (Index l = 1; l <= depth_; ++l) all_tiles += tiles_down(l) * units_across(l);
+    const Index unit_tiles = std::clamp<Index>(all_tiles / (16 * threads), 1, most_unit_tiles);
+    const auto units_down = [&](Index l) { return (tiles_down(l) + unit_tiles - 1) / unit_tiles; };
     parallel_over_layers(
-        1, depth_, threads_for(forward_operations(network_, rows_)),
-        [&](Index l) { return units_down(l) * units_across(l); },
+        1, depth_, threads, [&](Index l) { return units_down(l) * units_across(l); },
         [&](Index l, Index i) {
           const Index units = network_.units(l), all_rows = network_.units(l - 1) + 1, tiles = tiles_down(l);
           const Range down = part(tiles, units_down(l), i / units_across(l));
@@ -256,8 +259,9 @@ class Sweeps {
 
  private:
   static constexpr Index max_tile_rows = 16, max_panel = 32;
-  // Four tiles above each other share four panels of δ from the second-level cache.
-  static constexpr Index unit_tiles = 4, unit_panels = 4;
+  // Tiles above each other share a few panels of δ from the second-level cache; as long as there are enough units to
+  // keep all threads busy to the end.
+  static constexpr Index most_unit_tiles = 4, unit_panels = 4;
   static constexpr Index block_rows = 256;
 
   template <class Chunk>
@@ -282,7 +286,8 @@ class Sweeps {
   void pack(bool forward, Index lowest) {
     const Index panel = kernel_.panel;
     const auto panels = [panel](Index columns) { return (columns + panel - 1) / panel; };
-    const int threads = threads_for(static_cast<double>(network_.parameter_count()));
+    // To move a number takes as long as about sixteen operations on numbers that are in registers.
+    const int threads = threads_for(16.0 * static_cast<double>(network_.parameter_count()));
     if (forward && worth_packing<T>(rows_))
       parallel_over_layers(
           1, depth_, threads, [&](Index l) { return panels(network_.units(l)); },

@@ -47,7 +47,9 @@ TEST_CASE("init: names and parameters") {
 TEST_CASE_TEMPLATE("init: normal distributions", T, float, double) {
   const std::vector<std::pair<Init, double>> variances{
       {He{}, 2.0 / 300}, {Xavier{}, 2.0 / 500}, {LeCun{}, 1.0 / 300}, {Normal{}, 1e-4}, {Normal{2.0}, 4.0}};
-  for (const auto& [init, variance] : variances) {
+  for (const auto& each : variances) {
+    const auto& init = each.first;
+    const double variance = each.second;
     CAPTURE(std::string(name(init)));
     const Eigen::VectorXd w = weights<T>(init);
     const double n = static_cast<double>(w.size());

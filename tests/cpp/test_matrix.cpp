@@ -65,9 +65,9 @@ TEST_CASE_TEMPLATE("buffer: copies are deep, moves keep the memory", T, float, d
 }
 
 TEST_CASE_TEMPLATE("buffer: more than the machine has", T, float, double) {
-  CHECK_THROWS_AS(Buffer<T>(std::numeric_limits<Index>::max()), std::bad_alloc);
-  CHECK_THROWS_AS(Buffer<T>(Index{1} << 50), std::bad_alloc);
-  CHECK_THROWS_AS(Buffer<T>(-1), std::bad_alloc);
+  CHECK_THROWS_AS(Buffer<T>{std::numeric_limits<Index>::max()}, std::bad_alloc);
+  CHECK_THROWS_AS(Buffer<T>{Index{1} << 50}, std::bad_alloc);
+  CHECK_THROWS_AS(Buffer<T>{-1}, std::bad_alloc);
 }
 
 TEST_CASE("checked product: exact, or std::length_error") {

@@ -15,7 +15,8 @@ struct Targets {
   /// Of any Eigen expression that is memory, by rows or one column: never of what Eigen would have to copy.
   template <class Expression>
     requires((Expression::Flags & Eigen::DirectAccessBit) != 0 &&
-             ((Expression::Flags & Eigen::RowMajorBit) != 0 || Expression::ColsAtCompileTime == 1))
+             (Expression::ColsAtCompileTime == 1 ||
+              ((Expression::Flags & Eigen::RowMajorBit) != 0 && int{Expression::InnerStrideAtCompileTime} == 1)))
   Targets(const Eigen::MatrixBase<Expression>& expression)  // (N, t)
       : values(expression.derived().data()),
         columns(expression.cols()),
