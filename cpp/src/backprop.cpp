@@ -394,8 +394,8 @@ void load_targets(const Batch<T>& batch, Range rows, Tape<T>& tape) {
 
 /// The first sweep of a step. Returns the loss.
 template <class T>
-double sweep_rows(Sweeps<T>& sweeps, const Network<T>& network, const Loss& loss, const Batch<T>& batch,
-                  Tape<T>& tape) {
+double sweep_rows(Sweeps<T>& sweeps, const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
+                  double loss_weight) {
   const double divisor = mean_divisor(loss, network.outputs(), batch.weight());
   fill_loss_parameters(loss, network.outputs(), tape.loss_parameter());
   sweeps.by_rows(
@@ -403,7 +403,7 @@ double sweep_rows(Sweeps<T>& sweeps, const Network<T>& network, const Loss& loss
         load_inputs(batch, rows, rows_of(tape.activation(0)));
         load_targets(batch, rows, tape);
       },
-      [&](Range rows) { sweeps.output_from_loss(loss, divisor, rows); });
+      [&](Range rows) { sweeps.output_from_loss(loss, divisor / loss_weight, rows); });
   return weighted_mean(batch, tape.row_loss(), divisor);
 }
 
@@ -538,15 +538,27 @@ double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& s
 }
 
 template <class T>
-double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer) {
+double penalty(const Network<T>& network, const Objective& objective) {
+  if (objective.l2 == 0) return 0;
+  double total = 0;
+  for (Index l = 1; l <= network.depth(); ++l)
+    total += kernels<T>().sum_of_squares(network.weight(l).size(), network.weight(l).data());
+  return objective.l2 / 2 * total;
+}
+
+template <class T>
+double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer,
+            const Objective& objective) {
   check_tape(tape, batch.size);
   optimizer.attach(network);
   tape.set_rows(batch.size);
   Sweeps<T> sweeps(network, tape, from_logits(loss));
-  const double value = sweep_rows(sweeps, network, loss, batch, tape);
+  const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   if (!std::isfinite(value)) return value;
 
-  const UpdateConstants constants = optimizer.next_constants();
+  const UpdateConstants of_biases = optimizer.next_constants();
+  UpdateConstants of_weights = of_biases;
+  of_weights[0] += objective.l2 / batch.weight();
   const auto update = kernels<T>().update[optimizer.rule().index()];
   T* theta = network.parameters().data();
   const auto place = [&](Index l, Range rows, Range columns) {
@@ -563,10 +575,17 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
             prefetch_for_update(moment + at, rows.size(), columns.size(), units);
       },
       [&](Index l, Range rows, Range columns, Rows<T> tile) {
-        const Index at = place(l, rows, columns);
-        T* moments[max_moments];
-        for (int i = 0; i < max_moments; ++i) moments[i] = optimizer.moment(i) ? optimizer.moment(i) + at : nullptr;
-        update(rows.size(), columns.size(), tile, theta + at, moments, network.units(l), constants.data());
+        const auto apply = [&](Range part_of_rows, const UpdateConstants& constants) {
+          const Index at = place(l, part_of_rows, columns);
+          T* moments[max_moments];
+          for (int i = 0; i < max_moments; ++i) moments[i] = optimizer.moment(i) ? optimizer.moment(i) + at : nullptr;
+          update(part_of_rows.size(), columns.size(), tile.from(part_of_rows.begin - rows.begin), theta + at, moments,
+                 network.units(l), constants.data());
+        };
+        const Index bias = network.units(l - 1);  // the row of b_l
+        if (objective.l2 == 0 || rows.end <= bias) return apply(rows, of_weights);
+        apply({rows.begin, bias}, of_weights);
+        apply({bias, rows.end}, of_biases);
       });
   optimizer.count_step();
   return value;
@@ -574,12 +593,17 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
 
 template <class T>
 double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
-                VectorView<T> gradient) {
+                VectorView<T> gradient, const Objective& objective) {
   check_tape(tape, batch.size);
   tape.set_rows(batch.size);
   Sweeps<T> sweeps(network, tape);
-  const double value = sweep_rows(sweeps, network, loss, batch, tape);
+  const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   store_gradient(sweeps, network, gradient);
+  const auto decay = static_cast<T>(objective.l2 / batch.weight());
+  for (Index l = 1; decay != 0 && l <= network.depth(); ++l) {
+    const ConstMatrixView<T> weight = network.weight(l);
+    gradient.segment(network.offset(l), weight.size()) += decay * ConstVectorView<T>(weight.data(), weight.size());
+  }
   return value;
 }
 
@@ -589,8 +613,9 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
   template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, VectorView<T>);              \
   template void predict(const Network<T>&, const MatrixArgument<T>&, T*);                                         \
   template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);                                    \
-  template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&);                       \
-  template double gradient(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, VectorView<T>);
+  template double penalty(const Network<T>&, const Objective&);                                                   \
+  template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&, const Objective&);     \
+  template double gradient(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, VectorView<T>, const Objective&);
 CHAINRULE_INSTANTIATE(float)
 CHAINRULE_INSTANTIATE(double)
 

@@ -8,7 +8,8 @@
 namespace chainrule {
 
 UpdateConstants SGD::constants(std::int64_t) const {
-  return {weight_decay, momentum, nesterov ? lr : 0.0, nesterov ? lr * momentum : lr};
+  const double of_sum = nesterov ? momentum : 1.0;
+  return {weight_decay, momentum, nesterov ? lr : 0.0, velocity ? of_sum : lr * of_sum, velocity ? lr : 1.0};
 }
 
 UpdateConstants RMSprop::constants(std::int64_t) const {
@@ -17,13 +18,14 @@ UpdateConstants RMSprop::constants(std::int64_t) const {
 
 UpdateConstants Adam::constants(std::int64_t t) const {
   const auto steps = static_cast<double>(t);
+  const double correction = std::sqrt(1 - std::pow(beta2, steps));  // √v̂ = √v / correction
   return {weight_decay,
           1,
           1 - beta1,
           beta2,
           1 - beta2,
-          lr / (1 - std::pow(beta1, steps)),
-          1 / std::sqrt(1 - std::pow(beta2, steps)),
+          (eps_hat ? lr * correction : lr) / (1 - std::pow(beta1, steps)),
+          eps_hat ? 1.0 : 1 / correction,
           eps};
 }
 

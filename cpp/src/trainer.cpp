@@ -26,6 +26,11 @@ void check(const FitOptions& options, Index samples) {
   positive("epochs", options.epochs);
   positive("batch_size", options.batch_size);
   if (options.patience) positive("patience", *options.patience);
+  if (!(options.objective.loss_weight > 0) || !std::isfinite(options.objective.loss_weight))
+    throw std::invalid_argument("loss_weight is " + std::to_string(options.objective.loss_weight) +
+                                "; expected a finite number > 0");
+  if (!(options.objective.l2 >= 0) || !std::isfinite(options.objective.l2))
+    throw std::invalid_argument("l2 is " + std::to_string(options.objective.l2) + "; expected a finite number >= 0");
   if (options.clip_norm && !(*options.clip_norm > 0))
     throw std::invalid_argument("clip_norm is " + std::to_string(*options.clip_norm) + "; expected a number > 0");
   if (samples < 1) throw std::invalid_argument("X has no rows; expected at least one");
@@ -91,15 +96,13 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
   std::optional<EarlyStopping<T>> early;
   if (options.patience) early.emplace(*options.patience, network.parameter_count());
 
-  const double lr = optimizer.lr();
-  LearningRate rate(options.schedule, lr);
   History history;
   FitState<T> state(network, optimizer, tape, options);
+  LearningRate rate(options.schedule, state.lr);
   struct RestoreRate {
-    Optimizer<T>& optimizer;
-    double lr;
-    ~RestoreRate() { optimizer.set_lr(lr); }
-  } const restore{optimizer, lr};
+    const FitState<T>& state;
+    ~RestoreRate() { state.optimizer.set_lr(state.lr); }
+  } const restore{state};
 
   for (state.epoch = 1; state.epoch <= options.epochs && !state.stop; ++state.epoch) {
     if (options.shuffle) {
@@ -107,7 +110,7 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
                     (std::uint64_t{1} << 32) + static_cast<std::uint64_t>(options.epochs_before + state.epoch));
       shuffle(order, random);
     }
-    double total = 0, total_weight = 0;
+    double total = 0, total_penalty = 0, total_weight = 0;
     for (Index first = 0; first < n && !state.stop; first += batch_size) {
       const Index size = std::min(batch_size, n - first);
       const Batch<T> batch =
@@ -116,9 +119,10 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
       ++state.step;
       const double weight = batch.weight();
       if (weight == 0) continue;  // such a batch says nothing
+      state.penalty = penalty(network, options.objective) / weight;
 
       if (whole_gradient) {
-        state.loss = gradient(network, loss, batch, tape, whole);
+        state.loss = gradient(network, loss, batch, tape, whole, options.objective);
         if (!std::isfinite(state.loss)) throw NonFiniteLoss(state.loss, place(state));
         state.gradient = whole.data();
         for (Observer<T>* observer : observers) observer->gradient_ready(state);
@@ -126,10 +130,11 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
         if (options.clip_norm) clip(whole, *options.clip_norm);
         optimizer.step(network, {whole.data(), whole.size()});
       } else {
-        state.loss = step(network, loss, batch, tape, optimizer);
+        state.loss = step(network, loss, batch, tape, optimizer, options.objective);
         if (!std::isfinite(state.loss)) throw NonFiniteLoss(state.loss, place(state));
       }
       total += state.loss * weight;
+      total_penalty += state.penalty * weight;
       total_weight += weight;
       for (Observer<T>* observer : observers) observer->step_done(state);
     }
@@ -139,14 +144,18 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
     }
 
     state.loss = total / total_weight;
+    state.penalty = total_penalty / total_weight;
     if (validation) state.validation_loss = evaluate(network, loss, *validation);
     const double watched = state.validation_loss.value_or(state.loss);
     history.loss.push_back(state.loss);
+    history.penalty.push_back(state.penalty);
     if (validation) history.validation_loss.push_back(*state.validation_loss);
     history.lr.push_back(optimizer.lr());
     history.epochs = state.epoch;
     rate.epoch_done(watched);
+    const double lr = state.lr;
     for (Observer<T>* observer : observers) observer->epoch_done(state);
+    if (state.lr != lr) rate = LearningRate(options.schedule, state.lr);
     if (early && early->epoch_done(state.epoch, watched, std::as_const(network).parameters())) state.stop = true;
     history.stopped_early = state.stop && state.epoch < options.epochs;
   }

@@ -54,19 +54,22 @@ class Interruption : public Observer<T> {
 template <class T>
 class EpochReport : public Observer<T> {
  public:
-  EpochReport(const py::object& on_epoch, Index& epochs_trained)
-      : on_epoch_(on_epoch), epochs_trained_(epochs_trained) {}
+  EpochReport(const py::object& on_epoch, const AnyOptimizer& optimizer, Index& epochs_trained)
+      : on_epoch_(on_epoch), optimizer_(optimizer), epochs_trained_(epochs_trained) {}
 
   void epoch_done(FitState<T>& state) override {
     ++epochs_trained_;
     if (on_epoch_.is_none()) return;
     const py::gil_scoped_acquire acquire;
-    const py::object stop = on_epoch_(state.epoch, state.loss, state.validation_loss, state.optimizer.lr());
+    const py::object stop =
+        on_epoch_(state.epoch, state.loss, state.validation_loss, state.optimizer.lr(), state.penalty);
     if (py::bool_(stop)) state.stop = true;
+    state.lr = learning_rate(optimizer_.rule());  // which the callback may have set
   }
 
  private:
   const py::object& on_epoch_;
+  const AnyOptimizer& optimizer_;
   Index& epochs_trained_;
 };
 
@@ -217,7 +220,7 @@ class Model : public AnyModel {
   py::dict fit(const py::object& X, const py::object& y, Index epochs, Index batch_size, AnyOptimizer& optimizer,
                bool shuffle, const py::object& sample_weight, const std::optional<py::tuple>& validation,
                std::optional<Index> patience, const AnySchedule* schedule, std::optional<double> clip_norm,
-               const py::object& on_epoch) {
+               const py::object& on_epoch, double loss_weight, double l2) {
     const SamplesIn in = samples(X, y, sample_weight);
     std::optional<SamplesIn> held_out;
     if (validation) {
@@ -239,8 +242,9 @@ class Model : public AnyModel {
     options.patience = patience;
     if (schedule) options.schedule = schedule->schedule;
     options.clip_norm = clip_norm;
+    options.objective = {loss_weight, l2};
     Interruption<T> interruption;
-    EpochReport<T> report(on_epoch, epochs_trained_);
+    EpochReport<T> report(on_epoch, optimizer, epochs_trained_);
     History history;
     {
       const Exclusive exclusive(mutex_);
@@ -423,7 +427,8 @@ void register_model(py::module_& module, const char* name) {
       .def("apply", &M::apply, py::arg("optimizer"))
       .def("fit", &M::fit, py::arg("X"), py::arg("y"), py::kw_only(), py::arg("epochs"), py::arg("batch_size"),
            py::arg("optimizer"), py::arg("shuffle"), py::arg("sample_weight"), py::arg("validation"),
-           py::arg("patience"), py::arg("schedule").none(true), py::arg("clip_norm"), py::arg("on_epoch"))
+           py::arg("patience"), py::arg("schedule").none(true), py::arg("clip_norm"), py::arg("on_epoch"),
+           py::arg("loss_weight") = 1.0, py::arg("l2") = 0.0)
       .def("gradient_flow", &M::gradient_flow)
       .def("check_gradients", &M::check_gradients, py::arg("X"), py::arg("y"), py::arg("sample_weight") = py::none(),
            py::arg("eps") = 1e-6)

@@ -145,15 +145,18 @@ void register_optimizers(py::module_& module) {
   py::class_<OptimizerOf<SGD>, AnyOptimizer> sgd(
       module, "SGD",
       "Stochastic gradient descent: b = momentum·b + g; W -= lr·b, or lr·(g + momentum·b) with ``nesterov``.\n\n"
-      "``weight_decay``·W is added to g first. Names, defaults and rule are those of ``torch.optim.SGD``.");
-  sgd.def(py::init([](double lr, double momentum, bool nesterov, double weight_decay) {
-            return OptimizerOf<SGD>({lr, momentum, nesterov, weight_decay});
+      "``weight_decay``·W is added to g first. Names, defaults and rule are those of ``torch.optim.SGD``. With\n"
+      "``velocity`` the rate is part of the sum: b = momentum·b + lr·g; W -= b, or lr·g + momentum·b.");
+  sgd.def(py::init([](double lr, double momentum, bool nesterov, double weight_decay, bool velocity) {
+            return OptimizerOf<SGD>({lr, momentum, nesterov, weight_decay, velocity});
           }),
-          py::arg("lr") = 1e-3, py::arg("momentum") = 0.0, py::arg("nesterov") = false, py::arg("weight_decay") = 0.0);
+          py::arg("lr") = 1e-3, py::arg("momentum") = 0.0, py::arg("nesterov") = false, py::arg("weight_decay") = 0.0,
+          py::arg("velocity") = false);
   def_setting(sgd, "momentum", &SGD::momentum);
   def_setting(sgd, "nesterov", &SGD::nesterov);
   def_setting(sgd, "weight_decay", &SGD::weight_decay);
-  def_common(sgd, {"lr", "momentum", "nesterov", "weight_decay"});
+  def_setting(sgd, "velocity", &SGD::velocity);
+  def_common(sgd, {"lr", "momentum", "nesterov", "weight_decay", "velocity"});
 
   py::class_<OptimizerOf<RMSprop>, AnyOptimizer> rmsprop(
       module, "RMSprop",
@@ -173,16 +176,18 @@ void register_optimizers(py::module_& module) {
 
   const auto def_adam = [&module]<class R>(const char* name, const R& defaults, const char* doc) {
     py::class_<OptimizerOf<R>, AnyOptimizer> adam(module, name, doc);
-    adam.def(py::init([](double lr, std::pair<double, double> betas, double eps, double weight_decay) {
+    adam.def(py::init([](double lr, std::pair<double, double> betas, double eps, double weight_decay, bool eps_hat) {
                R rule;
                rule.lr = lr;
                std::tie(rule.beta1, rule.beta2) = betas;
                rule.eps = eps;
                rule.weight_decay = weight_decay;
+               rule.eps_hat = eps_hat;
                return OptimizerOf<R>(rule);
              }),
              py::arg("lr") = defaults.lr, py::arg("betas") = std::pair(defaults.beta1, defaults.beta2),
-             py::arg("eps") = defaults.eps, py::arg("weight_decay") = defaults.weight_decay);
+             py::arg("eps") = defaults.eps, py::arg("weight_decay") = defaults.weight_decay,
+             py::arg("eps_hat") = defaults.eps_hat);
     def_betas(adam);
     adam.def_property(
         "eps", [](const OptimizerOf<R>& self) { return self.settings().eps; },
@@ -198,11 +203,19 @@ void register_optimizers(py::module_& module) {
           changed.weight_decay = value;
           self.set_rule(changed);
         });
-    def_common(adam, {"lr", "betas", "eps", "weight_decay"});
+    adam.def_property(
+        "eps_hat", [](const OptimizerOf<R>& self) { return self.settings().eps_hat; },
+        [](OptimizerOf<R>& self, bool value) {
+          R changed = self.settings();
+          changed.eps_hat = value;
+          self.set_rule(changed);
+        });
+    def_common(adam, {"lr", "betas", "eps", "weight_decay", "eps_hat"});
   };
   def_adam("Adam", Adam{},
            "m = β₁·m + (1 - β₁)·g; v = β₂·v + (1 - β₂)·g²; W -= lr·m̂ / (√v̂ + eps), with m̂ = m / (1 - β₁ᵗ) and\n"
-           "v̂ = v / (1 - β₂ᵗ) (Kingma & Ba 2015). Names, defaults and rule are those of ``torch.optim.Adam``.");
+           "v̂ = v / (1 - β₂ᵗ) (Kingma & Ba 2015). Names, defaults and rule are those of ``torch.optim.Adam``.\n"
+           "With ``eps_hat`` it is W -= lr·√(1 - β₂ᵗ)·m̂ / (√v + eps), the end of their section 2.");
   def_adam("AdamW", AdamW{},
            "Adam with the weight decay apart from the gradient: W -= lr·weight_decay·W first (Loshchilov & Hutter\n"
            "2019). Names, defaults and rule are those of ``torch.optim.AdamW``.");

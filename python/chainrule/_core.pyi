@@ -61,11 +61,17 @@ class Optimizer(metaclass=_Pybind11Type):  # abstract
 
 class SGD(Optimizer):
     def __init__(
-        self, lr: float = 1e-3, momentum: float = 0, nesterov: bool = False, weight_decay: float = 0
+        self,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        nesterov: bool = False,
+        weight_decay: float = 0,
+        velocity: bool = False,
     ) -> None: ...
     momentum: float
     nesterov: bool
     weight_decay: float
+    velocity: bool
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, memo: dict[int, Any]) -> Self: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
@@ -98,10 +104,12 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
+        eps_hat: bool = False,
     ) -> None: ...
     betas: tuple[float, float]
     eps: float
     weight_decay: float
+    eps_hat: bool
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, memo: dict[int, Any]) -> Self: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
@@ -114,10 +122,12 @@ class AdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        eps_hat: bool = False,
     ) -> None: ...
     betas: tuple[float, float]
     eps: float
     weight_decay: float
+    eps_hat: bool
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, memo: dict[int, Any]) -> Self: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
@@ -300,7 +310,9 @@ class _ModelOf:
         patience: int | None,
         schedule: Schedule | None,
         clip_norm: float | None,
-        on_epoch: Callable[[int, float, float | None, float], bool | None] | None,
+        on_epoch: Callable[[int, float, float | None, float, float], bool | None] | None,
+        loss_weight: float = 1.0,
+        l2: float = 0.0,
     ) -> FitRecord: ...
     def gradient_flow(self) -> GradientFlow: ...
     def check_gradients(

@@ -47,7 +47,7 @@ class EpochReport:
 
 
 Callback: TypeAlias = Callable[[EpochReport], Any]
-Observer: TypeAlias = Callable[[int, float, float | None, float], bool]
+Observer: TypeAlias = Callable[[int, float, float | None, float, float], bool]
 
 
 @dataclass
@@ -134,7 +134,7 @@ def epoch_observer(mlp: MLP, epochs: int, callbacks: Iterable[Callback], progres
 def observer(mlp: MLP, epochs: int, callbacks: list[Callback]) -> Observer:
     """Make all callbacks one that says whether to stop."""
 
-    def on_epoch(epoch: int, loss: float, validation_loss: float | None, lr: float) -> bool:
+    def on_epoch(epoch: int, loss: float, validation_loss: float | None, lr: float, penalty: float) -> bool:
         report = EpochReport(mlp, epoch, epochs, loss, validation_loss, lr)
         answers = [callback(report) for callback in callbacks]
         return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)

@@ -72,6 +72,15 @@ struct Batch {
   }
 };
 
+/// What a step makes smaller: loss_weight · L + l2/2 Σ_l ‖W_l‖² / Σ_i w_i. The biases are free.
+struct Objective {
+  double loss_weight = 1, l2 = 0;
+};
+
+/// l2/2 Σ_l ‖W_l‖²
+template <class T>
+double penalty(const Network<T>& network, const Objective& objective);
+
 /// a_0 = X;  z_l = a_{l-1} W_l + b_l;  a_l = σ_l(z_l)  for l = 1 … L. Caches all on the tape.
 template <class T>
 void forward(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, Tape<T>& tape);
@@ -108,11 +117,13 @@ double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& s
 ///
 /// Where the loss is not finite, nothing is updated.
 template <class T>
-double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer);
+double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer,
+            const Objective& objective = {});
 
-/// The first sweep of `step` and the whole gradient, for those who want to see or change it before they update.
+/// The first sweep of `step` and the objective's whole gradient, for those who want to see or change it before they
+/// update. Returns the loss L.
 template <class T>
 double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
-                VectorView<T> gradient);
+                VectorView<T> gradient, const Objective& objective = {});
 
 }  // namespace chainrule

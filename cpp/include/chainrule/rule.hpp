@@ -14,18 +14,22 @@ namespace chainrule {
 // `constants(t)` are the numbers that step t = 1, 2, … needs; `update(c, g, w, s)` gets them on V, a vector of numbers,
 // with the gradient g, the parameter w and the moments s, zero at first, and writes w and s. `moments()` says which of
 // the moments have to be stored, bit i for s[i]: the required ones, and of the optional ones those that the settings
-// call for. The others are zero in every call.
+// call for. The others are zero in every call. The first constant is the λ of g ← g + λ w in every rule.
 
 using UpdateConstants = std::array<double, 10>;
 inline constexpr int max_moments = 3;
 
 /// b ← μ b + g;  w ← w - η b, or with Nesterov's momentum w ← w - η (g + μ b). With g ← g + λ w before.
+///
+/// With `velocity` η is part of the sum, b ← μ b + η g;  w ← w - b, or w ← w - (η g + μ b): Sutskever et al. 2013. That
+/// differs as soon as η changes.
 struct SGD {
   static constexpr const char* name = "sgd";
   double lr = 1e-3;
   double momentum = 0;
   bool nesterov = false;
   double weight_decay = 0;
+  bool velocity = false;
 
   static constexpr unsigned required_moments = 0, optional_moments = 1;
   unsigned moments() const { return momentum != 0 ? 1 : 0; }
@@ -33,7 +37,7 @@ struct SGD {
   template <class V>
   static void update(const V* c, V g, V& w, V* s) {
     g = fma(c[0], w, g);
-    s[0] = fma(c[1], s[0], g);
+    s[0] = fma(c[1], s[0], c[4] * g);
     w = w - (c[2] * g + c[3] * s[0]);
   }
 };
@@ -64,6 +68,8 @@ struct RMSprop {
 
 /// m ← β₁ m + (1 - β₁) g;  v ← β₂ v + (1 - β₂) g²;  w ← w - η m̂ / (√v̂ + ε) with m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ).
 /// Kingma & Ba 2015. Weight decay λ is part of the gradient: g ← g + λ w.
+///
+/// With `eps_hat` ε is added to √v, before the correction of the bias (the end of their section 2).
 struct Adam {
   static constexpr const char* name = "adam";
   double lr = 1e-3;
@@ -71,6 +77,7 @@ struct Adam {
   double beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0;
+  bool eps_hat = false;
 
   static constexpr unsigned required_moments = 3, optional_moments = 0;
   unsigned moments() const { return 3; }

@@ -18,10 +18,12 @@ struct FitOptions {
   std::optional<Index> patience;
   Schedule schedule = ConstantRate{};
   std::optional<double> clip_norm;
+  Objective objective;
 };
 
 struct History {
   std::vector<double> loss;             // mean over each epoch
+  std::vector<double> penalty;          // mean over each epoch of what the objective adds to the loss
   std::vector<double> validation_loss;  // after each epoch; empty without validation samples
   std::vector<double> lr;               // at the end of each epoch
   Index epochs = 0;
@@ -36,15 +38,17 @@ struct FitState {
   Optimizer<T>& optimizer;
   Tape<T>& tape;
   const FitOptions& options;
-  Index epoch = 0;  // from 1
-  Index step = 0;   // from 1, over all epochs
-  double loss = 0;  // of the step, at `epoch_done` of the epoch
+  Index epoch = 0;     // from 1
+  Index step = 0;      // from 1, over all epochs
+  double loss = 0;     // of the step, at `epoch_done` of the epoch
+  double penalty = 0;  // what the objective adds to the loss, likewise
+  double lr;           // that the schedule starts from; one that is set at `epoch_done` starts it anew
   std::optional<double> validation_loss;
   T* gradient = nullptr;  // laid out like θ, at `gradient_ready`; else nullptr
   bool stop = false;
 
   FitState(Network<T>& network, Optimizer<T>& optimizer, Tape<T>& tape, const FitOptions& options)
-      : network(network), optimizer(optimizer), tape(tape), options(options) {}
+      : network(network), optimizer(optimizer), tape(tape), options(options), lr(optimizer.lr()) {}
 };
 
 /// The one seam of the training loop. An observer that wants the gradient makes the step write it whole; the others
