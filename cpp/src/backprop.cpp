@@ -489,8 +489,7 @@ double backward(const Network<T>& network, const Loss& loss, const Targets<T>& y
 }
 
 template <class T>
-Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output, Tape<T>& tape,
-                   VectorView<T> gradient) {
+Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output, Tape<T>& tape) {
   const Index n = tape.rows(), inputs = network.inputs();
   check_tape(tape, n);
   if (grad_output.rows() != n || grad_output.cols() != network.outputs())
@@ -507,8 +506,16 @@ Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_outp
   const Index wide = pitch<T>(inputs);
   Buffer<T> padded(checked_product(n, wide));
   sweeps.input_gradient({padded.data(), wide});
-  store_gradient(sweeps, network, gradient);
   return MatrixView<T>(padded.data(), n, inputs, Eigen::OuterStride<>(wide));
+}
+
+template <class T>
+Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output, Tape<T>& tape,
+                   VectorView<T> gradient) {
+  Matrix<T> grad_input = pullback(network, grad_output, tape);
+  Sweeps<T> sweeps(network, tape);
+  store_gradient(sweeps, network, gradient);
+  return grad_input;
 }
 
 template <class T>
@@ -592,12 +599,19 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
 }
 
 template <class T>
-double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
-                VectorView<T> gradient, const Objective& objective) {
+double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
+              const Objective& objective) {
   check_tape(tape, batch.size);
   tape.set_rows(batch.size);
   Sweeps<T> sweeps(network, tape);
-  const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
+  return sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
+}
+
+template <class T>
+double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
+                VectorView<T> gradient, const Objective& objective) {
+  const double value = deltas(network, loss, batch, tape, objective);
+  Sweeps<T> sweeps(network, tape);
   store_gradient(sweeps, network, gradient);
   const auto decay = static_cast<T>(objective.l2 / batch.weight());
   for (Index l = 1; decay != 0 && l <= network.depth(); ++l) {
@@ -611,10 +625,12 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
   template void forward(const Network<T>&, const MatrixArgument<T>&, Tape<T>&);                                   \
   template double backward(const Network<T>&, const Loss&, const Targets<T>&, const T*, Tape<T>&, VectorView<T>); \
   template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, VectorView<T>);              \
+  template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&);                             \
   template void predict(const Network<T>&, const MatrixArgument<T>&, T*);                                         \
   template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);                                    \
   template double penalty(const Network<T>&, const Objective&);                                                   \
   template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&, const Objective&);     \
+  template double deltas(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, const Objective&);            \
   template double gradient(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, VectorView<T>, const Objective&);
 CHAINRULE_INSTANTIATE(float)
 CHAINRULE_INSTANTIATE(double)

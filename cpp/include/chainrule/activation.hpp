@@ -9,8 +9,8 @@ namespace chainrule {
 // Each activation is a type: its name, σ and σ', elementwise, on V, a vector of numbers. To add one, write it here and
 // name it in the variant below; kernels, names, bindings and tests follow from that list.
 //
-// `value(z, p)` is a = σ(z); `derivative(z, a, p)` is σ'(z), from a wherever that is possible: then `needs_z` is false
-// and z is not stored. p is the activation's parameter, if it has one.
+// `value(z, p)` is a = σ(z); `derivative(z, a, p)` is σ'(z) and `second_derivative(z, a, p)` is σ''(z), from a wherever
+// that is possible: then `needs_z` is false and z is not stored. p is the activation's parameter, if it has one.
 
 /// What most activations are: elementwise, without a parameter, good in any layer, started by Xavier's rule.
 struct ElementwiseActivation {
@@ -32,6 +32,10 @@ struct Identity : ElementwiseActivation {
   static V derivative(V, V, V) {
     return V(1);
   }
+  template <class V>
+  static V second_derivative(V, V, V) {
+    return V(0);
+  }
 };
 
 /// σ(z) = 1 / (1 + e^{-z}),  σ' = a (1 - a)
@@ -44,6 +48,10 @@ struct Sigmoid : ElementwiseActivation {
   template <class V>
   static V derivative(V, V a, V) {
     return a * (V(1) - a);
+  }
+  template <class V>
+  static V second_derivative(V, V a, V) {
+    return a * (V(1) - a) * (V(1) - (a + a));
   }
 };
 
@@ -58,6 +66,10 @@ struct Tanh : ElementwiseActivation {
   static V derivative(V, V a, V) {
     return V(1) - a * a;
   }
+  template <class V>
+  static V second_derivative(V, V a, V) {
+    return V(-2) * a * (V(1) - a * a);
+  }
 };
 
 /// σ(z) = max(z, 0),  σ' = [z > 0]. NaN stays NaN.
@@ -71,6 +83,10 @@ struct ReLU : ElementwiseActivation {
   template <class V>
   static V derivative(V, V a, V) {
     return select(a > V(0), V(1), V(0));
+  }
+  template <class V>
+  static V second_derivative(V, V, V) {
+    return V(0);
   }
 };
 
@@ -89,6 +105,10 @@ struct LeakyReLU : ElementwiseActivation {
   static V derivative(V, V a, V slope) {
     return select(a > V(0), V(1), slope);
   }
+  template <class V>
+  static V second_derivative(V, V, V) {
+    return V(0);
+  }
 };
 
 /// σ(z) = z for z > 0, else α (e^z - 1);  σ' = 1, else a + α.  Clevert et al. 2016
@@ -105,6 +125,10 @@ struct ELU : ElementwiseActivation {
   template <class V>
   static V derivative(V, V a, V alpha) {
     return select(a > V(0), V(1), a + alpha);
+  }
+  template <class V>
+  static V second_derivative(V, V a, V alpha) {
+    return select(a > V(0), V(0), a + alpha);
   }
 };
 
@@ -124,6 +148,11 @@ struct SELU : ElementwiseActivation {
     using T = typename V::Scalar;
     return select(a > V(0), V(T(lambda)), a + V(T(lambda_alpha)));
   }
+  template <class V>
+  static V second_derivative(V, V a, V) {
+    using T = typename V::Scalar;
+    return select(a > V(0), V(0), a + V(T(lambda_alpha)));
+  }
 };
 
 /// σ(z) = z Φ(z), with Φ the normal distribution's (exact, not the tanh fit);  σ' = Φ(z) + z φ(z).
@@ -139,6 +168,10 @@ struct GELU : ElementwiseActivation {
   template <class V>
   static V derivative(V z, V, V) {
     return normal_cdf(z) + z * normal_density(z);
+  }
+  template <class V>
+  static V second_derivative(V z, V, V) {
+    return normal_density(z) * (V(2) - z * z);
   }
 };
 
@@ -156,6 +189,11 @@ struct SiLU : ElementwiseActivation {
     const V s = sigmoid(z);
     return s + a * (V(1) - s);
   }
+  template <class V>
+  static V second_derivative(V z, V, V) {
+    const V s = sigmoid(z);
+    return s * (V(1) - s) * (V(2) + z * (V(1) - (s + s)));
+  }
 };
 
 /// σ(z) = ln(1 + e^z),  σ' = 1 - e^{-a}
@@ -170,9 +208,13 @@ struct Softplus : ElementwiseActivation {
   static V derivative(V, V a, V) {
     return -expm1(-a);
   }
+  template <class V>
+  static V second_derivative(V, V a, V) {
+    return -expm1(-a) * exp(-a);
+  }
 };
 
-/// σ(z) = σ'(z) = e^z
+/// σ(z) = σ'(z) = σ''(z) = e^z
 struct Exp : ElementwiseActivation {
   static constexpr const char* name = "exp";
   static constexpr bool output_only = true;
@@ -184,9 +226,13 @@ struct Exp : ElementwiseActivation {
   static V derivative(V, V a, V) {
     return a;
   }
+  template <class V>
+  static V second_derivative(V, V a, V) {
+    return a;
+  }
 };
 
-/// a_j = e^{z_j} / Σ_k e^{z_k}: over a row, so without elementwise value and derivative.
+/// a_j = e^{z_j} / Σ_k e^{z_k}: over a row, so without elementwise value and derivatives.
 struct Softmax : ElementwiseActivation {
   static constexpr const char* name = "softmax";
   static constexpr bool output_only = true;

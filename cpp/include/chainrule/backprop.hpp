@@ -98,6 +98,10 @@ template <class T>
 Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output /* (n, d_L) */, Tape<T>& tape,
                    VectorView<T> gradient);
 
+/// `pullback` without the parameters' gradient.
+template <class T>
+Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output /* (n, d_L) */, Tape<T>& tape);
+
 /// a_L for the rows of X, without caching; safe from many threads at once.
 template <class T>
 void predict(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
@@ -119,6 +123,11 @@ double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& s
 template <class T>
 double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer,
             const Objective& objective = {});
+
+/// The first sweep of `step`: the loss L, and a_0 … a_L and δ_1 … δ_L on the tape.
+template <class T>
+double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
+              const Objective& objective = {});
 
 /// The first sweep of `step` and the objective's whole gradient, for those who want to see or change it before they
 /// update. Returns the loss L.

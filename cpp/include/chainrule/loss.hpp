@@ -6,14 +6,14 @@
 
 namespace chainrule {
 
-// Each loss is a type: its name and, elementwise on V (a vector of numbers), ℓ and its derivative. To add one, write it
-// here and name it in the variant below.
+// Each loss is a type: its name and, elementwise on V (a vector of numbers), ℓ and its derivatives. To add one, write
+// it here and name it in the variant below.
 //
 // A loss is a mean over samples, and over outputs too unless `sum_over_outputs`. With sample weights w it is
 // Σ_i w_i ℓ_i / Σ_i w_i.
 //
 // `from_logits` says what x is: the output a_L, or the logits z_L. With logits, `link(z)` is the prediction and the
-// derivative with respect to z_L is link(z) - y. p is a parameter per output column.
+// derivative with respect to z_L is link(z) - y. `second_derivative` is d²ℓ/dx². p is a parameter per output column.
 
 struct ElementwiseLoss {
   static constexpr bool from_logits = false;
@@ -33,6 +33,10 @@ struct MSE : ElementwiseLoss {
   static V derivative(V a, V y, V) {
     return V(2) * (a - y);
   }
+  template <class V>
+  static V second_derivative(V, V, V) {
+    return V(2);
+  }
 };
 
 /// ℓ = |a - y|,  dℓ/da = sign(a - y)
@@ -45,6 +49,10 @@ struct MAE : ElementwiseLoss {
   template <class V>
   static V derivative(V a, V y, V) {
     return select(a > y, V(1), select(a < y, V(-1), a - y));
+  }
+  template <class V>
+  static V second_derivative(V, V, V) {
+    return V(0);
   }
 };
 
@@ -63,6 +71,10 @@ struct Huber : ElementwiseLoss {
   static V derivative(V a, V y, V delta) {
     return max(-delta, min(delta, a - y));
   }
+  template <class V>
+  static V second_derivative(V a, V y, V delta) {
+    return select(abs(a - y) > delta, V(0), V(1));
+  }
 };
 
 /// ℓ = -y ln a - (1 - y) ln(1 - a) with a = 1/(1 + e^{-z}), from the logit z: (1 - y) z + max(-z, 0) + ln(1 + e^{-|z|})
@@ -77,6 +89,11 @@ struct BCE : ElementwiseLoss {
   template <class V>
   static V value(V z, V y, V) {
     return ((V(1) - y) * z + max(-z, V(0))) + softplus(-abs(z));
+  }
+  template <class V>
+  static V second_derivative(V z, V, V) {
+    const V a = sigmoid(z);
+    return a * (V(1) - a);
   }
 };
 
@@ -101,6 +118,10 @@ struct Poisson : ElementwiseLoss {
   static V value(V z, V y, V) {
     return exp(z) - y * z;
   }
+  template <class V>
+  static V second_derivative(V z, V, V) {
+    return exp(z);
+  }
 };
 
 /// ℓ = max(τ e, (τ - 1) e) with e = y - a, for one or several quantiles τ.  Koenker & Bassett 1978
@@ -118,6 +139,10 @@ struct Quantile : ElementwiseLoss {
   template <class V>
   static V derivative(V a, V y, V tau) {
     return select(y > a, -tau, select(y < a, V(1) - tau, y - a));
+  }
+  template <class V>
+  static V second_derivative(V, V, V) {
+    return V(0);
   }
 };
 

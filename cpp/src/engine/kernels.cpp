@@ -87,6 +87,46 @@ void times_softmax_derivative(Size rows, Size columns, Rows<const T>, Rows<const
   }
 }
 
+template <class A, class T>
+void directional_derivative(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<const T> Rz,
+                            Rows<const T> g, Rows<T> Rg, T parameter) {
+  using V = FullVec<T>;
+  const V p = V(parameter);
+  for (Size r = 0; r < rows; ++r)
+    for (Size c = 0; c < columns; c += V::size) {
+      const V zs = A::needs_z ? V::load(z.row(r) + c) : V(0), as = V::load(a.row(r) + c);
+      const V curved = V::load(g.row(r) + c) * A::second_derivative(zs, as, p) * V::load(Rz.row(r) + c);
+      fma(V::load(Rg.row(r) + c), A::derivative(zs, as, p), curved).store(Rg.row(r) + c);
+    }
+}
+
+/// Of δ_j = a_j (g_j - Σ_k g_k a_k), with Ra_j = a_j (Rz_j - Σ_k Rz_k a_k)
+template <class T>
+void directional_softmax_derivative(Size rows, Size columns, Rows<const T>, Rows<const T> a, Rows<const T> Rz,
+                                    Rows<const T> g, Rows<T> Rg, T) {
+  using V = FullVec<T>;
+  for (Size r = 0; r < rows; ++r) {
+    V z_dots = V(0), g_dots = V(0);
+    for (Size c = 0; c < columns; c += V::size) {
+      const auto in = inside<V>(columns, c);
+      const V as = V::load(a.row(r) + c);
+      z_dots += select(in, V::load(Rz.row(r) + c) * as, V(0));
+      g_dots += select(in, V::load(g.row(r) + c) * as, V(0));
+    }
+    const V z_dot = sum(z_dots), g_dot = sum(g_dots);
+    V dots = V(0);
+    for (Size c = 0; c < columns; c += V::size) {
+      const V as = V::load(a.row(r) + c), Ra = as * (V::load(Rz.row(r) + c) - z_dot);
+      dots += select(inside<V>(columns, c), V::load(Rg.row(r) + c) * as + V::load(g.row(r) + c) * Ra, V(0));
+    }
+    const V dot = sum(dots);
+    for (Size c = 0; c < columns; c += V::size) {
+      const V as = V::load(a.row(r) + c), Ra = as * (V::load(Rz.row(r) + c) - z_dot);
+      (Ra * (V::load(g.row(r) + c) - g_dot) + as * (V::load(Rg.row(r) + c) - dot)).store(Rg.row(r) + c);
+    }
+  }
+}
+
 template <class T, class... A>
 constexpr void fill_activations(Kernels<T>& k, std::variant<A...>*) {
   static_assert(sizeof...(A) == activation_count);
@@ -95,9 +135,11 @@ constexpr void fill_activations(Kernels<T>& k, std::variant<A...>*) {
     if constexpr (std::is_same_v<One, Softmax>) {
       k.activate[i] = activate_softmax<T>;
       k.times_derivative[i] = times_softmax_derivative<T>;
+      k.directional_derivative[i] = directional_softmax_derivative<T>;
     } else {
       k.activate[i] = activate<One, T>;
       k.times_derivative[i] = times_derivative<One, T>;
+      k.directional_derivative[i] = directional_derivative<One, T>;
     }
     ++i;
   };
@@ -153,15 +195,54 @@ void cross_entropy(Size rows, Size columns, Rows<const T> x, Rows<const T> y, co
   }
 }
 
+template <class L, class T>
+void loss_curvature(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter, T scale,
+                    const T* weight, Rows<T> Rx) {
+  using V = FullVec<T>;
+  for (Size r = 0; r < rows; ++r) {
+    const V factor = V(weight ? scale * weight[r] : scale);
+    for (Size c = 0; c < columns; c += V::size) {
+      const V curvature = L::second_derivative(V::load(x.row(r) + c), V::load(y.row(r) + c), V::load(parameter + c));
+      (factor * curvature * V::load(Rx.row(r) + c)).store(Rx.row(r) + c);
+    }
+  }
+}
+
+/// With p = softmax(x): factor Σ_j y_j · p_j (Rx_j - Σ_k p_k Rx_k)
+template <class T>
+void cross_entropy_curvature(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T*, T scale,
+                             const T* weight, Rows<T> Rx) {
+  using V = FullVec<T>;
+  for (Size r = 0; r < rows; ++r) {
+    const ExponentialSum<V> sums(columns, x.row(r), nullptr);
+    const auto share = [&](Size c) {
+      return select(inside<V>(columns, c), exp(V::load(x.row(r) + c) - sums.shift), V(0)) / sums.total;
+    };
+    V dots = V(0), masses = V(0);
+    for (Size c = 0; c < columns; c += V::size) {
+      const auto in = inside<V>(columns, c);
+      dots += select(in, share(c) * V::load(Rx.row(r) + c), V(0));
+      masses += select(in, V::load(y.row(r) + c), V(0));
+    }
+    const V dot = sum(dots), factor = V(weight ? scale * weight[r] : scale) * sum(masses);
+    for (Size c = 0; c < columns; c += V::size)
+      (factor * share(c) * (V::load(Rx.row(r) + c) - dot)).store(Rx.row(r) + c);
+  }
+}
+
 template <class T, class... L>
 constexpr void fill_losses(Kernels<T>& k, std::variant<L...>*) {
   static_assert(sizeof...(L) == loss_count);
   int i = 0;
   auto fill = [&]<class One>(One*) {
-    if constexpr (std::is_same_v<One, CrossEntropy>)
-      k.loss[i++] = cross_entropy<T>;
-    else
-      k.loss[i++] = loss<One, T>;
+    if constexpr (std::is_same_v<One, CrossEntropy>) {
+      k.loss[i] = cross_entropy<T>;
+      k.loss_curvature[i] = cross_entropy_curvature<T>;
+    } else {
+      k.loss[i] = loss<One, T>;
+      k.loss_curvature[i] = loss_curvature<One, T>;
+    }
+    ++i;
   };
   (fill(static_cast<L*>(nullptr)), ...);
 }
