@@ -243,7 +243,7 @@ class Sweeps {
           const Range down = part(tiles, units_down(l), i / units_across(l));
           const Index first = i % units_across(l) * unit_panels * panel;
           const Index last = std::min(units, first + unit_panels * panel);
-          const MatrixView<T> a = tape_.activation(l - 1), delta = tape_.delta(l);
+          const MatrixView<T> a = tape_.passed_on(l - 1), delta = tape_.delta(l);
           alignas(64) T memory[max_tile_rows * max_panel];
           const Rows<T> tile{memory, panel};
           for (Index t = down.begin; t < down.end; ++t)
@@ -311,8 +311,9 @@ class Sweeps {
     const Weights<T> weights{network_, l, packed ? tape_.weight_panels(l) : nullptr, !tape_.has_panels()};
     const Rows<T> a = rows_of(tape_.activation(l), rows.begin);
     const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
-    layer_forward<T>(weights, rows.size(), rows_of(tape_.activation(l - 1), rows.begin), columns, z, a,
+    layer_forward<T>(weights, rows.size(), rows_of(tape_.passed_on(l - 1), rows.begin), columns, z, a,
                      logits_only_ && l == depth_);
+    if (tape_.drops_out(l)) tape_.drop_out(l, rows.begin, rows.end, columns.begin, columns.end);
   }
 
   /// δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}
@@ -326,7 +327,15 @@ class Sweeps {
       weights.backward(strip.size(), rows_of(tape_.delta(l), strip.begin), columns,
                        rows_of(tape_.delta(l - 1), strip.begin).columns_from(columns.begin));
       times_derivative(l - 1, strip, columns);
+      if (tape_.drops_out(l - 1)) times_mask(l - 1, strip, columns);
     }
+  }
+
+  /// δ_l ← δ_l ⊙ m_l
+  void times_mask(Index l, Range rows, Range columns) {
+    const Rows<T> delta = rows_of(tape_.delta(l)), mask = rows_of(tape_.mask(l));
+    for (Index r = rows.begin; r < rows.end; ++r)
+      for (Index c = columns.begin; c < columns.end; ++c) delta.row(r)[c] *= mask.row(r)[c];
   }
 
   /// δ_l ← δ_l ⊙ σ'_l
@@ -378,9 +387,7 @@ void store_gradient(Sweeps<T>& sweeps, const Network<T>& network, VectorView<T> 
 
 template <class T>
 void load_inputs(const Batch<T>& batch, Range rows, Rows<T> a0) {
-  const ConstMatrixView<T>& X = batch.samples.X;
-  for (Index r = rows.begin; r < rows.end; ++r)
-    std::copy_n(X.data() + batch.row(r) * X.outerStride(), X.cols(), a0.row(r));
+  for (Index r = rows.begin; r < rows.end; ++r) batch.samples.X.load(batch.row(r), a0.row(r));
 }
 
 template <class T>
@@ -418,7 +425,7 @@ T* workspace(Index size) {
 /// Runs chunks of rows through the network without a tape: use(rows, a_L, targets), or z_L for a_L if `logits`, where
 /// `targets` is room for as many rows.
 template <class T, class Use>
-void stream(const Network<T>& network, ConstMatrixView<T> X, bool logits, const Use& use) {
+void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Use& use) {
   const Index n = X.rows();
   const Index depth = network.depth();
   const int threads = threads_for(forward_operations(network, n));
@@ -443,7 +450,7 @@ void stream(const Network<T>& network, ConstMatrixView<T> X, bool logits, const 
     Rows<T> before{memory, wide}, after{memory + chunk_rows * wide, wide};
     const Rows<T> targets{memory + 2 * chunk_rows * wide, wide};
     for (Index r = 0; r < rows.size(); ++r) {
-      std::copy_n(X.data() + (rows.begin + r) * X.outerStride(), X.cols(), before.row(r));
+      X.load(rows.begin + r, before.row(r));
       before.row(r)[X.cols()] = T(1);
     }
     const T* packed = pack ? panels.data() : nullptr;
@@ -457,25 +464,49 @@ void stream(const Network<T>& network, ConstMatrixView<T> X, bool logits, const 
   });
 }
 
-}  // namespace
-
 template <class T>
-void forward(const Network<T>& network, const MatrixArgument<T>& X, Tape<T>& tape) {
+void forward_inputs(const Network<T>& network, const Inputs<T>& X, Tape<T>& tape) {
   check_tape(tape, X.rows());
   tape.set_rows(X.rows());
   Sweeps<T> sweeps(network, tape);
   const Rows<T> a0 = rows_of(tape.activation(0));
   sweeps.by_rows(
       [&](Range rows) {
-        for (Index r = rows.begin; r < rows.end; ++r) std::copy_n(X.data() + r * X.outerStride(), X.cols(), a0.row(r));
+        for (Index r = rows.begin; r < rows.end; ++r) X.load(r, a0.row(r));
       },
       nullptr);
 }
 
 template <class T>
+void predict_inputs(const Network<T>& network, const Inputs<T>& X, T* output) {
+  if (X.rows() == 0) return;
+  stream<T>(network, X, false, [&](Range rows, Rows<T> a, Rows<T>) {
+    for (Index r = 0; r < rows.size(); ++r)
+      std::copy_n(a.row(r), network.outputs(), output + (rows.begin + r) * network.outputs());
+  });
+}
+
+template <class T>
+ConstMatrixView<T> view_of(const MatrixArgument<T>& X) {
+  return {X.data(), X.rows(), X.cols(), Eigen::OuterStride<>(X.outerStride())};
+}
+
+}  // namespace
+
+template <class T>
+void forward(const Network<T>& network, const MatrixArgument<T>& X, Tape<T>& tape) {
+  forward_inputs<T>(network, view_of<T>(X), tape);
+}
+
+template <class T>
+void forward(const Network<T>& network, const SparseRows<T>& X, Tape<T>& tape) {
+  forward_inputs<T>(network, X, tape);
+}
+
+template <class T>
 double backward(const Network<T>& network, const Loss& loss, const Targets<T>& y, const T* sample_weight, Tape<T>& tape,
                 VectorView<T> gradient) {
-  const Batch<T> batch{{{nullptr, 0, 0, Eigen::OuterStride<>(0)}, y, sample_weight}, tape.rows()};
+  const Batch<T> batch{{ConstMatrixView<T>(nullptr, 0, 0, Eigen::OuterStride<>(0)), y, sample_weight}, tape.rows()};
   check_tape(tape, batch.size);
   const double divisor = mean_divisor(loss, network.outputs(), batch.weight());
   fill_loss_parameters(loss, network.outputs(), tape.loss_parameter());
@@ -520,12 +551,12 @@ Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_outp
 
 template <class T>
 void predict(const Network<T>& network, const MatrixArgument<T>& X, T* output) {
-  if (X.rows() == 0) return;
-  const ConstMatrixView<T> rows_of_X(X.data(), X.rows(), X.cols(), Eigen::OuterStride<>(X.outerStride()));
-  stream<T>(network, rows_of_X, false, [&](Range rows, Rows<T> a, Rows<T>) {
-    for (Index r = 0; r < rows.size(); ++r)
-      std::copy_n(a.row(r), network.outputs(), output + (rows.begin + r) * network.outputs());
-  });
+  predict_inputs<T>(network, view_of<T>(X), output);
+}
+
+template <class T>
+void predict(const Network<T>& network, const SparseRows<T>& X, T* output) {
+  predict_inputs<T>(network, X, output);
 }
 
 template <class T>
@@ -623,10 +654,12 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
 
 #define CHAINRULE_INSTANTIATE(T)                                                                                  \
   template void forward(const Network<T>&, const MatrixArgument<T>&, Tape<T>&);                                   \
+  template void forward(const Network<T>&, const SparseRows<T>&, Tape<T>&);                                       \
   template double backward(const Network<T>&, const Loss&, const Targets<T>&, const T*, Tape<T>&, VectorView<T>); \
   template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, VectorView<T>);              \
   template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&);                             \
   template void predict(const Network<T>&, const MatrixArgument<T>&, T*);                                         \
+  template void predict(const Network<T>&, const SparseRows<T>&, T*);                                             \
   template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);                                    \
   template double penalty(const Network<T>&, const Objective&);                                                   \
   template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&, const Objective&);     \

@@ -27,8 +27,13 @@ GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const
 
   Network<double> twin(network.inputs(), network.layers());
   twin.parameters() = network.parameters().template cast<double>();
-  const Matrix<double> X = samples.X.template cast<double>();
-  const Index n = X.rows();
+  const Index n = samples.X.rows();
+  Matrix<double> X(n, samples.X.cols());
+  Vector<T> x(samples.X.cols());
+  for (Index i = 0; i < n; ++i) {
+    samples.X.load(i, x.data());
+    X.row(i) = x.template cast<double>();
+  }
   Matrix<double> y(n, samples.y.columns);
   if (samples.y.values)
     y = ConstMatrixView<T>(samples.y.values, n, samples.y.columns, Eigen::OuterStride<>(samples.y.stride))

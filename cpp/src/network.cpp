@@ -25,6 +25,12 @@ Network<T>::Network(Index inputs, std::vector<Layer> layers)
     if (l < depth() && output_only(activation(l)))
       throw std::invalid_argument(std::string("activation '") + name(activation(l)) + "' is for the output; layer " +
                                   std::to_string(l) + " is hidden");
+    if (!(dropout(l) >= 0 && dropout(l) < 1))
+      throw std::invalid_argument("dropout of layer " + std::to_string(l) + " is " + std::to_string(dropout(l)) +
+                                  "; expected a number in [0, 1)");
+    if (l == depth() && dropout(l) > 0)
+      throw std::invalid_argument("dropout of the output layer is " + std::to_string(dropout(l)) +
+                                  "; only hidden layers have it");
     offsets_.push_back(total);
     if (units(l - 1) == std::numeric_limits<Index>::max() ||
         __builtin_add_overflow(total, checked_product(units(l - 1) + 1, units(l)), &total))

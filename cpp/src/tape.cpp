@@ -1,8 +1,11 @@
 #include "chainrule/tape.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <stdexcept>
 
+#include "chainrule/random.hpp"
 #include "engine/kernels.hpp"
 #include "layout.hpp"
 
@@ -34,8 +37,19 @@ Tape<T>::Tape(const Network<T>& network, Index capacity, bool keep_pre_activatio
   };
   pre_activations_.resize(static_cast<std::size_t>(depth + 1));
   deltas_.resize(static_cast<std::size_t>(depth + 1));
+  thinned_.resize(static_cast<std::size_t>(depth + 1));
+  masks_.resize(static_cast<std::size_t>(depth + 1));
+  mask_blocks_.resize(static_cast<std::size_t>(depth + 2));
   for (Index l = 0; l <= depth; ++l) {
     activations_.push_back(place(network.units(l)));
+    dropout_.push_back(network.dropout(l));
+    const bool drops_out = network.dropout(l) > 0;
+    mask_blocks_[static_cast<std::size_t>(l + 1)] =
+        mask_blocks_[static_cast<std::size_t>(l)] + (drops_out ? (network.units(l) + mask_block - 1) / mask_block : 0);
+    if (drops_out) {
+      thinned_[static_cast<std::size_t>(l)] = place(network.units(l));
+      masks_[static_cast<std::size_t>(l)] = place(network.units(l));
+    }
     if (l == 0) continue;
     if (keep_pre_activations || l == depth || needs_z(network.activation(l)))
       pre_activations_[static_cast<std::size_t>(l)] = place(network.units(l));
@@ -61,9 +75,30 @@ Tape<T>::Tape(const Network<T>& network, Index capacity, bool keep_pre_activatio
   row_loss_ = Buffer<double>(capacity);
   loss_parameter_ = Buffer<T>(network.outputs());
   panels_ = Buffer<T>(panels);
-  for (Index l = 0; l <= depth; ++l) {
-    const Place& a = activations_[static_cast<std::size_t>(l)];
-    for (Index r = 0; r < capacity; ++r) memory_.data()[a.offset + r * a.pitch + a.columns] = T(1);
+  for (const auto& places : {activations_, thinned_})
+    for (const Place& a : places)
+      for (Index r = 0; a.pitch > 0 && r < capacity; ++r) memory_.data()[a.offset + r * a.pitch + a.columns] = T(1);
+}
+
+template <class T>
+void Tape<T>::drop_out(Index l, Index first_row, Index last_row, Index first_column, Index last_column) {
+  // Sixteen random bits for each unit. The share that they can express is the one that the rest is scaled by.
+  const auto limit = static_cast<std::uint64_t>(std::min(65535.0, std::round(65536 * dropout_[l])));
+  const auto kept = static_cast<T>(65536.0 / static_cast<double>(65536 - limit));
+  MatrixView<T> a = activation(l), m = mask(l), thinned = passed_on(l);
+  const Index first_block = first_column / mask_block;
+  for (Index r = first_row; r < last_row; ++r) {
+    Random random(draw_->seed, draw_->stream,
+                  static_cast<std::uint64_t>((draw_->first + r) * mask_blocks_.back() + mask_blocks_[l] + first_block));
+    T* to = m.data() + r * m.outerStride();
+    for (Index c = first_block * mask_block; c < last_column; c += 4) {
+      const std::uint64_t bits = random.bits();
+      for (Index i = 0; i < 4; ++i)
+        if (c + i >= first_column && c + i < last_column) to[c + i] = (bits >> 16 * i & 65535) < limit ? T(0) : kept;
+    }
+    const T* from = a.data() + r * a.outerStride();
+    T* passed = thinned.data() + r * thinned.outerStride();
+    for (Index c = first_column; c < last_column; ++c) passed[c] = from[c] * to[c];
   }
 }
 

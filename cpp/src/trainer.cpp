@@ -119,6 +119,9 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
       ++state.step;
       const double weight = batch.weight();
       if (weight == 0) continue;  // such a batch says nothing
+      tape.set_draw(MaskDraw{options.seed,
+                             (std::uint64_t{2} << 32) + static_cast<std::uint64_t>(options.epochs_before + state.epoch),
+                             first});
       state.penalty = penalty(network, options.objective) / weight;
 
       if (whole_gradient) {

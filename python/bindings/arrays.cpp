@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <sstream>
 #include <vector>
 
@@ -133,6 +134,22 @@ std::pair<py::object, const std::int64_t*> labels_from(const py::array& a, const
   return {labels, data};
 }
 
+void check_shape(Index rows, Index got, Index columns, const char* name, const char* taker) {
+  if (got != columns)
+    throw py::value_error(std::string(name) + " has " + std::to_string(got) + (got == 1 ? " column; " : " columns; ") +
+                          taker + " " + std::to_string(columns));
+  if (rows == 0) throw py::value_error(std::string(name) + " has no rows; expected at least one");
+}
+
+/// Memory is read by what these say, so that it has to be right.
+template <class T>
+void check_structure(const SparseRows<T>& X, Index stored, const char* name) {
+  bool right = X.starts[0] == 0 && X.starts[X.rows] <= stored;
+  for (Index i = 0; right && i < X.rows; ++i) right = X.starts[i] <= X.starts[i + 1];
+  for (Index k = 0; right && k < X.starts[X.rows]; ++k) right = X.columns[k] >= 0 && X.columns[k] < X.cols;
+  if (!right) throw py::value_error(std::string(name) + " is no valid CSR matrix: its indices do not fit its shape");
+}
+
 }  // namespace
 
 template <class T>
@@ -144,13 +161,31 @@ MatrixIn<T> matrix(const py::object& given, const char* name, Index columns, con
                           (a.ndim() == 1 ? ". Reshape it: " + std::string(name) + ".reshape(1, -1) for one row, " +
                                                name + ".reshape(-1, 1) for one column"
                                          : ""));
-  if (a.shape(1) != columns)
-    throw py::value_error(std::string(name) + " has " + std::to_string(a.shape(1)) +
-                          (a.shape(1) == 1 ? " column; " : " columns; ") + taker + " " + std::to_string(columns));
-  if (a.shape(0) == 0) throw py::value_error(std::string(name) + " has no rows; expected at least one");
+  check_shape(a.shape(0), a.shape(1), columns, name, taker);
   MatrixIn<T> m = in_place_or_copied<T>(a);
   check_finite(m, name);
   return m;
+}
+
+template <class T>
+InputsIn<T> inputs(const py::object& given, const char* name, Index columns, const char* taker) {
+  if (!py::hasattr(given, "tocsr")) return {matrix<T>(given, name, columns, taker), {}, {}};
+  const py::object csr = given.attr("tocsr")();
+  const auto [rows, got] = csr.attr("shape").cast<std::pair<Index, Index>>();
+  check_shape(rows, got, columns, name, taker);
+  if (columns > std::numeric_limits<std::int32_t>::max())
+    throw py::value_error(std::string(name) + " has more columns than 32-bit indices can count");
+  const py::array data = real_array(csr.attr("data"), name);
+  MatrixIn<T> values = in_place_or_copied<T>(data);
+  if (values.stride != 1) values = in_place_or_copied<T>(copied<T>(data));
+  check_finite(values, name);
+  constexpr int contiguous = py::array::c_style | py::array::forcecast;
+  const py::array_t<std::int64_t, contiguous> starts(csr.attr("indptr"));
+  const py::array_t<std::int32_t, contiguous> indices(csr.attr("indices"));
+  if (starts.size() != rows + 1) throw py::value_error(std::string(name) + " is no valid CSR matrix");
+  const SparseRows<T> sparse{values.data, indices.data(), starts.data(), rows, columns};
+  check_structure(sparse, std::min<Index>(values.rows, indices.size()), name);
+  return {{}, sparse, py::make_tuple(values.owner, indices, starts)};
 }
 
 template <class T>
@@ -203,6 +238,8 @@ WeightsIn<T> weights(const py::object& given, const char* name, Index rows, cons
 
 template MatrixIn<float> matrix(const py::object&, const char*, Index, const char*);
 template MatrixIn<double> matrix(const py::object&, const char*, Index, const char*);
+template InputsIn<float> inputs(const py::object&, const char*, Index, const char*);
+template InputsIn<double> inputs(const py::object&, const char*, Index, const char*);
 template TargetsIn<float> targets(const py::object&, const char*, Index, const char*, Index, const Loss&);
 template TargetsIn<double> targets(const py::object&, const char*, Index, const char*, Index, const Loss&);
 template WeightsIn<float> weights(const py::object&, const char*, Index, const char*);

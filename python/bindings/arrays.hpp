@@ -29,6 +29,22 @@ struct MatrixIn {
 template <class T>
 MatrixIn<T> matrix(const py::object& given, const char* name, Index columns, const char* taker);
 
+/// X as samples: a matrix, or a sparse matrix of SciPy's in CSR form.
+template <class T>
+struct InputsIn {
+  MatrixIn<T> dense;
+  std::optional<SparseRows<T>> sparse;
+  py::object owner;  // of the sparse rows
+
+  Index rows() const { return sparse ? sparse->rows : dense.rows; }
+  Inputs<T> view() const {
+    if (sparse) return *sparse;
+    return dense.view();
+  }
+};
+template <class T>
+InputsIn<T> inputs(const py::object& given, const char* name, Index columns, const char* taker);
+
 /// The targets of `rows` samples, in the form and the domain that the loss asks for.
 template <class T>
 struct TargetsIn {

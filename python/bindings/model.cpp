@@ -82,7 +82,7 @@ template <class T>
 class Model : public AnyModel {
  public:
   Model(const std::vector<Index>& layer_sizes, const std::vector<Activation>& activations, Loss loss,
-        const std::vector<Init>& inits, std::uint64_t seed)
+        const std::vector<Init>& inits, std::uint64_t seed, std::vector<double> dropout)
       : loss_(std::move(loss)), seed_(seed) {
     if (layer_sizes.size() < 2 || activations.size() != layer_sizes.size() - 1)
       throw py::value_error("layer_sizes has " + std::to_string(layer_sizes.size()) + " entries and activations " +
@@ -93,7 +93,9 @@ class Model : public AnyModel {
                             "; expected a multiple of the number of quantiles, " + std::to_string(quantiles));
     check_output(activations.back());
     std::vector<Layer> layers;
-    for (std::size_t i = 0; i < activations.size(); ++i) layers.push_back({layer_sizes[i + 1], activations[i]});
+    dropout.resize(activations.size());
+    for (std::size_t i = 0; i < activations.size(); ++i)
+      layers.push_back({layer_sizes[i + 1], activations[i], dropout[i]});
     network_ = std::make_shared<Network<T>>(layer_sizes.front(), std::move(layers));
     initialise(*network_, inits, seed);
   }
@@ -102,7 +104,8 @@ class Model : public AnyModel {
       : network_(std::make_shared<Network<T>>(*other.network_)),
         loss_(other.loss_),
         seed_(other.seed_),
-        epochs_trained_(other.epochs_trained_) {}
+        epochs_trained_(other.epochs_trained_),
+        rows_drawn_(other.rows_drawn_) {}
 
   std::vector<Index> layer_sizes() const {
     std::vector<Index> sizes{network_->inputs()};
@@ -112,6 +115,11 @@ class Model : public AnyModel {
   std::vector<Activation> activations() const {
     std::vector<Activation> result;
     for (const Layer& layer : network_->layers()) result.push_back(layer.activation);
+    return result;
+  }
+  std::vector<double> dropout() const {
+    std::vector<double> result;
+    for (Index l = 1; l < network_->depth(); ++l) result.push_back(network_->dropout(l));
     return result;
   }
   const Loss& loss() const { return loss_; }
@@ -138,15 +146,19 @@ class Model : public AnyModel {
   // The algorithm.
 
   py::array_t<T> forward(const py::object& X) {
-    const MatrixIn<T> in = matrix<T>(X, "X", network_->inputs(), taker);
-    py::array_t<T> output({in.rows, network_->outputs()});
+    const InputsIn<T> in = inputs<T>(X, "X", network_->inputs(), taker);
+    const Index rows = in.rows();
+    py::array_t<T> output({rows, network_->outputs()});
     T* to = output.mutable_data();
     const Exclusive exclusive(mutex_);
-    make_tape(in.rows, true);
-    chainrule::forward<T>(*network_, in.view(), *tape_);
+    make_tape(rows, true);
+    if (in.sparse)
+      chainrule::forward<T>(*network_, *in.sparse, *tape_);
+    else
+      chainrule::forward<T>(*network_, in.dense.view(), *tape_);
     ran_forward_ = true;
     has_gradient_ = false;
-    MatrixView<T>(to, in.rows, network_->outputs(), Eigen::OuterStride<>(network_->outputs())) =
+    MatrixView<T>(to, rows, network_->outputs(), Eigen::OuterStride<>(network_->outputs())) =
         tape_->activation(network_->depth());
     return output;
   }
@@ -180,11 +192,14 @@ class Model : public AnyModel {
   }
 
   py::array_t<T> predict(const py::object& X) const {
-    const MatrixIn<T> in = matrix<T>(X, "X", network_->inputs(), taker);
-    py::array_t<T> output({in.rows, network_->outputs()});
+    const InputsIn<T> in = inputs<T>(X, "X", network_->inputs(), taker);
+    py::array_t<T> output({in.rows(), network_->outputs()});
     T* to = output.mutable_data();
     const py::gil_scoped_release release;
-    chainrule::predict<T>(*network_, in.view(), to);
+    if (in.sparse)
+      chainrule::predict<T>(*network_, *in.sparse, to);
+    else
+      chainrule::predict<T>(*network_, in.dense.view(), to);
     return output;
   }
 
@@ -201,9 +216,9 @@ class Model : public AnyModel {
     double loss;
     {
       const Exclusive exclusive(mutex_);
-      make_tape(in.X.rows, false);
+      make_tape(in.X.rows(), false);
       ran_forward_ = has_gradient_ = false;
-      loss = chainrule::step(*network_, loss_, Batch<T>{in.view(), in.X.rows}, *tape_, mine);
+      loss = chainrule::step(*network_, loss_, Batch<T>{in.view(), in.X.rows()}, *tape_, mine);
     }
     if (!std::isfinite(loss)) throw NonFiniteLoss(loss);
     return loss;
@@ -318,7 +333,7 @@ class Model : public AnyModel {
 
  private:
   struct SamplesIn {
-    MatrixIn<T> X;
+    InputsIn<T> X;
     TargetsIn<T> y;
     WeightsIn<T> weight;
     Samples<T> view() const { return {X.view(), y.view(), weight.data}; }
@@ -327,9 +342,9 @@ class Model : public AnyModel {
   SamplesIn samples(const py::object& X, const py::object& y, const py::object& sample_weight, const char* X_name = "X",
                     const char* y_name = "y", const char* weight_name = "sample_weight") const {
     SamplesIn in;
-    in.X = matrix<T>(X, X_name, network_->inputs(), taker);
-    in.y = bindings::targets<T>(y, y_name, in.X.rows, X_name, network_->outputs(), loss_);
-    in.weight = bindings::weights<T>(sample_weight, weight_name, in.X.rows, X_name);
+    in.X = inputs<T>(X, X_name, network_->inputs(), taker);
+    in.y = bindings::targets<T>(y, y_name, in.X.rows(), X_name, network_->outputs(), loss_);
+    in.weight = bindings::weights<T>(sample_weight, weight_name, in.X.rows(), X_name);
     return in;
   }
 
@@ -345,10 +360,13 @@ class Model : public AnyModel {
     if (!ran_forward_) throw std::runtime_error(std::string(what) + " needs a forward(X) before it");
   }
 
-  /// Makes the tape large enough. Views into an earlier one keep that alive.
+  /// Makes the tape large enough, and ready for a batch with masks of its own. Views into an earlier one keep that
+  /// alive.
   void make_tape(Index rows, bool keep_pre_activations) {
-    if (tape_ && tape_->fits(rows) && (tape_->keeps_pre_activations() || !keep_pre_activations)) return;
-    tape_ = std::make_shared<Tape<T>>(*network_, rows, keep_pre_activations);
+    if (!tape_ || !tape_->fits(rows) || (keep_pre_activations && !tape_->keeps_pre_activations()))
+      tape_ = std::make_shared<Tape<T>>(*network_, rows, keep_pre_activations);
+    tape_->set_draw(MaskDraw{seed_, std::uint64_t{3} << 32, rows_drawn_});
+    rows_drawn_ += rows;
   }
 
   VectorView<T> make_gradient() {
@@ -389,6 +407,7 @@ class Model : public AnyModel {
   Loss loss_;
   std::uint64_t seed_;
   Index epochs_trained_ = 0;
+  Index rows_drawn_ = 0;  // masks that forward and step have used
   std::shared_ptr<Tape<T>> tape_;
   std::shared_ptr<Buffer<T>> gradient_;
   bool ran_forward_ = false;   // the tape holds a whole forward pass
@@ -401,12 +420,14 @@ void register_model(py::module_& module, const char* name) {
   using M = Model<T>;
   py::class_<M, AnyModel>(module, name)
       .def(py::init<const std::vector<Index>&, const std::vector<Activation>&, Loss, const std::vector<Init>&,
-                    std::uint64_t>(),
-           py::arg("layer_sizes"), py::arg("activations"), py::arg("loss"), py::arg("inits"), py::arg("seed"))
+                    std::uint64_t, std::vector<double>>(),
+           py::arg("layer_sizes"), py::arg("activations"), py::arg("loss"), py::arg("inits"), py::arg("seed"),
+           py::arg("dropout") = std::vector<double>())
       .def_property_readonly("seed", &M::seed)
       .def_property_readonly("n_parameters", &M::parameter_count)
       .def_property_readonly("layer_sizes", &M::layer_sizes)
       .def_property_readonly("activations", &M::activations)
+      .def_property_readonly("dropout", &M::dropout)
       .def_property_readonly("loss", &M::loss)
       .def_property("epochs_trained", &M::epochs_trained, &M::set_epochs_trained)
       .def_property_readonly("parameters", &M::parameters)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chainrule import _core, activations, gradient_check, gradient_flow, losses, serialization
-from chainrule._arguments import boolean, integer, known_name, positive, shown
+from chainrule._arguments import boolean, integer, known_name, positive, real, shown
 from chainrule._table import Table
 from chainrule.activations import ActivationLike, as_activation, as_hidden_activations
 from chainrule.gradient_check import GradientCheckReport
@@ -76,8 +76,12 @@ class MLP:
     dtype : {"float32", "float64"} or NumPy dtype, default "float32"
         Of the parameters, and of all that is computed from them.
     seed : int, optional
-        In [0, 2**64). Decides the initial weights and the order of the samples in `fit`. By default a new one is drawn
-        from the operating system; the attribute `seed` tells which.
+        In [0, 2**64). Decides the initial weights, the order of the samples in `fit` and what drops out. By default a
+        new one is drawn from the operating system; the attribute `seed` tells which.
+    dropout : float, or a sequence of one per hidden layer, default 0
+        Share p, in [0, 1), of a layer's units that each training step leaves out, sample by sample: what goes on to the
+        next layer is ``a_l ⊙ m_l``, with m_l 0 for those and ``1 / (1 - p)`` for the others. `forward`, `step` and
+        `fit` drop units; `predict`, `evaluate` and `check_gradients` do not.
 
     Attributes
     ----------
@@ -99,6 +103,8 @@ class MLP:
         What was given, with `name` and `parameter`; None for the default.
     seed : int
         What was given, or drawn.
+    dropout : tuple of float
+        One share per hidden layer.
 
     Raises
     ------
@@ -130,8 +136,8 @@ class MLP:
 
     Where sample weights w are given, the mean over samples becomes ``Σ_i w_i (...) / Σ_i w_i``.
 
-    Everywhere below, ``X`` is an array-like of shape (n, d_0), of any real dtype, order or stride, and ``y`` one of
-    shape (n, d_L); with one output, y may be (n,) too. For cross_entropy y holds n integer labels, in shape (n,) or
+    Everywhere below, ``X`` is an array-like of shape (n, d_0), of any real dtype, order or stride, or a sparse matrix
+    of SciPy's, of which no more than the rows of a batch are ever made dense. ``y`` is an array-like of shape (n, d_L); with one output, y may be (n,) too. For cross_entropy y holds n integer labels, in shape (n,) or
     (n, 1), or n rows of d_L probabilities (one-hot or any others >= 0). For `Quantile` y is (n, t) with t targets.
     ``sample_weight`` is (n,), finite, >= 0, with a sum above zero.
 
@@ -146,6 +152,7 @@ class MLP:
     References
     ----------
     Rumelhart, Hinton, Williams: Learning representations by back-propagating errors. Nature 323, 1986.
+    Srivastava et al.: Dropout: a simple way to prevent neural networks from overfitting. JMLR 15, 2014.
 
     Examples
     --------
@@ -174,6 +181,7 @@ class MLP:
         init: InitLike | None = None,
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
+        dropout: float | Sequence[float] = 0.0,
     ) -> None:
         sizes = _as_layer_sizes(layer_sizes)
         loss = as_loss(loss)
@@ -187,7 +195,7 @@ class MLP:
         name = _as_dtype_name(dtype)
         _check_addressable(sizes, np.dtype(name).itemsize)
         seed = secrets.randbits(64) if seed is None else integer("seed", seed, 0, 2**64 - 1)
-        self._model = MODELS[name](sizes, layers, loss, inits, seed)
+        self._model = MODELS[name](sizes, layers, loss, inits, seed, _as_dropout(dropout, len(sizes) - 2))
         self._init = given_init
 
     @property
@@ -234,6 +242,11 @@ class MLP:
     def seed(self) -> int:
         """Seed of the initial weights and of the order of the samples in `fit`."""
         return self._model.seed
+
+    @property
+    def dropout(self) -> tuple[float, ...]:
+        """Share of the units that a training step leaves out, one per hidden layer."""
+        return tuple(self._model.dropout)
 
     @property
     def weights(self) -> list[FloatArray]:
@@ -694,6 +707,9 @@ class MLP:
             parts.append(f"hidden_activation={hidden[0] if same else '[' + ', '.join(hidden) + ']'}")
         parts.append(f"output_activation={activations.text(self.output_activation)}")
         parts.append(f"loss={losses.text(self.loss)}")
+        if any(self.dropout):
+            shares = [f"{share:g}" for share in self.dropout]
+            parts.append(f"dropout={shares[0] if len(set(shares)) == 1 else '[' + ', '.join(shares) + ']'}")
         parts.append(f"dtype={self.dtype}")
         parts.append(f"{self.n_parameters:,} parameters")
         return f"{type(self).__name__}({', '.join(parts)})"
@@ -721,6 +737,16 @@ def _as_layer_sizes(given: object) -> list[int]:
     if len(sizes) < 2:
         raise ValueError(f"layer_sizes has {len(sizes)} entries; {expected}")
     return sizes
+
+
+def _as_dropout(given: object, layers: int) -> list[float]:
+    shares = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given] * layers
+    if len(shares) != layers:
+        raise ValueError(f"dropout has {len(shares)} entries; expected {layers}, one per hidden layer")
+    for share in shares:
+        if not 0 <= real("dropout", share) < 1:
+            raise ValueError(f"dropout is {shown(share)}; expected a number in [0, 1)")
+    return [float(share) for share in shares]
 
 
 def _check_addressable(sizes: list[int], itemsize: int) -> None:

@@ -36,6 +36,7 @@ class Description(TypedDict):
     init: tuple[str, float | None] | None
     dtype: str
     seed: int
+    dropout: list[float]
     epochs_trained: int
 
 
@@ -50,6 +51,7 @@ def describe(mlp: MLP) -> Description:
         "init": None if init is None else (init.name, init.parameter),
         "dtype": mlp.dtype.name,
         "seed": mlp.seed,
+        "dropout": list(mlp.dropout),
         "epochs_trained": mlp._model.epochs_trained,
     }
 
@@ -65,6 +67,7 @@ def arguments(description: Description) -> dict[str, Any]:
         "init": None if init is None else Init(*init),
         "dtype": description["dtype"],
         "seed": description["seed"],
+        "dropout": description["dropout"],
     }
 
 
@@ -117,6 +120,7 @@ def read_description(metadata: Mapping[str, str] | None, path: str) -> Descripti
             "init": None if header["init"] is None else _named(header["init"]),
             "dtype": str(header["dtype"]),
             "seed": integer("seed", header["seed"], 0, 2**64 - 1),
+            "dropout": [float(share) for share in _list(header["dropout"])],
             "epochs_trained": integer("epochs_trained", header["epochs_trained"], 0, 2**63 - 1),
         }
         arguments(description)

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "chainrule/inputs.hpp"
 #include "chainrule/loss.hpp"
 #include "chainrule/network.hpp"
 #include "chainrule/optimizer.hpp"
@@ -43,14 +44,12 @@ struct Targets {
 /// Samples with their targets; memory of the caller's.
 template <class T>
 struct Samples {
-  ConstMatrixView<T> X;              // (N, d_0)
+  Inputs<T> X;                       // (N, d_0)
   Targets<T> y;                      // (N, t)
   const T* sample_weight = nullptr;  // (N,), or none
 
   Samples from(Index first) const {
-    return {{X.data() + first * X.outerStride(), X.rows() - first, X.cols(), Eigen::OuterStride<>(X.outerStride())},
-            y.from(first),
-            sample_weight ? sample_weight + first : nullptr};
+    return {X.from(first), y.from(first), sample_weight ? sample_weight + first : nullptr};
   }
 };
 
@@ -84,6 +83,8 @@ double penalty(const Network<T>& network, const Objective& objective);
 /// a_0 = X;  z_l = a_{l-1} W_l + b_l;  a_l = σ_l(z_l)  for l = 1 … L. Caches all on the tape.
 template <class T>
 void forward(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, Tape<T>& tape);
+template <class T>
+void forward(const Network<T>& network, const SparseRows<T>& X /* (n, d_0) */, Tape<T>& tape);
 
 /// After `forward`: the loss, and on the tape
 ///   δ_L = dL/dz_L;  δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}(z_{l-1})  for l = L … 2,
@@ -105,6 +106,8 @@ Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_outp
 /// a_L for the rows of X, without caching; safe from many threads at once.
 template <class T>
 void predict(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
+template <class T>
+void predict(const Network<T>& network, const SparseRows<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
 
 /// The loss, without caching.
 template <class T>

@@ -5,6 +5,7 @@
 #include "chainrule/gradient_check.hpp"
 #include "chainrule/gradient_flow.hpp"
 #include "chainrule/init.hpp"
+#include "chainrule/inputs.hpp"
 #include "chainrule/loss.hpp"
 #include "chainrule/matrix.hpp"
 #include "chainrule/network.hpp"

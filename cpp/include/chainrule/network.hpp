@@ -12,6 +12,7 @@ namespace chainrule {
 struct Layer {
   Index units;  // d_l
   Activation activation;
+  double dropout = 0;  // share of the units that a training step leaves out; of hidden layers only
 };
 
 /// A chain of layers and its parameters θ.
@@ -24,8 +25,8 @@ struct Layer {
 template <class T>
 class Network {
  public:
-  /// std::invalid_argument for no layers, a size below 1, or an output activation in a hidden layer;
-  /// std::length_error / std::bad_alloc for more parameters than can be counted / held.
+  /// std::invalid_argument for no layers, a size below 1, an output activation in a hidden layer, or dropout at the
+  /// output; std::length_error / std::bad_alloc for more parameters than can be counted / held.
   Network(Index inputs, std::vector<Layer> layers);
   Network(const Network& other);
   Network& operator=(const Network&) = delete;
@@ -36,6 +37,7 @@ class Network {
   Index outputs() const { return units(depth()); }
   Index widest() const;  // max_l d_l
   const Activation& activation(Index l) const { return layers_[l - 1].activation; }
+  double dropout(Index l) const { return l == 0 ? 0 : layers_[l - 1].dropout; }
   const std::vector<Layer>& layers() const { return layers_; }
 
   Index parameter_count() const { return theta_.size(); }

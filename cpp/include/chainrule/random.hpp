@@ -13,7 +13,9 @@ namespace chainrule {
 /// Philox 4×32-10, Salmon et al. 2011.
 class Random {
  public:
-  Random(std::uint64_t seed, std::uint64_t stream) : seed_(seed), stream_(stream) {}
+  /// Starts behind the first `counter` pairs of `bits`.
+  Random(std::uint64_t seed, std::uint64_t stream, std::uint64_t counter = 0)
+      : seed_(seed), stream_(stream), counter_(counter) {}
 
   std::uint64_t bits();
   /// On [0, 1), a multiple of 2⁻⁵³.
@@ -25,7 +27,7 @@ class Random {
 
  private:
   std::uint64_t seed_, stream_;
-  std::uint64_t counter_ = 0;
+  std::uint64_t counter_;
   std::array<std::uint64_t, 2> block_{};
   int left_ = 0;
 };

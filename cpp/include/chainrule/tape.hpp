@@ -1,15 +1,25 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "chainrule/network.hpp"
 
 namespace chainrule {
 
+/// Which random numbers decide what drops out in a batch: those of samples `first`, `first` + 1, … of a stream. Masks
+/// depend on nothing else: neither on threads nor on how samples make batches.
+struct MaskDraw {
+  std::uint64_t seed, stream;
+  Index first;
+};
+
 /// What one batch leaves behind on its way forward and back: a_0 … a_L, and δ_1 … δ_L with δ_l = dL/dz_l.
 ///
 /// z_l is kept where σ'_l cannot be had from a_l, for the output (losses start from the logits), and for all layers on
-/// request. A tape is allocated once for up to `capacity` rows and is used again for every batch that fits.
+/// request. In layers with dropout the mask m_l is kept, and a_l ⊙ m_l beside a_l. A tape is allocated once for up to
+/// `capacity` rows and is used again for every batch that fits.
 ///
 /// Beside each a_l stands a column of ones, which makes the bias one more row of W_l. Rows are padded to a pitch that
 /// is a whole number of registers and not a multiple of 512 bytes, at which the first-level cache would hold only a
@@ -29,6 +39,15 @@ class Tape {
   MatrixView<T> delta(Index l) { return view(deltas_[l]); }                    // δ_l, (n, d_l), l = 1 … L
   bool has_pre_activation(Index l) const { return pre_activations_[l].pitch > 0; }
 
+  /// What goes on to layer l + 1, (n, d_l): a_l, or a_l ⊙ m_l where units of layer l drop out.
+  MatrixView<T> passed_on(Index l) { return drops_out(l) ? view(thinned_[l]) : activation(l); }
+  MatrixView<T> mask(Index l) { return view(masks_[l]); }  // m_l, (n, d_l): 0, or 1 / (1 - dropout)
+  bool drops_out(Index l) const { return draw_ && masks_[l].pitch > 0; }
+  /// What the next batch's masks are drawn from; without, nothing drops out.
+  void set_draw(std::optional<MaskDraw> draw) { draw_ = draw; }
+  /// Draws rows × columns of m_l and of a_l ⊙ m_l; both ranges from their first to behind their last.
+  void drop_out(Index l, Index first_row, Index last_row, Index first_column, Index last_column);
+
   MatrixView<T> target() { return view(target_); }        // y, (n, d_L): labels as one-hot rows
   T* row_weight() { return row_weight_.data(); }          // (n,)
   double* row_loss() { return row_loss_.data(); }         // (n,)
@@ -40,6 +59,9 @@ class Tape {
   T* transposed_panels(Index l) { return panels_.data() + transposed_panels_[l]; }
 
  private:
+  /// Random numbers decide on so many units at a time.
+  static constexpr Index mask_block = 8;
+
   struct Place {
     Index offset = 0, columns = 0, pitch = 0;
   };
@@ -50,7 +72,10 @@ class Tape {
   Index capacity_;
   Index rows_ = 0;
   bool keep_pre_activations_, has_panels_;
-  std::vector<Place> activations_, pre_activations_, deltas_;
+  std::vector<Place> activations_, pre_activations_, deltas_, thinned_, masks_;
+  std::optional<MaskDraw> draw_;
+  std::vector<double> dropout_;
+  std::vector<Index> mask_blocks_;  // of the layers before l; behind the last, of all
   Place target_;
   std::vector<Index> weight_panels_, transposed_panels_;
   Buffer<T> memory_, row_weight_, loss_parameter_, panels_;

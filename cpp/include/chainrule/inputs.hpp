@@ -1,0 +1,62 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "chainrule/matrix.hpp"
+
+namespace chainrule {
+
+/// A sparse matrix by rows (CSR); memory of the caller's. Row i holds values[k] in column columns[k] for
+/// k = starts[i] … starts[i + 1] - 1; values in the same place add up.
+template <class T>
+struct SparseRows {
+  const T* values;
+  const std::int32_t* columns;
+  const std::int64_t* starts;  // (rows + 1,)
+  Index rows, cols;
+};
+
+/// N samples as rows, of a matrix or sparse; memory of the caller's.
+template <class T>
+class Inputs {
+ public:
+  Inputs(const ConstMatrixView<T>& X) : rows_(X.rows()), cols_(X.cols()), values_(X.data()), stride_(X.outerStride()) {}
+  Inputs(const T* data, Index rows, Index cols, Eigen::OuterStride<> stride)
+      : Inputs(ConstMatrixView<T>(data, rows, cols, stride)) {}
+  Inputs(const SparseRows<T>& X)
+      : rows_(X.rows), cols_(X.cols), values_(X.values), columns_(X.columns), starts_(X.starts) {}
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+
+  /// Those from sample `first` on.
+  Inputs from(Index first) const {
+    Inputs rest = *this;
+    rest.rows_ -= first;
+    if (starts_)
+      rest.starts_ += first;
+    else
+      rest.values_ += first * stride_;
+    return rest;
+  }
+
+  /// Writes sample i, with all its zeros.
+  void load(Index i, T* to) const {
+    if (!starts_) {
+      std::copy_n(values_ + i * stride_, cols_, to);
+      return;
+    }
+    std::fill_n(to, cols_, T(0));
+    for (std::int64_t k = starts_[i]; k < starts_[i + 1]; ++k) to[columns_[k]] += values_[k];
+  }
+
+ private:
+  Index rows_, cols_;
+  const T* values_;
+  Index stride_ = 0;                       // of a matrix
+  const std::int32_t* columns_ = nullptr;  // of sparse rows
+  const std::int64_t* starts_ = nullptr;
+};
+
+}  // namespace chainrule
