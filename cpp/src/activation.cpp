@@ -46,6 +46,10 @@ bool is_rectifier(const Activation& activation) {
   return std::visit([](const auto& a) { return a.rectifier; }, activation);
 }
 
+bool piecewise_linear(const Activation& activation) {
+  return std::visit([](const auto& a) { return a.piecewise_linear; }, activation);
+}
+
 bool operator==(const Activation& left, const Activation& right) {
   return left.index() == right.index() && parameter(left) == parameter(right);
 }

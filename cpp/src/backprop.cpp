@@ -520,7 +520,8 @@ double backward(const Network<T>& network, const Loss& loss, const Targets<T>& y
 }
 
 template <class T>
-Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output, Tape<T>& tape) {
+Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output, Tape<T>& tape,
+                   VectorView<T> gradient) {
   const Index n = tape.rows(), inputs = network.inputs();
   check_tape(tape, n);
   if (grad_output.rows() != n || grad_output.cols() != network.outputs())
@@ -537,16 +538,8 @@ Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_outp
   const Index wide = pitch<T>(inputs);
   Buffer<T> padded(checked_product(n, wide));
   sweeps.input_gradient({padded.data(), wide});
-  return MatrixView<T>(padded.data(), n, inputs, Eigen::OuterStride<>(wide));
-}
-
-template <class T>
-Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output, Tape<T>& tape,
-                   VectorView<T> gradient) {
-  Matrix<T> grad_input = pullback(network, grad_output, tape);
-  Sweeps<T> sweeps(network, tape);
   store_gradient(sweeps, network, gradient);
-  return grad_input;
+  return MatrixView<T>(padded.data(), n, inputs, Eigen::OuterStride<>(wide));
 }
 
 template <class T>
@@ -657,7 +650,6 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
   template void forward(const Network<T>&, const SparseRows<T>&, Tape<T>&);                                       \
   template double backward(const Network<T>&, const Loss&, const Targets<T>&, const T*, Tape<T>&, VectorView<T>); \
   template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, VectorView<T>);              \
-  template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&);                             \
   template void predict(const Network<T>&, const MatrixArgument<T>&, T*);                                         \
   template void predict(const Network<T>&, const SparseRows<T>&, T*);                                             \
   template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);                                    \

@@ -189,6 +189,18 @@ InputsIn<T> inputs(const py::object& given, const char* name, Index columns, con
 }
 
 template <class T>
+MatrixIn<T> vector(const py::object& given, const char* name, Index size) {
+  const py::array a = real_array(given, name);
+  if (a.ndim() != 1 || a.shape(0) != size)
+    throw py::value_error(std::string(name) + " has shape " + shape_of(a) + "; expected (" + std::to_string(size) +
+                          ",), one number a parameter");
+  MatrixIn<T> m = in_place_or_copied<T>(a);
+  if (m.stride != 1) m = in_place_or_copied<T>(copied<T>(a));
+  check_finite(m, name);
+  return m;
+}
+
+template <class T>
 TargetsIn<T> targets(const py::object& given, const char* name, Index rows, const char* rows_name, Index outputs,
                      const Loss& loss) {
   const py::array a = real_array(given, name);
@@ -240,6 +252,8 @@ template MatrixIn<float> matrix(const py::object&, const char*, Index, const cha
 template MatrixIn<double> matrix(const py::object&, const char*, Index, const char*);
 template InputsIn<float> inputs(const py::object&, const char*, Index, const char*);
 template InputsIn<double> inputs(const py::object&, const char*, Index, const char*);
+template MatrixIn<float> vector(const py::object&, const char*, Index);
+template MatrixIn<double> vector(const py::object&, const char*, Index);
 template TargetsIn<float> targets(const py::object&, const char*, Index, const char*, Index, const Loss&);
 template TargetsIn<double> targets(const py::object&, const char*, Index, const char*, Index, const Loss&);
 template WeightsIn<float> weights(const py::object&, const char*, Index, const char*);

@@ -45,6 +45,10 @@ struct InputsIn {
 template <class T>
 InputsIn<T> inputs(const py::object& given, const char* name, Index columns, const char* taker);
 
+/// One number a parameter: (size,), all finite, side by side.
+template <class T>
+MatrixIn<T> vector(const py::object& given, const char* name, Index size);
+
 /// The targets of `rows` samples, in the form and the domain that the loss asks for.
 template <class T>
 struct TargetsIn {

@@ -307,6 +307,73 @@ class Model : public AnyModel {
     return result;
   }
 
+  // Derivatives, on a tape of their own.
+
+  py::array_t<T> jacobian(const py::object& X) {
+    const MatrixIn<T> in = matrix<T>(X, "X", network_->inputs(), taker);
+    py::array_t<T> result({in.rows, network_->outputs(), network_->inputs()});
+    T* to = result.mutable_data();
+    const Exclusive exclusive(mutex_);
+    chainrule::jacobian<T>(*network_, in.view(), scratch(in.rows), to);
+    return result;
+  }
+
+  py::array_t<T> input_gradient(const py::object& X, std::optional<Index> output) {
+    const MatrixIn<T> in = matrix<T>(X, "X", network_->inputs(), taker);
+    if (!output && network_->outputs() > 1)
+      throw py::value_error("output is missing; this network has " + std::to_string(network_->outputs()) +
+                            " outputs: name one, from 0, or take the jacobian");
+    py::array_t<T> result({in.rows, network_->inputs()});
+    T* to = result.mutable_data();
+    const Exclusive exclusive(mutex_);
+    chainrule::input_gradient<T>(*network_, in.view(), output.value_or(0), scratch(in.rows), to);
+    return result;
+  }
+
+  py::array_t<T> jvp(const py::object& X, const py::object& V) {
+    const MatrixIn<T> in = matrix<T>(X, "X", network_->inputs(), taker);
+    const MatrixIn<T> directions = matrix<T>(V, "V", network_->inputs(), taker);
+    if (directions.rows != in.rows)
+      throw py::value_error("V has " + std::to_string(directions.rows) + " rows; X has " + std::to_string(in.rows));
+    py::array_t<T> result({in.rows, network_->outputs()});
+    T* to = result.mutable_data();
+    const Exclusive exclusive(mutex_);
+    chainrule::jvp<T>(*network_, in.view(), directions.view(), scratch(in.rows), to);
+    return result;
+  }
+
+  py::array_t<T> per_sample_gradients(const py::object& X, const py::object& y) {
+    const SamplesIn in = samples(X, y, py::none());
+    py::array_t<T> result({in.X.rows(), parameter_count()});
+    T* to = result.mutable_data();
+    const Exclusive exclusive(mutex_);
+    chainrule::per_sample_gradients<T>(*network_, loss_, in.view(), scratch(in.X.rows()), to);
+    return result;
+  }
+
+  py::array_t<T> per_sample_gradient_norms(const py::object& X, const py::object& y) {
+    const SamplesIn in = samples(X, y, py::none());
+    py::array_t<T> result(in.X.rows());
+    T* to = result.mutable_data();
+    const Exclusive exclusive(mutex_);
+    chainrule::per_sample_gradient_norms<T>(*network_, loss_, in.view(), scratch(in.X.rows()), to);
+    return result;
+  }
+
+  py::array_t<T> hvp(const py::object& X, const py::object& y, const py::object& v, const py::object& sample_weight) {
+    const SamplesIn in = samples(X, y, sample_weight);
+    const MatrixIn<T> direction = vector<T>(v, "v", parameter_count());
+    py::array_t<T> result(parameter_count());
+    T* to = result.mutable_data();
+    const Exclusive exclusive(mutex_);
+    Tape<T>& tape = scratch(in.X.rows());
+    if (!directional_ || directional_->capacity() < tape.capacity())
+      directional_ = std::make_unique<Tape<T>>(*network_, tape.capacity(), true);
+    chainrule::hvp<T>(*network_, loss_, in.view(), {direction.data, parameter_count()}, tape, *directional_,
+                      {to, parameter_count()});
+    return result;
+  }
+
   py::dict check_gradients(const py::object& X, const py::object& y, const py::object& sample_weight,
                            double eps) const {
     const SamplesIn in = samples(X, y, sample_weight);
@@ -369,6 +436,15 @@ class Model : public AnyModel {
     rows_drawn_ += rows;
   }
 
+  /// A tape for calls that leave the last forward and backward pass as they are: of 16 MB or so at most.
+  Tape<T>& scratch(Index rows) {
+    constexpr Index most_numbers = (Index{16} << 20) / static_cast<Index>(sizeof(T)), fewest_rows = 256;
+    const Index largest = std::max(fewest_rows, most_numbers / (3 * network_->widest() * network_->depth()));
+    if (!scratch_ || !scratch_->fits(std::min(rows, largest)))
+      scratch_ = std::make_unique<Tape<T>>(*network_, std::min(rows, largest));
+    return *scratch_;
+  }
+
   VectorView<T> make_gradient() {
     if (!gradient_) gradient_ = std::make_shared<Buffer<T>>(parameter_count());
     return {gradient_->data(), gradient_->size()};
@@ -410,6 +486,7 @@ class Model : public AnyModel {
   Index rows_drawn_ = 0;  // masks that forward and step have used
   std::shared_ptr<Tape<T>> tape_;
   std::shared_ptr<Buffer<T>> gradient_;
+  std::unique_ptr<Tape<T>> scratch_, directional_;
   bool ran_forward_ = false;   // the tape holds a whole forward pass
   bool has_gradient_ = false;  // and its backward pass
   std::recursive_mutex mutex_;
@@ -451,6 +528,12 @@ void register_model(py::module_& module, const char* name) {
            py::arg("patience"), py::arg("schedule").none(true), py::arg("clip_norm"), py::arg("on_epoch"),
            py::arg("loss_weight") = 1.0, py::arg("l2") = 0.0)
       .def("gradient_flow", &M::gradient_flow)
+      .def("jacobian", &M::jacobian, py::arg("X"))
+      .def("input_gradient", &M::input_gradient, py::arg("X"), py::arg("output") = py::none())
+      .def("jvp", &M::jvp, py::arg("X"), py::arg("V"))
+      .def("per_sample_gradients", &M::per_sample_gradients, py::arg("X"), py::arg("y"))
+      .def("per_sample_gradient_norms", &M::per_sample_gradient_norms, py::arg("X"), py::arg("y"))
+      .def("hvp", &M::hvp, py::arg("X"), py::arg("y"), py::arg("v"), py::arg("sample_weight") = py::none())
       .def("check_gradients", &M::check_gradients, py::arg("X"), py::arg("y"), py::arg("sample_weight") = py::none(),
            py::arg("eps") = 1e-6)
       .def("copy", [](const M& self) { return std::make_unique<M>(self); });

@@ -16,7 +16,8 @@ namespace chainrule {
 struct ElementwiseActivation {
   static constexpr bool needs_z = false;
   static constexpr bool output_only = false;
-  static constexpr bool rectifier = false;  // He's initialisation suits it
+  static constexpr bool rectifier = false;         // He's initialisation suits it
+  static constexpr bool piecewise_linear = false;  // σ'' = 0
   static constexpr const char* parameter_name = nullptr;
   static constexpr double parameter() { return 0; }
 };
@@ -24,6 +25,7 @@ struct ElementwiseActivation {
 /// σ(z) = z
 struct Identity : ElementwiseActivation {
   static constexpr const char* name = "identity";
+  static constexpr bool piecewise_linear = true;
   template <class V>
   static V value(V z, V) {
     return z;
@@ -75,6 +77,7 @@ struct Tanh : ElementwiseActivation {
 /// σ(z) = max(z, 0),  σ' = [z > 0]. NaN stays NaN.
 struct ReLU : ElementwiseActivation {
   static constexpr const char* name = "relu";
+  static constexpr bool piecewise_linear = true;
   static constexpr bool rectifier = true;
   template <class V>
   static V value(V z, V) {
@@ -93,6 +96,7 @@ struct ReLU : ElementwiseActivation {
 /// σ(z) = z for z > 0, else s z,  with the slope s
 struct LeakyReLU : ElementwiseActivation {
   static constexpr const char* name = "leaky_relu";
+  static constexpr bool piecewise_linear = true;
   static constexpr const char* parameter_name = "negative_slope";
   static constexpr bool rectifier = true;
   double negative_slope = 0.01;
@@ -254,6 +258,7 @@ double parameter(const Activation& activation);
 bool needs_z(const Activation& activation);
 bool output_only(const Activation& activation);
 bool is_rectifier(const Activation& activation);
+bool piecewise_linear(const Activation& activation);
 bool operator==(const Activation& left, const Activation& right);
 
 }  // namespace chainrule

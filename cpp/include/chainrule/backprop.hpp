@@ -99,10 +99,6 @@ template <class T>
 Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output /* (n, d_L) */, Tape<T>& tape,
                    VectorView<T> gradient);
 
-/// `pullback` without the parameters' gradient.
-template <class T>
-Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output /* (n, d_L) */, Tape<T>& tape);
-
 /// a_L for the rows of X, without caching; safe from many threads at once.
 template <class T>
 void predict(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);

@@ -2,6 +2,7 @@
 
 #include "chainrule/activation.hpp"
 #include "chainrule/backprop.hpp"
+#include "chainrule/derivatives.hpp"
 #include "chainrule/gradient_check.hpp"
 #include "chainrule/gradient_flow.hpp"
 #include "chainrule/init.hpp"

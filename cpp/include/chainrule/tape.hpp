@@ -29,6 +29,7 @@ class Tape {
  public:
   Tape(const Network<T>& network, Index capacity, bool keep_pre_activations = false);
 
+  Index capacity() const { return capacity_; }
   bool fits(Index rows) const { return rows <= capacity_; }
   bool keeps_pre_activations() const { return keep_pre_activations_; }
   Index rows() const { return rows_; }  // n, of the batch that it holds
