@@ -25,6 +25,7 @@ from chainrule.optimizers import Optimizer, OptimizerLike, as_optimizer
 from chainrule.schedules import ScheduleLike, as_schedule
 
 if TYPE_CHECKING:
+    from torch import nn
     from typing_extensions import Self
 
     from chainrule._core import Activation, Init, Loss
@@ -825,6 +826,111 @@ class MLP:
             Without the package safetensors.
         """
         return serialization.load(cls, path)
+
+    @classmethod
+    def from_torch(cls, module: nn.Module, *, loss: LossLike | None = None, seed: int | None = None) -> Self:
+        """Make a network that computes what a PyTorch module does. Needs the extra "torch".
+
+        Parameters
+        ----------
+        module : torch.nn.Sequential
+            Of Linear (with bias), Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, and
+            Softmax at the end; Sequentials in it and Dropout in eval too. Float32 or float64. Its parameters are
+            copied, W_l being the transpose of PyTorch's weight.
+        loss : str or loss, optional
+            To train on, as `MLP` takes it. By default "bce" after a last Sigmoid, "cross_entropy" after a Softmax,
+            "mse" otherwise. A module that ends in logits goes with "bce" or "cross_entropy".
+        seed : int, optional
+            Of the order of the samples in `fit`.
+
+        Returns
+        -------
+        MLP
+
+        Raises
+        ------
+        ValueError
+            For any other module; the message names it.
+        TypeError
+            If it is not a module.
+        ImportError
+            Without the package torch.
+        """
+        from chainrule import torch
+
+        return torch.from_torch(cls, module, loss, seed)
+
+    def to_torch(self) -> nn.Sequential:
+        """Return a PyTorch module that computes what `predict` does. Needs the extra "torch".
+
+        Returns
+        -------
+        torch.nn.Sequential
+            Of Linear and activation modules, without any for "identity"; its parameters are copies.
+
+        Raises
+        ------
+        ImportError
+            Without the package torch.
+        """
+        from chainrule import torch
+
+        module: nn.Sequential = torch.to_torch(self)
+        return module
+
+    @classmethod
+    def from_onnx(cls, path: str | os.PathLike[str], *, loss: LossLike | None = None, seed: int | None = None) -> Self:
+        """Read a network from an ONNX model. Needs the extra "onnx".
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file: a chain of linear layers (Gemm, or MatMul and Add) and activations, in the forms that the
+            exporters of PyTorch, skl2onnx and this library write. Class labels beside the probabilities are left out.
+            Data in other files is not followed.
+        loss : str or loss, optional
+            To train on, as in `from_torch`.
+        seed : int, optional
+            Of the order of the samples in `fit`.
+
+        Returns
+        -------
+        MLP
+
+        Raises
+        ------
+        ValueError
+            If it is not such a model; the message names the node.
+        OSError
+            If it cannot be read.
+        ImportError
+            Without the package onnx.
+        """
+        from chainrule import onnx
+
+        return onnx.from_onnx(cls, path, loss, seed)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write an ONNX model that computes what `predict` does, whole or not at all. Needs the extra "onnx".
+
+        The input is "X", (n, d_0), the output "output", (n, d_L), for any n, in the network's dtype. Opset 20, IR 9.
+        Onnxruntime has leaky_relu, elu, selu, gelu and softplus in float32 alone.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; an existing one is replaced.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; an existing file stays as it was.
+        ImportError
+            Without the package onnx.
+        """
+        from chainrule import onnx
+
+        onnx.to_onnx(self, path)
 
     def copy(self) -> Self:
         """Return an independent network with the same architecture, parameters, seed and count of epochs.
