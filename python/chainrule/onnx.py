@@ -101,7 +101,7 @@ def write(
 # z · (0.5 · (1 + erf(z / √2))) are the same.
 Expression: TypeAlias = Any
 ELEMENTWISE: dict[str, dict[str, tuple[Any, ...]]] = {  # with the attributes' values that are no other function
-    **dict.fromkeys(("Sigmoid", "Tanh", "Relu", "Selu", "Softplus", "Exp", "Erf", "Greater", "Where"), {}),
+    **{key: {} for key in ("Sigmoid", "Tanh", "Relu", "Selu", "Softplus", "Exp", "Erf", "Greater", "Where")},
     "Gelu": {"approximate": (b"none",)},
     "Softmax": {"axis": (1, -1)},
 }
