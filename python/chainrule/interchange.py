@@ -22,12 +22,13 @@ LOSS_OF_OUTPUT = {"sigmoid": "bce", "softmax": "cross_entropy", "exp": "poisson"
 
 @dataclass
 class Layer:
-    """What one layer is made of: weight (d_in, d_out), bias (d_out,), σ, and what its errors call it."""
+    """What one layer is made of: weight (d_in, d_out), bias (d_out,), σ, dropout, and what its errors call it."""
 
     name: str
     weight: npt.NDArray[Any]
     bias: npt.NDArray[Any]
     activation: Activation
+    dropout: float = 0.0
 
 
 def network(cls: type[M], layers: Sequence[Layer], loss: LossLike | None, seed: int | None) -> M:
@@ -44,6 +45,8 @@ def network(cls: type[M], layers: Sequence[Layer], loss: LossLike | None, seed: 
         check(layer, dtype, width)
         width = layer.weight.shape[1]
     output = layers[-1].activation
+    if layers[-1].dropout:
+        raise ValueError(f"{layers[-1].name} has dropout {layers[-1].dropout}; only hidden layers have it")
     mlp = cls(
         [layers[0].weight.shape[0], *(layer.weight.shape[1] for layer in layers)],
         hidden_activation=[layer.activation for layer in layers[:-1]],
@@ -51,6 +54,7 @@ def network(cls: type[M], layers: Sequence[Layer], loss: LossLike | None, seed: 
         loss=LOSS_OF_OUTPUT.get(output.name, "mse") if loss is None else loss,
         dtype=dtype,
         seed=seed,
+        dropout=[layer.dropout for layer in layers[:-1]],
     )
     for layer, W, b in zip(layers, mlp.weights, mlp.biases, strict=True):
         W[:], b[:] = layer.weight, layer.bias

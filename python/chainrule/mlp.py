@@ -835,8 +835,8 @@ class MLP:
         ----------
         module : torch.nn.Sequential
             Of Linear (with bias), Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, and
-            Softmax at the end; Sequentials in it and Dropout in eval too. Float32 or float64. Its parameters are
-            copied, W_l being the transpose of PyTorch's weight.
+            Softmax at the end, with Dropout behind hidden layers; Sequentials in it too. Float32 or float64. Its
+            parameters are copied, W_l being the transpose of PyTorch's weight.
         loss : str or loss, optional
             To train on, as `MLP` takes it. By default "bce" after a last Sigmoid, "cross_entropy" after a Softmax,
             "mse" otherwise. A module that ends in logits goes with "bce" or "cross_entropy".
@@ -866,7 +866,7 @@ class MLP:
         Returns
         -------
         torch.nn.Sequential
-            Of Linear and activation modules, without any for "identity"; its parameters are copies.
+            Of Linear, activation and Dropout modules, without any for "identity"; its parameters are copies.
 
         Raises
         ------

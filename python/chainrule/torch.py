@@ -39,8 +39,7 @@ PLAIN_ACTIVATIONS = {
     Exp: "exp",
 }
 ACCEPTED = (
-    "Linear, Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, "
-    "Softmax at the end, Dropout in eval"
+    "Linear, Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Softmax at the end, Dropout"
 )
 SOFTPLUS_THRESHOLD = 20  # PyTorch's: above it softplus is the identity, which is off by 2e-9 there
 
@@ -54,8 +53,10 @@ def from_torch(cls: type[M], module: Any, loss: LossLike | None, seed: int | Non
     activated = True  # whether the last layer has its activation
     for name, part in chain("module", module):
         if type(part) is nn.Dropout:
-            if part.training and part.p > 0:
-                raise ValueError(f"{name} is {part} in training; call eval() on the module first")
+            if not layers or layers[-1].dropout:
+                raise ValueError(f"{name} is {part}; expected it after a Linear and its activation")
+            layers[-1].dropout = part.p
+            activated = True
         elif type(part) is nn.Linear:
             if part.bias is None:
                 raise ValueError(f"{name} is {part}; expected one with a bias")
@@ -108,7 +109,8 @@ def activation_of(name: str, module: Any) -> Activation:
 def to_torch(mlp: MLP) -> Any:
     """Make a Sequential with copies of the network's parameters."""
     modules: list[Any] = []
-    for W, b, activation in zip(mlp.weights, mlp.biases, mlp._model.activations, strict=True):
+    dropouts = [*mlp.dropout, 0.0]
+    for W, b, activation, dropout in zip(mlp.weights, mlp.biases, mlp._model.activations, dropouts, strict=True):
         linear = nn.utils.skip_init(nn.Linear, *W.shape, dtype=getattr(torch, mlp.dtype.name))
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(np.ascontiguousarray(W.T)))
@@ -116,6 +118,8 @@ def to_torch(mlp: MLP) -> Any:
         modules.append(linear)
         if activation.name != "identity":
             modules.append(module_of(activation))
+        if dropout:
+            modules.append(nn.Dropout(dropout))
     return nn.Sequential(*modules)
 
 

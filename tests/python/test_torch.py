@@ -41,7 +41,7 @@ def gradients_there(module, X, y):
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize("last", [None, nn.Sigmoid, lambda: nn.Softmax(dim=1)], ids=["none", "sigmoid", "softmax"])
 def test_outputs_and_gradients_from_torch(seeded, name, last):
-    parts = [nn.Linear(4, 6), MODULES[name](), nn.Dropout(0.5), nn.Linear(6, 3), *([last()] if last else [])]
+    parts = [nn.Linear(4, 6), MODULES[name](), nn.Linear(6, 3), *([last()] if last else [])]
     module = nn.Sequential(*parts).double().eval()
     mlp = cr.MLP.from_torch(module, loss="mse")
     rng = np.random.default_rng(0)
@@ -68,12 +68,23 @@ def test_there_and_back(name, dtype):
     assert torch.equal(again(torch.from_numpy(X)), module(torch.from_numpy(X)))
 
 
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_dropout_goes_along(seeded, mode):
+    module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.25), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 2))
+    mlp = cr.MLP.from_torch(getattr(module, mode)())
+    assert mlp.dropout == (0.25, 0.0)
+    X = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    assert_close(mlp.predict(X), module.eval()(torch.from_numpy(X)).detach().numpy(), 1e-6)
+    assert str(mlp.to_torch()) == str(module)
+
+
 def test_a_state_dict_goes_in_and_out(seeded):
-    trained = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
-    module = cr.MLP([4, 5, 3], seed=0).to_torch()
+    trained = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Dropout(0.25), nn.Linear(5, 3))
+    module = cr.MLP([4, 5, 3], dropout=0.25, seed=0).to_torch()
     module.load_state_dict(trained.state_dict(), strict=True)
     mlp = cr.MLP.from_torch(module)
-    assert same_bits(mlp.weights[1], trained[2].weight.detach().numpy().T)
+    assert mlp.dropout == (0.25,)
+    assert same_bits(mlp.weights[1], trained[3].weight.detach().numpy().T)
     assert all(torch.equal(value, trained.state_dict()[key]) for key, value in mlp.to_torch().state_dict().items())
 
 
@@ -140,7 +151,9 @@ REFUSED = {
     "softmax over rows": ([nn.Linear(3, 3), nn.Softmax(dim=0)], "Softmax"),
     "approximate gelu": ([nn.Linear(3, 3), nn.GELU(approximate="tanh")], "GELU"),
     "sharp softplus": ([nn.Linear(3, 3), nn.Softplus(beta=2)], "Softplus"),
-    "dropout in training": ([nn.Linear(3, 3), nn.Dropout(0.1)], r"call eval\(\)"),
+    "input dropout": ([nn.Dropout(0.1), nn.Linear(3, 3)], "expected it after a Linear"),
+    "output dropout": ([nn.Linear(3, 3), nn.Dropout(0.1)], "only hidden layers have it"),
+    "early dropout": ([nn.Linear(3, 3), nn.Dropout(0.1), nn.ReLU(), nn.Linear(3, 3)], "expected a Linear before it"),
     "widths": ([nn.Linear(3, 4), nn.Linear(3, 4)], r"expected \(4, units\)"),
     "empty": ([], "no linear layer"),
     "half": ([nn.Linear(3, 3).half()], "float16"),
