@@ -7,9 +7,11 @@
 #include <string>
 
 #include "arrays.hpp"
+#include "fit_queue.hpp"
 #include "optimizers.hpp"
 #include "register.hpp"
 #include "schedules.hpp"
+#include "selection.hpp"
 #include "values.hpp"
 
 namespace chainrule::bindings {
@@ -232,10 +234,15 @@ class Model : public AnyModel {
     mine.step(*network_, {gradient, parameter_count()});
   }
 
-  py::dict fit(const py::object& X, const py::object& y, Index epochs, Index batch_size, AnyOptimizer& optimizer,
-               bool shuffle, const py::object& sample_weight, const std::optional<py::tuple>& validation,
-               std::optional<Index> patience, const AnySchedule* schedule, std::optional<double> clip_norm,
-               const py::object& on_epoch, double loss_weight, double l2) {
+  /// Trains, or leaves that to a queue. `rows` and `validation_rows` say which of the samples take part; by default
+  /// all.
+  std::optional<py::dict> fit(const py::object& X, const py::object& y, Index epochs, Index batch_size,
+                              const py::object& optimizer_object, bool shuffle, const py::object& sample_weight,
+                              const std::optional<py::tuple>& validation, std::optional<Index> patience,
+                              const AnySchedule* schedule, std::optional<double> clip_norm, const py::object& on_epoch,
+                              double loss_weight, double l2, const std::optional<std::vector<Index>>& rows,
+                              const std::optional<std::vector<Index>>& validation_rows, FitQueue* queue) {
+    auto& optimizer = optimizer_object.cast<AnyOptimizer&>();
     const SamplesIn in = samples(X, y, sample_weight);
     std::optional<SamplesIn> held_out;
     if (validation) {
@@ -245,6 +252,8 @@ class Model : public AnyModel {
                               " entries; expected (X, y) or (X, y, sample_weight)");
       held_out = samples(v[0], v[1], v.size() == 3 ? py::object(v[2]) : py::object(py::none()), "validation X",
                          "validation y", "validation sample_weight");
+    } else if (validation_rows) {
+      held_out = in;
     }
     Optimizer<T>& mine = optimizer.of<T>();
     mine.attach(*network_);
@@ -258,25 +267,31 @@ class Model : public AnyModel {
     if (schedule) options.schedule = schedule->schedule;
     options.clip_norm = clip_norm;
     options.objective = {loss_weight, l2};
+    const auto run = [=, this, &mine](const std::vector<Observer<T>*>& observers) {
+      ran_forward_ = has_gradient_ = false;
+      const Selection<T> chosen(in.view(), rows);
+      std::optional<Selection<T>> chosen_held_out;
+      if (held_out) chosen_held_out.emplace(held_out->view(), validation_rows);
+      return chainrule::fit<T>(*network_, loss_, chosen.samples(),
+                               chosen_held_out ? &chosen_held_out->samples() : nullptr, mine, options, observers);
+    };
+    if (queue) {
+      const py::tuple alive = py::make_tuple(py::cast(this, py::return_value_policy::reference), optimizer_object);
+      queue->add([run, alive, this](FitSignals& signals) {
+        const std::lock_guard lock(mutex_);
+        QueueReport<T> report(signals, epochs_trained_);
+        return run({&report});
+      });
+      return std::nullopt;
+    }
     Interruption<T> interruption;
     EpochReport<T> report(on_epoch, optimizer, epochs_trained_);
     History history;
     {
       const Exclusive exclusive(mutex_);
-      ran_forward_ = has_gradient_ = false;
-      std::optional<Samples<T>> validation_samples;
-      if (held_out) validation_samples.emplace(held_out->view());
-      history = chainrule::fit<T>(*network_, loss_, in.view(), validation_samples ? &*validation_samples : nullptr,
-                                  mine, options, {&interruption, &report});
+      history = run({&interruption, &report});
     }
-    py::dict result;
-    result["loss"] = history.loss;
-    result["validation_loss"] = history.validation_loss;
-    result["lr"] = history.lr;
-    result["epochs"] = history.epochs;
-    result["best_epoch"] = history.best_epoch;
-    result["stopped_early"] = history.stopped_early;
-    return result;
+    return as_dict(history);
   }
 
   py::dict gradient_flow() {
@@ -526,7 +541,8 @@ void register_model(py::module_& module, const char* name) {
       .def("fit", &M::fit, py::arg("X"), py::arg("y"), py::kw_only(), py::arg("epochs"), py::arg("batch_size"),
            py::arg("optimizer"), py::arg("shuffle"), py::arg("sample_weight"), py::arg("validation"),
            py::arg("patience"), py::arg("schedule").none(true), py::arg("clip_norm"), py::arg("on_epoch"),
-           py::arg("loss_weight") = 1.0, py::arg("l2") = 0.0)
+           py::arg("loss_weight") = 1.0, py::arg("l2") = 0.0, py::arg("rows") = py::none(),
+           py::arg("validation_rows") = py::none(), py::arg("queue").none(true) = py::none())
       .def("gradient_flow", &M::gradient_flow)
       .def("jacobian", &M::jacobian, py::arg("X"))
       .def("input_gradient", &M::input_gradient, py::arg("X"), py::arg("output") = py::none())

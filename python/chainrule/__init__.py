@@ -7,6 +7,7 @@
 from chainrule import _core
 from chainrule.activations import ELU, LeakyReLU
 from chainrule.config import show_config
+from chainrule.fit_many import fit_many
 from chainrule.gradient_check import GradientCheckReport
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.history import EpochReport, History
@@ -43,6 +44,7 @@ __all__ = [
     "Uniform",
     "Warmup",
     "__version__",
+    "fit_many",
     "get_num_threads",
     "num_threads",
     "set_num_threads",

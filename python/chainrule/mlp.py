@@ -7,13 +7,13 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from chainrule import _core, activations, gradient_check, gradient_flow, losses, serialization
-from chainrule._arguments import boolean, integer, known_name, positive, real, shown
+from chainrule._arguments import boolean, integer, known_name, real, shown
 from chainrule._table import Table
 from chainrule.activations import ActivationLike, as_activation, as_hidden_activations
 from chainrule.gradient_check import GradientCheckReport
@@ -21,8 +21,9 @@ from chainrule.gradient_flow import GradientFlowReport
 from chainrule.history import Callback, History, epoch_observer
 from chainrule.initializers import InitLike, as_init, default_init
 from chainrule.losses import LossLike, as_loss
-from chainrule.optimizers import Optimizer, OptimizerLike, as_optimizer
-from chainrule.schedules import ScheduleLike, as_schedule
+from chainrule.optimizers import Optimizer, OptimizerLike
+from chainrule.schedules import ScheduleLike
+from chainrule.training import Validation, fit_settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from chainrule._core import Activation, Init, Loss
     from chainrule._core import _FloatArray as FloatArray
-
-Validation: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike] | tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
 
 MODELS: dict[str, type[_core.ModelFloat32 | _core.ModelFloat64]] = {
     "float32": _core.ModelFloat32,
@@ -554,29 +553,19 @@ class MLP:
         KeyboardInterrupt
             On Ctrl-C; the parameters are those after the last whole step.
         """
-        epochs = integer("epochs", epochs, 1, 2**63 - 1)
-        batch_size = integer("batch_size", batch_size, 1, 2**63 - 1)
-        optimizer = as_optimizer(optimizer)
-        shuffle = boolean("shuffle", shuffle)
-        validation = None if validation is None else _as_validation(validation)
-        patience = None if patience is None else integer("patience", patience, 1, 2**63 - 1)
-        schedule = None if schedule is None else as_schedule(schedule)
-        clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
-        with epoch_observer(self, epochs, callbacks, boolean("progress", progress)) as on_epoch:
-            record = self._model.fit(
-                X,
-                y,
-                epochs=epochs,
-                batch_size=batch_size,
-                optimizer=optimizer,
-                shuffle=shuffle,
-                sample_weight=sample_weight,
-                validation=validation,
-                patience=patience,
-                schedule=schedule,
-                clip_norm=clip_norm,
-                on_epoch=on_epoch,
-            )
+        settings = fit_settings(
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            validation=validation,
+            patience=patience,
+            schedule=schedule,
+            clip_norm=clip_norm,
+        )
+        with epoch_observer(self, settings["epochs"], callbacks, boolean("progress", progress)) as on_epoch:
+            record = self._model.fit(X, y, on_epoch=on_epoch, **settings)
         return History(**record)
 
     def gradient_flow(self) -> GradientFlowReport:
@@ -1029,11 +1018,3 @@ def _as_dtype_name(given: npt.DTypeLike) -> str:
     if not dtype.isnative or dtype.name not in MODELS:
         raise ValueError(f"dtype is {dtype}; expected float32 or float64")
     return str(dtype.name)
-
-
-def _as_validation(given: object) -> tuple[Any, ...]:
-    if not isinstance(given, (tuple, list)):
-        raise TypeError(f"validation is {shown(given)}; expected a tuple (X, y) or (X, y, sample_weight)")
-    if len(given) not in (2, 3):
-        raise ValueError(f"validation has {len(given)} entries; expected (X, y) or (X, y, sample_weight)")
-    return tuple(given)

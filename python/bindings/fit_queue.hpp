@@ -1,0 +1,61 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <atomic>
+#include <chainrule/trainer.hpp>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <vector>
+
+namespace chainrule::bindings {
+
+namespace py = pybind11;
+
+py::dict as_dict(const History& history);
+
+/// Between the thread that waits for fits and those that run them.
+struct FitSignals {
+  std::atomic<bool> stop{false};
+  std::atomic<std::int64_t> epochs{0};  // done by all fits together
+};
+
+/// Fits that are run side by side: each on one thread, as many at once as there are threads. None of them needs Python.
+class FitQueue {
+ public:
+  using Fit = std::function<History(FitSignals&)>;
+
+  void add(Fit fit) { fits_.push_back({std::move(fit), {}, nullptr}); }
+  /// Runs all to their ends; the calling thread waits for Ctrl-C and tells `on_progress` the epochs done.
+  void run(const py::object& on_progress);
+  /// What fit i came to, or its exception.
+  py::dict record(std::size_t i) const;
+
+ private:
+  struct Entry {
+    Fit fit;
+    History history;
+    std::exception_ptr error;
+  };
+  std::vector<Entry> fits_;
+};
+
+/// Counts the epochs of a fit in a queue, and ends it when all are to stop.
+template <class T>
+class QueueReport : public Observer<T> {
+ public:
+  QueueReport(FitSignals& signals, Index& epochs_trained) : signals_(signals), epochs_trained_(epochs_trained) {}
+
+  void step_done(FitState<T>& state) override { state.stop = signals_.stop.load(std::memory_order_relaxed); }
+  void epoch_done(FitState<T>&) override {
+    ++epochs_trained_;
+    signals_.epochs.fetch_add(1, std::memory_order_relaxed);
+  }
+
+ private:
+  FitSignals& signals_;
+  Index& epochs_trained_;
+};
+
+}  // namespace chainrule::bindings

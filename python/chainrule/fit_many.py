@@ -1,0 +1,234 @@
+"""Many networks trained side by side, each on one thread."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from chainrule import _core
+from chainrule._arguments import boolean, shown
+from chainrule._extras import optional_package
+from chainrule.history import History
+from chainrule.mlp import MLP
+from chainrule.optimizers import Optimizer, OptimizerLike
+from chainrule.schedules import ScheduleLike
+from chainrule.training import Validation, fit_settings
+
+
+def fit_many(
+    mlps: Sequence[MLP],
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    epochs: int | list[int],
+    batch_size: int | list[int] = 32,
+    optimizer: OptimizerLike | Sequence[OptimizerLike] = "adam",
+    shuffle: bool | list[bool] = True,
+    sample_weight: npt.ArrayLike | None = None,
+    rows: Sequence[npt.ArrayLike | None] | None = None,
+    validation: Validation | list[Validation | None] | None = None,
+    validation_rows: Sequence[npt.ArrayLike | None] | None = None,
+    patience: int | list[int | None] | None = None,
+    schedule: ScheduleLike | list[ScheduleLike | None] | None = None,
+    clip_norm: float | list[float | None] | None = None,
+    progress: bool = False,
+) -> list[History]:
+    """Train many networks at once: as many at a time as there are threads, each on one thread.
+
+    Every network comes out as from a `MLP.fit` of its own with the same settings, to the bit: an ensemble, the folds
+    of a cross-validation, or the settings of a search. Networks of any sizes and dtypes go together. Each setting is
+    one for all networks, or a list with one for each; the settings mean what they mean in `MLP.fit`.
+
+    Parameters
+    ----------
+    mlps : sequence of MLP
+        The networks, each with its own seed, architecture and loss. They are trained in place.
+    X : array-like of shape (N, d_0)
+        Samples as rows, finite.
+    y : array-like of shape (N, d_L), or (N,)
+        Their targets; see the Notes of `MLP`.
+    epochs : int, or list of int
+        How often to go through all samples.
+    batch_size : int, or list of int, default 32
+        Samples a step.
+    optimizer : str or Optimizer, or list of them, default "adam"
+        One object is a pattern: each network gets a new one with its settings. Those of a list are used themselves.
+    shuffle : bool, or list of bool, default True
+        Whether each epoch takes the samples in a new order.
+    sample_weight : array-like of shape (N,), optional
+        Weight of each sample, for all networks.
+    rows : list of (array-like of int, or None), optional
+        For each network, the rows of X and y that it is trained on: the training part of a fold, or a bootstrap sample,
+        where rows may come more than once. By default, and for None, all.
+    validation : tuple (X, y) or (X, y, sample_weight), or list of them, optional
+        Samples whose loss is computed after each epoch, and which are not trained on.
+    validation_rows : list of (array-like of int, or None), optional
+        In place of `validation`: for each network, the rows of X and y that are its validation samples.
+    patience : int, or list of (int or None), optional
+        Stop a network after that many epochs in a row without a better validation loss (training loss without
+        validation); it then has the parameters of its best epoch.
+    schedule : str or schedule, or list of (them or None), optional
+        How the learning rate changes.
+    clip_norm : float, or list of (float or None), optional
+        Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm.
+    progress : bool, default False
+        Whether to show a progress bar over the epochs of all networks on the standard error stream.
+
+    Returns
+    -------
+    list of History
+        One for each network.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit; the message names the network by its place in `mlps`. Nothing is trained.
+    FloatingPointError
+        If the loss of a step of some network is not finite; the message names the first one. The others are trained to
+        their ends.
+    KeyboardInterrupt
+        On Ctrl-C; the parameters are those after each network's last whole step.
+
+    Examples
+    --------
+    >>> import numpy as np, chainrule as cr
+    >>> X = np.linspace(-1, 1, 200)[:, None]
+    >>> mlps = [cr.MLP([1, 16, 1], seed=seed) for seed in range(8)]
+    >>> histories = cr.fit_many(mlps, X, np.sin(3 * X), epochs=50, optimizer=cr.Adam(lr=0.01))
+    >>> predictions = np.stack([mlp.predict(X) for mlp in mlps])
+    >>> mean, std = predictions.mean(axis=0), predictions.std(axis=0)
+    """
+    networks = _as_mlps(mlps)
+    n = len(networks)
+    if validation is not None and validation_rows is not None:
+        raise ValueError("validation and validation_rows are both given; expected one of them")
+    settings = {
+        "epochs": _each("epochs", epochs, n),
+        "batch_size": _each("batch_size", batch_size, n),
+        "optimizer": _optimizers(optimizer, n),
+        "shuffle": _each("shuffle", shuffle, n),
+        "validation": _each("validation", validation, n),
+        "patience": _each("patience", patience, n),
+        "schedule": _each("schedule", schedule, n),
+        "clip_norm": _each("clip_norm", clip_norm, n),
+    }
+    samples = _Samples(X, y)
+    trained, held_out = samples.rows("rows", rows, n), samples.rows("validation_rows", validation_rows, n)
+    progress = boolean("progress", progress)
+    queue = _core.FitQueue()
+    all_epochs = 0
+    for k, mlp in enumerate(networks):
+        with _naming(k):
+            own = fit_settings(sample_weight=sample_weight, **{name: values[k] for name, values in settings.items()})
+            all_epochs += own["epochs"]
+            X_k, y_k = samples.of_dtype(mlp.dtype)
+            mlp._model.fit(X_k, y_k, on_epoch=None, rows=trained[k], validation_rows=held_out[k], queue=queue, **own)
+    _run(queue, all_epochs, progress)
+    histories = []
+    for k in range(n):
+        with _naming(k):
+            histories.append(History(**queue.record(k)))
+    return histories
+
+
+def _as_mlps(given: object) -> list[MLP]:
+    if not isinstance(given, Iterable):
+        raise TypeError(f"mlps is {shown(given)}; expected a sequence of MLP")
+    mlps = list(given)
+    if not mlps:
+        raise ValueError("mlps is empty; expected at least one MLP")
+    for k, mlp in enumerate(mlps):
+        if not isinstance(mlp, MLP):
+            raise TypeError(f"mlps[{k}] is {shown(mlp)}; expected an MLP")
+        first = next(i for i, other in enumerate(mlps) if other is mlp)
+        if first < k:
+            raise ValueError(f"mlps[{k}] is the same network as mlps[{first}]; expected different ones (see MLP.copy)")
+    return mlps
+
+
+def _each(argument: str, given: Any, n: int) -> list[Any]:
+    """Return n values: those of a list, or one for all."""
+    if not isinstance(given, list):
+        return [given] * n
+    if len(given) != n:
+        raise ValueError(f"{argument} has {len(given)} entries; mlps has {n}")
+    return given
+
+
+def _optimizers(given: Any, n: int) -> list[Any]:
+    if not isinstance(given, Optimizer):
+        return _each("optimizer", given, n)
+    copies = [copy.copy(given) for _ in range(n)]
+    for each in copies:
+        each.reset()
+    return copies
+
+
+class _Samples:
+    """X and y, converted once for all networks of one dtype."""
+
+    def __init__(self, X: npt.ArrayLike, y: npt.ArrayLike) -> None:
+        self._X: Any = X if hasattr(X, "tocsr") else np.asarray(X)
+        self._y: Any = np.asarray(y)
+        self._converted: dict[np.dtype[Any], tuple[Any, Any]] = {}
+
+    def of_dtype(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+        if dtype not in self._converted:
+            self._converted[dtype] = _converted(self._X, dtype), _converted(self._y, dtype)
+        return self._converted[dtype]
+
+    def rows(self, argument: str, given: Any, n: int) -> list[npt.NDArray[np.int64] | None]:
+        """Return for each network the checked numbers of its rows, or None for all."""
+        if given is None:
+            return [None] * n
+        if hasattr(self._X, "tocsr"):
+            raise TypeError(f"{argument} is given and X is sparse; expected a dense X")
+        if isinstance(given, np.ndarray) or not isinstance(given, Iterable):
+            raise TypeError(f"{argument} is {shown(given)}; expected a list with the rows of each network")
+        return [
+            None if one is None else self._checked(f"{argument}[{k}]", one)
+            for k, one in enumerate(_each(argument, list(given), n))
+        ]
+
+    def _checked(self, argument: str, given: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        rows, n_rows = np.asarray(given), len(self._X)
+        if rows.ndim != 1 or rows.dtype.kind not in "iu":
+            raise TypeError(
+                f"{argument} has shape {rows.shape} and dtype {rows.dtype}; expected integers in shape (n,)"
+            )
+        if not rows.size:
+            raise ValueError(f"{argument} is empty; expected at least one row")
+        if rows.min() < 0 or rows.max() >= n_rows:
+            raise ValueError(f"{argument} holds {rows.min()} ... {rows.max()}; expected rows from 0 to {n_rows - 1}")
+        return rows.astype(np.int64)
+
+
+def _converted(given: Any, dtype: np.dtype[Any]) -> Any:
+    if not isinstance(given, np.ndarray) or given.dtype.kind != "f":
+        return given
+    # What is too large for the dtype becomes infinity, which is refused later with its place.
+    with np.errstate(over="ignore"):
+        return given.astype(dtype, copy=False)
+
+
+@contextmanager
+def _naming(k: int) -> Iterator[None]:
+    """Put the network's place in front of the message of an error."""
+    try:
+        yield
+    except (ValueError, TypeError, ArithmeticError, MemoryError) as error:
+        error.args = (f"mlps[{k}]: {error}", *error.args[1:])
+        raise
+
+
+def _run(queue: _core.FitQueue, epochs: int, progress: bool) -> None:
+    if not progress:
+        queue.run()
+        return
+    with optional_package("tqdm.auto", "progress").tqdm(total=epochs, unit="epoch") as bar:
+        queue.run(lambda done: bar.update(done - bar.n))

@@ -1,0 +1,208 @@
+"""Many fits at once: each equal to the bit to a fit of its own; errors that name the network; stopping."""
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import same_bits, state
+from nets import smooth_data
+
+import chainrule as cr
+
+SIZES = [(4, 8, 2), (4, 16, 16, 2), (4, 2)]
+
+
+def networks(n=6, **settings):
+    return [
+        cr.MLP(list(SIZES[k % 3]), hidden_activation="tanh", dtype=["float64", "float32"][k % 2], seed=k, **settings)
+        for k in range(n)
+    ]
+
+
+def assert_like_separate_fits(mlps, histories, X, y, separate):
+    """Every network and history is what `separate`, the arguments of fit, network by network, give alone."""
+    assert len(histories) == len(mlps)
+    for k, twin in enumerate(networks(len(mlps))):
+        samples = separate[k].pop("samples", (X, y))
+        history = twin.fit(*samples, **separate[k])
+        assert same_bits(mlps[k].parameters, twin.parameters), k
+        assert histories[k] == history, k
+
+
+class TestEqualToSeparateFits:
+    @pytest.mark.parametrize("threads", [1, 2, 3])
+    def test_one_setting_for_all(self, threads):
+        X, y = smooth_data()
+        weight = np.random.default_rng(0).uniform(size=len(X))
+        settings = {"epochs": 3, "batch_size": 10, "sample_weight": weight, "clip_norm": 0.5, "schedule": "cosine"}
+        mlps = networks()
+        with cr.num_threads(threads):
+            histories = cr.fit_many(mlps, X, y, optimizer=cr.Adam(lr=0.01), **settings)
+        separate = [{**settings, "optimizer": cr.Adam(lr=0.01)} for _ in mlps]
+        assert_like_separate_fits(mlps, histories, X, y, separate)
+
+    def test_own_settings(self):
+        X, y = smooth_data()
+        rates = [0.1, 0.03, 0.01, 0.003, 0.001, 0.0003]
+        own = {
+            "epochs": [1, 2, 3, 4, 5, 30],
+            "batch_size": [1, 7, 64, 1000, 32, 16],
+            "shuffle": [True, False] * 3,
+            "patience": [None, 1, 2, None, 1, 1],
+            "schedule": [None, "step", "one_cycle", None, cr.Warmup(epochs=2), "plateau"],
+            "clip_norm": [None, 0.1, None, 1.0, None, 0.5],
+            "validation": [None, (X[:20], y[:20]), (X[20:], y[20:], np.arange(44)), None, (X, y), (X[:5], y[:5])],
+        }
+        mlps = networks()
+        optimizers = [cr.RMSprop(lr=rate) for rate in rates]
+        histories = cr.fit_many(mlps, X, y, optimizer=optimizers, **own)
+        separate = [
+            {**{name: values[k] for name, values in own.items()}, "optimizer": cr.RMSprop(lr=rates[k])}
+            for k in range(6)
+        ]
+        assert_like_separate_fits(mlps, histories, X, y, separate)
+        assert [each.t > 0 for each in optimizers] == [True] * 6
+
+    def test_folds_and_bootstrap_samples(self):
+        X, y = smooth_data()
+        rng = np.random.default_rng(1)
+        weight = rng.uniform(0.1, 1, size=64)
+        rows = [rng.integers(64, size=50 + k) for k in range(5)] + [None]
+        held_out = [np.setdiff1d(np.arange(64), chosen) for chosen in rows[:5]] + [None]
+        mlps = networks()
+        histories = cr.fit_many(
+            mlps, X, y, epochs=20, patience=2, sample_weight=weight, rows=rows, validation_rows=held_out
+        )
+        separate = []
+        for train, test in zip(rows, held_out, strict=True):
+            settings = {"epochs": 20, "patience": 2, "sample_weight": weight}
+            if train is not None:
+                settings["samples"] = (X[train], y[train])
+                settings["sample_weight"] = weight[train]
+                settings["validation"] = (X[test], y[test], weight[test])
+            separate.append(settings)
+        assert_like_separate_fits(mlps, histories, X, y, separate)
+
+    @pytest.mark.parametrize("labels", [np.arange(64) % 3, np.eye(3)[np.arange(64) % 3]], ids=["labels", "one-hot"])
+    def test_classes_by_rows(self, labels):
+        X = smooth_data()[0]
+        make = lambda: [cr.MLP([4, 8, 3], loss="cross_entropy", seed=seed) for seed in range(3)]  # noqa: E731
+        rows = [np.arange(k, 64, 2) for k in range(3)]
+        mlps, twins = make(), make()
+        cr.fit_many(mlps, X, labels, epochs=2, rows=rows)
+        for mlp, twin, chosen in zip(mlps, twins, rows, strict=True):
+            twin.fit(X[chosen], labels[chosen], epochs=2)
+            assert same_bits(mlp.parameters, twin.parameters)
+
+    def test_sparse_input(self):
+        sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: sparse input is not checked")
+        X, y = smooth_data()
+        X[X < 0] = 0
+        mlps, twins = networks(), networks()
+        cr.fit_many(mlps, sparse.csr_matrix(X), y, epochs=2)
+        cr.fit_many(twins, X, y, epochs=2)
+        for mlp, twin in zip(mlps, twins, strict=True):
+            assert same_bits(mlp.parameters, twin.parameters)
+
+    def test_goes_on_where_it_ended(self):
+        X, y = smooth_data()
+        once, twice = networks(), networks()
+        cr.fit_many(once, X, y, epochs=4, optimizer=[cr.Adam() for _ in once])
+        optimizers = [cr.Adam() for _ in twice]
+        for _ in range(2):
+            cr.fit_many(twice, X, y, epochs=2, optimizer=optimizers)
+        assert all(same_bits(a.parameters, b.parameters) for a, b in zip(once, twice, strict=True))
+
+    def test_the_pattern_of_an_optimizer_stays_as_it_was(self):
+        X, y = smooth_data()
+        pattern = cr.Adam(lr=0.01)
+        owner = networks(1)[0]
+        owner.fit(X, y, epochs=1, optimizer=pattern)
+        steps = pattern.t
+        mlps, twins = networks(), networks()
+        cr.fit_many(mlps, X, y, epochs=1, optimizer=pattern)
+        cr.fit_many(twins, X, y, epochs=1, optimizer=cr.Adam(lr=0.01))
+        assert pattern.t == steps
+        assert all(same_bits(a.parameters, b.parameters) for a, b in zip(mlps, twins, strict=True))
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            ({"mlps": []}, ValueError, "mlps is empty"),
+            ({"mlps": 3}, TypeError, "mlps is 3"),
+            ({"epochs": [1, 2]}, ValueError, "epochs has 2 entries; mlps has 6"),
+            ({"epochs": [1, 1, 0, 1, 1, 1]}, ValueError, r"mlps\[2\]: epochs is 0"),
+            ({"rows": [None] * 5}, ValueError, "rows has 5 entries; mlps has 6"),
+            ({"rows": [None] * 5 + [[64]]}, ValueError, r"rows\[5\] holds 64 ... 64; expected rows from 0 to 63"),
+            ({"rows": [[]] * 6}, TypeError, r"rows\[0\] has shape \(0,\)"),
+            ({"rows": [np.ones(64, bool)] * 6}, TypeError, r"rows\[0\] has shape \(64,\) and dtype bool"),
+            ({"rows": np.zeros((6, 3), int)}, TypeError, "expected a list with the rows of each network"),
+            ({"validation": (1, 2), "validation_rows": [None] * 6}, ValueError, "both given"),
+            ({"X": np.zeros((64, 3))}, ValueError, r"mlps\[0\]: X has 3 columns"),
+            ({"y": np.full((64, 2), 1e39)}, ValueError, r"mlps\[1\]: y holds inf"),
+            ({"optimizer": ["adam"] * 5 + ["adan"]}, ValueError, r"mlps\[5\]: optimizer: unknown name 'adan'"),
+        ],
+        ids=str,
+    )
+    def test_bad_arguments_are_named_and_change_nothing(self, change, error, message):
+        mlps = networks()
+        before = [state(mlp) for mlp in mlps]
+        X, y = smooth_data()
+        arguments = {"mlps": mlps, "X": X, "y": y, "epochs": 2, **change}
+        with pytest.raises(error, match=message):
+            cr.fit_many(**arguments)
+        assert [state(mlp) for mlp in mlps] == before
+
+    def test_the_same_network_twice(self):
+        mlps = networks(3)
+        with pytest.raises(ValueError, match=r"mlps\[3\] is the same network as mlps\[1\]"):
+            cr.fit_many([*mlps, mlps[1]], *smooth_data(), epochs=1)
+
+    def test_one_that_diverges_is_named_and_the_others_are_trained(self):
+        X, y = smooth_data()
+        mlps = [cr.MLP([4, 8, 2], seed=seed) for seed in range(4)]
+        rates = [0.01, 0.01, 1e30, 0.01]
+        with pytest.raises(FloatingPointError, match=r"mlps\[2\]: the loss became"):
+            cr.fit_many(mlps, X, y, epochs=3, optimizer=[cr.SGD(lr=rate) for rate in rates])
+        for k in (0, 1, 3):
+            twin = cr.MLP([4, 8, 2], seed=k)
+            twin.fit(X, y, epochs=3, optimizer=cr.SGD(lr=0.01))
+            assert same_bits(mlps[k].parameters, twin.parameters)
+
+    def test_weights_that_leave_a_fold_empty(self):
+        X, y = smooth_data()
+        weight = np.r_[np.zeros(32), np.ones(32)]
+        with pytest.raises(ValueError, match=r"mlps\[1\]: sample_weight is zero"):
+            cr.fit_many(networks(2), X, y, epochs=1, sample_weight=weight, rows=[range(32, 64), range(32)])
+
+
+def test_progress_reaches_the_end(capsys):
+    X, y = smooth_data()
+    cr.fit_many(networks(3), X, y, epochs=5, progress=True)
+    assert "15/15" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_interrupt(tmp_path):
+    """Ctrl-C ends all fits; the networks are usable afterwards."""
+    program = """
+import sys, numpy as np, chainrule as cr
+X, y = np.random.default_rng(0).normal(size=(2000, 4)), np.ones((2000, 2))
+mlps = [cr.MLP([4, 8, 2], seed=seed) for seed in range(3)]
+print("ready", flush=True)
+try:
+    cr.fit_many(mlps, X, y, epochs=10**9)
+except KeyboardInterrupt:
+    cr.fit_many(mlps, X, y, epochs=1)
+    print("interrupted", all(np.isfinite(mlp.parameters).all() for mlp in mlps))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout.readline() == "ready\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[0] == "interrupted True\n"
