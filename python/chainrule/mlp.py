@@ -137,8 +137,9 @@ class MLP:
     Where sample weights w are given, the mean over samples becomes ``Σ_i w_i (...) / Σ_i w_i``.
 
     Everywhere below, ``X`` is an array-like of shape (n, d_0), of any real dtype, order or stride, or a sparse matrix
-    of SciPy's, of which no more than the rows of a batch are ever made dense. ``y`` is an array-like of shape (n, d_L); with one output, y may be (n,) too. For cross_entropy y holds n integer labels, in shape (n,) or
-    (n, 1), or n rows of d_L probabilities (one-hot or any others >= 0). For `Quantile` y is (n, t) with t targets.
+    of SciPy's, of which no more than the rows of a batch are ever made dense. ``y`` is an array-like of shape (n, d_L);
+    with one output, y may be (n,) too. For cross_entropy y holds n integer labels, in shape (n,) or (n, 1), or n rows
+    of d_L probabilities (one-hot or any others >= 0). For `Quantile` y is (n, t) with t targets.
     ``sample_weight`` is (n,), finite, >= 0, with a sum above zero.
 
     The arrays that the properties return are views of the network's own memory, in its dtype. Assign in place:
@@ -994,10 +995,11 @@ def _as_dropout(given: object, layers: int) -> list[float]:
     shares = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given] * layers
     if len(shares) != layers:
         raise ValueError(f"dropout has {len(shares)} entries; expected {layers}, one per hidden layer")
-    for share in shares:
-        if not 0 <= real("dropout", share) < 1:
-            raise ValueError(f"dropout is {shown(share)}; expected a number in [0, 1)")
-    return [float(share) for share in shares]
+    numbers = [real("dropout", share) for share in shares]
+    for number in numbers:
+        if not 0 <= number < 1:
+            raise ValueError(f"dropout is {shown(number)}; expected a number in [0, 1)")
+    return numbers
 
 
 def _check_addressable(sizes: list[int], itemsize: int) -> None:

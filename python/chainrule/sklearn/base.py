@@ -1,0 +1,366 @@
+"""What the classifier and the regressor share."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from chainrule._core import Activation, Optimizer, Schedule, activation_names
+from chainrule.gradient_flow import GradientFlowReport
+from chainrule.mlp import MLP
+from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
+from chainrule.schedules import SCHEDULES, as_schedule
+from chainrule.sklearn.callbacks import CallbackSupportMixin
+from chainrule.sklearn.epochs import EpochDone, listeners
+from chainrule.sklearn.lbfgs import fit_lbfgs
+from chainrule.sklearn.objective import Objective
+from chainrule.sklearn.samples import Samples
+from chainrule.threads import num_threads
+
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
+
+OWN_RATES = ("constant", "invscaling", "adaptive")  # scikit-learn's, by its rules; the others are the core's schedules
+CORE_NAMES = {"logistic": "sigmoid"}
+SKLEARN_NAMES = {"sigmoid": "logistic"}
+
+
+class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """Parameters, training and fitted attributes; subclasses add what differs between classes and numbers."""
+
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({"logistic", *activation_names}), Activation, "array-like"],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw", "rmsprop"}), Optimizer],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({*OWN_RATES, *SCHEDULES}), Schedule],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "callbacks": ["array-like", tuple, None],
+        "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    # Those that the methods below use.
+    activation: Any
+    alpha: float
+    batch_size: Any
+    callbacks: Any
+    dtype: Any
+    early_stopping: bool
+    epsilon: float
+    hidden_layer_sizes: Any
+    learning_rate: Any
+    learning_rate_init: float
+    max_fun: int
+    max_iter: int
+    momentum: float
+    n_iter_no_change: float
+    power_t: float
+    solver: Any
+    tol: float
+    verbose: int
+    # Fitted.
+    mlp_: MLP
+    n_iter_: int
+    n_outputs_: int
+    t_: int
+    loss_: float
+    loss_curve_: list[float]
+    best_loss_: Any
+    validation_curve_: list[float]
+    validation_scores_: Any
+    best_validation_score_: Any
+    gradient_flow_: GradientFlowReport
+    _no_improvement_count: int
+
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        """Keep the arguments of the constructor under their names, untouched, as scikit-learn asks."""
+        for name in self._get_param_names():
+            setattr(self, name, arguments[name])
+
+    @abstractmethod
+    def _targets(self, y: Any, incremental: bool, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Learn of validated y what there is to learn, and give it as the core takes it."""
+
+    @abstractmethod
+    def _encode(self, y: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Give y as the core takes it."""
+
+    @abstractmethod
+    def _objective(self) -> Objective:
+        """Give the loss to train with, of `n_outputs_` outputs."""
+
+    @abstractmethod
+    def _score_of(self, samples: Samples) -> float:
+        """Give the score that early stopping watches."""
+
+    @property
+    def coefs_(self) -> list[FloatArray]:
+        """W_1 ... W_L, of shape (d_{l-1}, d_l): views of the network's memory."""
+        return self.mlp_.weights
+
+    @property
+    def intercepts_(self) -> list[FloatArray]:
+        """b_1 ... b_L, of shape (d_l,): views of the network's memory."""
+        return self.mlp_.biases
+
+    @property
+    def n_layers_(self) -> int:
+        """Number of layers, with that of the inputs."""
+        return len(self.mlp_.layer_sizes)
+
+    @property
+    def out_activation_(self) -> str:
+        """Activation of the output, by scikit-learn's name."""
+        name = self.mlp_.output_activation.name
+        return SKLEARN_NAMES.get(name, name)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _check_stochastic(self) -> bool:
+        if isinstance(self.solver, str) and self.solver == "lbfgs":
+            raise AttributeError("partial_fit is only available for stochastic optimizers. lbfgs is not stochastic.")
+        return True
+
+    def _validated(self, X: Any, **settings: Any) -> Any:
+        dtypes = (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
+        return validate_data(self, X, accept_sparse="csr", dtype=dtypes, **settings)
+
+    def _threads(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.n_threads is None else num_threads(self.n_threads)
+
+    def _outputs(self, X: Any) -> FloatArray:
+        """Compute a_L for X as a user gives it."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", reset=False)
+        with self._threads():
+            return self.mlp_.predict(X)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation_set: Any, *, incremental: bool) -> Any:
+        hidden = _hidden_layer_sizes(self.hidden_layer_sizes)
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        first = not hasattr(self, "mlp_") or not (self.warm_start or incremental)
+        X, y = self._validated(X, y=y, multi_output=True, y_numeric=not is_classifier(self), reset=first)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+        samples = Samples(X, self._targets(y, incremental, X.dtype), self._weights(y, sample_weight, incremental))
+        objective = self._objective()
+        random = check_random_state(self.random_state)
+        if first:
+            self._initialise([X.shape[1], *hidden], objective, X.dtype, random)
+        with self._threads():
+            if isinstance(self.solver, str) and self.solver == "lbfgs":
+                if any(self.mlp_.dropout):
+                    raise ValueError("dropout needs a stochastic solver; solver is 'lbfgs'")
+                fit_lbfgs(self, samples, objective)
+            else:
+                samples = self._fit_stochastic(samples, validation_set, objective, random, incremental)
+            if not np.isfinite(self.mlp_.parameters).all():
+                raise _not_finite()
+            if not incremental:
+                self.gradient_flow_ = self._gradient_flow(samples)
+        return self
+
+    def _weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
+        """Give the weight of each sample, or None."""
+        return sample_weight
+
+    def _initialise(
+        self, sizes: list[int], objective: Objective, dtype: npt.DTypeLike, random: np.random.RandomState
+    ) -> None:
+        """Make a new network, with the initial weights that scikit-learn draws for this random state."""
+        given = self.activation
+        hidden = [given] * (len(sizes) - 1) if isinstance(given, (str, Activation)) else list(given)
+        hidden = [CORE_NAMES.get(entry, entry) if isinstance(entry, str) else entry for entry in hidden]
+        per_target = len(objective.loss.parameters) if objective.loss.name == "quantile" else 1
+        self.mlp_ = MLP(
+            [*sizes, self.n_outputs_ * per_target],
+            hidden_activation=hidden,
+            loss=objective.loss,
+            dtype=dtype,
+            # A copy leaves the draws of the weights as scikit-learn's.
+            seed=int(copy.deepcopy(random).randint(2**31 - 1)),
+            dropout=self.dropout,
+        )
+        activations = [*self.mlp_.hidden_activations, *self.mlp_.hidden_activations[-1:]]
+        layers = zip(pairwise(self.mlp_.layer_sizes), self.mlp_.weights, self.mlp_.biases, strict=True)
+        for layer, ((d_in, d_out), W, b) in enumerate(layers):
+            sigmoid = bool(activations) and activations[layer].name == "sigmoid"
+            bound = np.sqrt((2 if sigmoid else 6) / (d_in + d_out))  # Glorot & Bengio 2010
+            W[:] = random.uniform(-bound, bound, W.shape)
+            b[:] = random.uniform(-bound, bound, b.shape)
+        self.n_iter_ = self.t_ = self._no_improvement_count = 0
+        self.loss_curve_, self.validation_curve_ = [], []
+        self.best_loss_, self.validation_scores_, self.best_validation_score_ = np.inf, None, None
+        if self.early_stopping:
+            self.best_loss_, self.validation_scores_, self.best_validation_score_ = None, [], -np.inf
+
+    def _fit_stochastic(
+        self,
+        samples: Samples,
+        validation_set: Any,
+        objective: Objective,
+        random: np.random.RandomState,
+        incremental: bool,
+    ) -> Samples:
+        """Train by the core's loop, and give the samples that it trained on."""
+        if not (incremental and hasattr(self, "_optimizer")):
+            self._optimizer = self._make_optimizer()
+        own_rate = isinstance(self.learning_rate, str) and self.learning_rate in OWN_RATES
+        if incremental and not own_rate:
+            raise ValueError(f"partial_fit supports learning_rate in {OWN_RATES}; got {self.learning_rate!r}")
+        validation = None if validation_set is None else self._validation_samples(validation_set)
+        held_out = validation
+        if self.early_stopping and validation is None:
+            samples, held_out = self._split(samples, random)
+        n = len(samples.y)
+        if self.batch_size != "auto" and self.batch_size > n:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4
+            )
+        epochs = 1 if incremental else self.max_iter
+        constant = objective.constant(samples.y, samples.sample_weight)
+        validation_constant = 0.0 if validation is None else objective.constant(validation.y, validation.sample_weight)
+        with listeners(self, samples, epochs) as tell:
+            done = EpochDone(
+                self,
+                self._optimizer,
+                tell,
+                loss=lambda L: objective.value * L + constant,
+                validation_loss=lambda L: objective.value * L + validation_constant,
+                n_samples=n,
+                score=(lambda: self._score_of(held_out)) if self.early_stopping and held_out is not None else None,
+            )
+            try:
+                self.mlp_._model.fit(
+                    samples.X,
+                    samples.y,
+                    epochs=epochs,
+                    batch_size=self._rows_per_batch(n),
+                    optimizer=self._optimizer,
+                    shuffle=bool(self.shuffle),
+                    sample_weight=samples.sample_weight,
+                    validation=None if validation is None else validation.given(),
+                    patience=None,
+                    schedule=None if own_rate else as_schedule(self.learning_rate),
+                    clip_norm=self.clip_norm,
+                    on_epoch=done,
+                    loss_weight=objective.weight,
+                    l2=self.alpha,
+                )
+            except KeyboardInterrupt:
+                warnings.warn("Training interrupted by user.", stacklevel=4)
+            except FloatingPointError as error:
+                raise _not_finite() from error
+            else:
+                if not incremental and not done.stopped:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
+                        "hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=4,
+                    )
+        done.restore_best()
+        return samples
+
+    def _rows_per_batch(self, n: int) -> int:
+        return min(200 if self.batch_size == "auto" else self.batch_size, n)
+
+    def _make_optimizer(self) -> Optimizer:
+        if isinstance(self.solver, Optimizer):
+            optimizer = copy.deepcopy(self.solver)
+            optimizer.reset()
+            return optimizer
+        lr, betas = self.learning_rate_init, (self.beta_1, self.beta_2)
+        if self.solver == "sgd":
+            nesterov = self.nesterovs_momentum and self.momentum > 0
+            return SGD(lr, self.momentum, nesterov, velocity=True)
+        if self.solver == "adam":
+            return Adam(lr, betas, self.epsilon, eps_hat=True)
+        if self.solver == "adamw":
+            return AdamW(lr, betas, self.epsilon)
+        return RMSprop(lr, eps=self.epsilon)
+
+    def _validation_samples(self, given: Any) -> Samples:
+        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+            raise ValueError("validation_set has to be a tuple (X, y) or (X, y, sample_weight)")
+        X, y = self._validated(given[0], y=given[1], multi_output=True, y_numeric=not is_classifier(self), reset=False)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        weight = None if len(given) == 2 else _check_sample_weight(given[2], X, dtype=X.dtype)
+        return Samples(X, self._encode(y, X.dtype), weight)
+
+    def _split(self, samples: Samples, random: np.random.RandomState) -> tuple[Samples, Samples]:
+        """Hold out `validation_fraction` of the samples, by classes where there are two."""
+        stratify = samples.y if is_classifier(self) and self.n_outputs_ == 1 else None
+        arrays = [array for array in samples if array is not None]
+        halves = train_test_split(*arrays, random_state=random, test_size=self.validation_fraction, stratify=stratify)
+        train, held_out = (
+            Samples(*halves[::2], *[None] * (3 - len(arrays))),
+            Samples(*halves[1::2], *[None] * (3 - len(arrays))),
+        )
+        if len(held_out.y) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        return train, held_out
+
+    def _gradient_flow(self, samples: Samples) -> GradientFlowReport:
+        """Report on the gradient of the first batch."""
+        rows = self._rows_per_batch(len(samples.y))
+        weight = None if samples.sample_weight is None else samples.sample_weight[:rows]
+        self.mlp_.forward(samples.X[:rows])
+        self.mlp_.backward(samples.y[:rows], weight if weight is None or weight.any() else None)
+        return self.mlp_.gradient_flow()
+
+
+def _hidden_layer_sizes(given: Any) -> list[int]:
+    sizes = list(given) if hasattr(given, "__iter__") else [given]
+    if np.any(np.array(sizes) <= 0):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+    return sizes
+
+
+def _not_finite() -> ValueError:
+    return ValueError(
+        "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+        "preprocessed."
+    )

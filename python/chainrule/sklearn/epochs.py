@@ -1,0 +1,109 @@
+"""What happens after each epoch: curves, callbacks, and scikit-learn's rules of when to slow down or stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from chainrule._core import Optimizer
+from chainrule.history import Observer, epoch_observer
+from chainrule.sklearn.callbacks import FitTask
+from chainrule.sklearn.samples import Samples
+
+if TYPE_CHECKING:
+    from chainrule.sklearn.base import BaseMLP
+
+
+@contextmanager
+def listeners(estimator: BaseMLP, samples: Samples, epochs: int) -> Iterator[Observer]:
+    """Give the one function that tells all who listen of an epoch: printed lines or a bar, callbacks of both kinds."""
+    lines, bar = estimator.verbose == 1, estimator.verbose > 1
+    task = FitTask(estimator, *samples, epochs) if getattr(estimator, "_skl_callbacks", None) else None
+    with epoch_observer(estimator.mlp_, epochs, estimator.callbacks or (), bar) as observer:
+
+        def tell(epoch: int, loss: float, validation_loss: float | None, lr: float, penalty: float) -> bool:
+            if lines:
+                print(f"Iteration {epoch}, loss = {loss:.8f}")
+            stop = observer is not None and observer(epoch, loss, validation_loss, lr, penalty)
+            return (task is not None and task.epoch_done()) or stop
+
+        yield tell
+        if task is not None:
+            task.fit_done()
+
+
+class EpochDone:
+    """The estimator's attributes after each epoch of a stochastic solver, and whether to stop.
+
+    `score` gives the validation score with early stopping, and is None without.
+    """
+
+    def __init__(
+        self,
+        estimator: BaseMLP,
+        optimizer: Optimizer,
+        tell: Observer,
+        loss: Callable[[float], float],
+        validation_loss: Callable[[float], float],
+        n_samples: int,
+        score: Callable[[], float] | None,
+    ) -> None:
+        self.estimator, self.optimizer, self.tell = estimator, optimizer, tell
+        self.loss, self.validation_loss, self.score = loss, validation_loss, score
+        self.n_samples = n_samples
+        self.best_parameters = estimator.mlp_.parameters.copy() if score else None
+        self.stopped = False
+
+    def __call__(self, epoch: int, loss: float, validation_loss: float | None, lr: float, penalty: float) -> bool:
+        """Take what the core reports of an epoch: L, its validation loss, the rate and the L2 term."""
+        e = self.estimator
+        e.n_iter_ = epoch
+        e.t_ += self.n_samples
+        e.loss_ = self.loss(loss) + penalty
+        e.loss_curve_.append(e.loss_)
+        if validation_loss is not None:
+            validation_loss = self.validation_loss(validation_loss)
+            e.validation_curve_.append(validation_loss)
+        self.stopped = self.tell(epoch, e.loss_, validation_loss, lr, penalty)
+        e._no_improvement_count = 0 if self._improved() else e._no_improvement_count + 1
+        if e.solver == "sgd" and e.learning_rate == "invscaling":
+            self.optimizer.lr = e.learning_rate_init / (e.t_ + 1) ** e.power_t
+        if e._no_improvement_count > e.n_iter_no_change:
+            self._out_of_patience()
+        return self.stopped
+
+    def _improved(self) -> bool:
+        e = self.estimator
+        if self.score is None:
+            best: float = e.best_loss_
+            e.best_loss_ = min(best, e.loss_)
+            return e.loss_ <= best - e.tol
+        score = self.score()
+        e.validation_scores_.append(score)
+        if e.verbose == 1:
+            print(f"Validation score: {score:f}")
+        improved = not score < e.best_validation_score_ + e.tol
+        if score > e.best_validation_score_:
+            e.best_validation_score_ = score
+            self.best_parameters = e.mlp_.parameters.copy()
+        return improved
+
+    def _out_of_patience(self) -> None:
+        e = self.estimator
+        what = "Training loss" if self.score is None else "Validation score"
+        message = f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs."
+        if e.solver == "sgd" and e.learning_rate == "adaptive" and self.optimizer.lr > 1e-6:
+            self.optimizer.lr /= 5
+            e._no_improvement_count = 0
+            end = f" Setting learning rate to {self.optimizer.lr:f}"
+        else:
+            self.stopped = True
+            end = " Stopping."
+        if e.verbose == 1:
+            print(message + end)
+
+    def restore_best(self) -> None:
+        """With early stopping, take the parameters of the best epoch."""
+        if self.best_parameters is not None:
+            self.estimator.mlp_.parameters[:] = self.best_parameters

@@ -1,0 +1,20 @@
+"""Samples as the core takes them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Samples(NamedTuple):
+    """Rows of X, dense or CSR, their targets, and their weights or None."""
+
+    X: Any
+    y: npt.NDArray[Any]
+    sample_weight: npt.NDArray[np.floating[Any]] | None
+
+    def given(self) -> tuple[Any, ...]:
+        """Give those that there are."""
+        return self if self.sample_weight is not None else self[:2]
