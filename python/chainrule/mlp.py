@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from chainrule import _core, activations, gradient_check, gradient_flow, losses, serialization
+from chainrule import _core, activations, c_export, gradient_check, gradient_flow, losses, serialization
 from chainrule._arguments import boolean, integer, known_name, real, shown
 from chainrule._table import Table
 from chainrule.activations import ActivationLike, as_activation, as_hidden_activations
+from chainrule.c_export import Footprint
 from chainrule.gradient_check import GradientCheckReport
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.history import Callback, History, epoch_observer
@@ -921,6 +922,36 @@ class MLP:
         from chainrule import onnx
 
         onnx.to_onnx(self, path)
+
+    def export_c(self, path: str | os.PathLike[str], *, train: bool = False) -> Footprint:
+        """Write a self-contained C99 header that computes what `predict` does, whole or not at all.
+
+        For a file model.h: ``void model_predict(const float *x, float *output)``, for one sample. With `train` also a
+        ``model_state``, a buffer that the caller owns, ``model_start(&state)``, ``model_forward(&state, x)`` and
+        ``float model_step(&state, x, y, lr)``: one step of plain gradient descent on one sample, as
+        ``mlp.step(x, y, cr.SGD(lr))``, that returns the loss before it. ``y`` has d_L numbers, for cross_entropy
+        probabilities. No heap, no library but math.h; float64 networks are double.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; an existing one is replaced. Its name without the suffix begins all names in it.
+        train : bool, default False
+            Whether it can be trained there.
+
+        Returns
+        -------
+        Footprint
+            Bytes of flash and RAM; ``print`` gives the text.
+
+        Raises
+        ------
+        ValueError
+            If that name is no C identifier, a parameter is not finite, or a network with dropout is to be trained.
+        OSError
+            If it cannot be written; an existing file stays as it was.
+        """
+        return c_export.export(self, path, train)
 
     def copy(self) -> Self:
         """Return an independent network with the same architecture, parameters, seed and count of epochs.

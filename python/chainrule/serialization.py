@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from chainrule import _core
 from chainrule._arguments import integer, shown
@@ -76,6 +77,8 @@ def save(mlp: MLP, path: str | os.PathLike[str]) -> None:
     safetensors = optional_package("safetensors.numpy", "io")
     header = {"format": FORMAT_VERSION, "version": _core.config()["version"], **describe(mlp)}
     tensors = {name: np.ascontiguousarray(parameter) for name, parameter in mlp.named_parameters()}
+    for name, values in tensors.items():
+        check_finite(name, values)
     write_atomically(path, safetensors.save(tensors, {METADATA_KEY: json.dumps(header)}))
 
 
@@ -161,6 +164,12 @@ def build(cls: type[M], description: Description, path: str) -> M:
         return cls(**arguments(description))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: bad header: {error}") from error
+
+
+def check_finite(name: str, values: npt.NDArray[Any]) -> None:
+    """Check that a tensor holds no NaN and no infinity."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds NaN or infinity")
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
