@@ -371,7 +371,7 @@ void check_tape(Tape<T>& tape, Index rows) {
 }
 
 template <class T>
-void store_gradient(Sweeps<T>& sweeps, const Network<T>& network, VectorView<T> gradient) {
+void store_gradient(Sweeps<T>& sweeps, const Network<T>& network, VectorView<T> gradient, bool add = false) {
   if (gradient.size() != network.parameter_count())
     throw std::invalid_argument("gradient has " + std::to_string(gradient.size()) + " entries; this network has " +
                                 std::to_string(network.parameter_count()) + " parameters");
@@ -380,8 +380,11 @@ void store_gradient(Sweeps<T>& sweeps, const Network<T>& network, VectorView<T> 
   };
   sweeps.by_weights([](Index, Range, Range) {},
                     [&](Index l, Range rows, Range columns, Rows<T> tile) {
-                      for (Index r = 0; r < rows.size(); ++r)
-                        std::copy_n(tile.row(r), columns.size(), place(l, rows, columns) + r * network.units(l));
+                      for (Index r = 0; r < rows.size(); ++r) {
+                        const T* from = tile.row(r);
+                        T* to = place(l, rows, columns) + r * network.units(l);
+                        for (Index c = 0; c < columns.size(); ++c) to[c] = add ? to[c] + from[c] : from[c];
+                      }
                     });
 }
 
@@ -633,30 +636,38 @@ double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch
 
 template <class T>
 double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
-                VectorView<T> gradient, const Objective& objective) {
+                VectorView<T> gradient, const Objective& objective, bool add) {
   const double value = deltas(network, loss, batch, tape, objective);
   Sweeps<T> sweeps(network, tape);
-  store_gradient(sweeps, network, gradient);
-  const auto decay = static_cast<T>(objective.l2 / batch.weight());
-  for (Index l = 1; decay != 0 && l <= network.depth(); ++l) {
-    const ConstMatrixView<T> weight = network.weight(l);
-    gradient.segment(network.offset(l), weight.size()) += decay * ConstVectorView<T>(weight.data(), weight.size());
-  }
+  store_gradient(sweeps, network, gradient, add);
+  add_penalty_gradient(network, objective, batch.weight(), gradient);
   return value;
 }
 
-#define CHAINRULE_INSTANTIATE(T)                                                                                  \
-  template void forward(const Network<T>&, const MatrixArgument<T>&, Tape<T>&);                                   \
-  template void forward(const Network<T>&, const SparseRows<T>&, Tape<T>&);                                       \
-  template double backward(const Network<T>&, const Loss&, const Targets<T>&, const T*, Tape<T>&, VectorView<T>); \
-  template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, VectorView<T>);              \
-  template void predict(const Network<T>&, const MatrixArgument<T>&, T*);                                         \
-  template void predict(const Network<T>&, const SparseRows<T>&, T*);                                             \
-  template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);                                    \
-  template double penalty(const Network<T>&, const Objective&);                                                   \
-  template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&, const Objective&);     \
-  template double deltas(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, const Objective&);            \
-  template double gradient(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, VectorView<T>, const Objective&);
+template <class T>
+void add_penalty_gradient(const Network<T>& network, const Objective& objective, double weight,
+                          VectorView<T> gradient) {
+  const auto decay = static_cast<T>(objective.l2 / weight);
+  for (Index l = 1; decay != 0 && l <= network.depth(); ++l) {
+    const ConstMatrixView<T> W = network.weight(l);
+    gradient.segment(network.offset(l), W.size()) += decay * ConstVectorView<T>(W.data(), W.size());
+  }
+}
+
+#define CHAINRULE_INSTANTIATE(T)                                                                                       \
+  template void forward(const Network<T>&, const MatrixArgument<T>&, Tape<T>&);                                        \
+  template void forward(const Network<T>&, const SparseRows<T>&, Tape<T>&);                                            \
+  template double backward(const Network<T>&, const Loss&, const Targets<T>&, const T*, Tape<T>&, VectorView<T>);      \
+  template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, VectorView<T>);                   \
+  template void predict(const Network<T>&, const MatrixArgument<T>&, T*);                                              \
+  template void predict(const Network<T>&, const SparseRows<T>&, T*);                                                  \
+  template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);                                         \
+  template double penalty(const Network<T>&, const Objective&);                                                        \
+  template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&, const Objective&);          \
+  template double deltas(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, const Objective&);                 \
+  template double gradient(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, VectorView<T>, const Objective&, \
+                           bool);                                                                                      \
+  template void add_penalty_gradient(const Network<T>&, const Objective&, double, VectorView<T>);
 CHAINRULE_INSTANTIATE(float)
 CHAINRULE_INSTANTIATE(double)
 

@@ -18,7 +18,7 @@ NonFiniteLoss::NonFiniteLoss(double loss, const std::string& where)
 
 namespace {
 
-void check(const FitOptions& options, Index samples) {
+void check(const FitOptions& options) {
   const auto positive = [](const char* what, Index value) {
     if (value < 1)
       throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected at least 1");
@@ -33,7 +33,7 @@ void check(const FitOptions& options, Index samples) {
     throw std::invalid_argument("l2 is " + std::to_string(options.objective.l2) + "; expected a finite number >= 0");
   if (options.clip_norm && !(*options.clip_norm > 0))
     throw std::invalid_argument("clip_norm is " + std::to_string(*options.clip_norm) + "; expected a number > 0");
-  if (samples < 1) throw std::invalid_argument("X has no rows; expected at least one");
+  if (options.micro_batch) positive("micro_batch", *options.micro_batch);
   check(options.schedule);
 }
 
@@ -74,25 +74,109 @@ class EarlyStopping {
   Vector<T> best_;
 };
 
+/// The samples that each step of a block takes: in their order, or shuffled. Of what the steps of all ranks take, those
+/// that are here.
+template <class T>
+class Batches {
+ public:
+  Batches(Index size, Ranks* ranks) : size_(size), first_(ranks ? ranks->first : 0), ranks_(ranks) {}
+
+  void begin(const Samples<T>& block, Random* random) {
+    block_ = &block;
+    here_ = block.X.rows();
+    all_ = ranks_ ? ranks_->rows : here_;
+    if (random) {
+      order_.resize(static_cast<std::size_t>(all_));
+      shuffle(order_, *random);
+      if (here_ != all_) keep_mine();
+    }
+    weights_.resize(static_cast<std::size_t>(count()));
+    for (Index i = 0; i < count(); ++i) weights_[static_cast<std::size_t>(i)] = cut(start(i), start(i + 1)).weight();
+    if (ranks_) ranks_->sum(weights_.data(), count());
+  }
+
+  Index count() const { return (all_ + size_ - 1) / size_; }
+  /// Where batch i starts in the order of the samples that are here.
+  Index start(Index i) const {
+    if (starts_.empty()) return std::clamp<Index>(i * size_ - first_, 0, here_);
+    return i < count() ? starts_[static_cast<std::size_t>(i)] : here_;
+  }
+  /// Of batch i, over all ranks.
+  double weight(Index i) const { return weights_[static_cast<std::size_t>(i)]; }
+
+  /// The samples from place `from` in the order to before place `to`.
+  Batch<T> cut(Index from, Index to, double whole_weight = 0) const {
+    if (order_.empty()) return {block_->from(from), to - from, nullptr, whole_weight};
+    return {*block_, to - from, order_.data() + from, whole_weight};
+  }
+
+ private:
+  void keep_mine() {
+    starts_.clear();
+    Index kept = 0;
+    for (Index i = 0; i < all_; ++i) {
+      if (i % size_ == 0) starts_.push_back(kept);
+      const Index row = order_[static_cast<std::size_t>(i)] - first_;
+      if (row >= 0 && row < here_) order_[static_cast<std::size_t>(kept++)] = row;
+    }
+  }
+
+  Index size_, first_;
+  Ranks* ranks_;
+  const Samples<T>* block_ = nullptr;
+  Index here_ = 0, all_ = 0;
+  std::vector<Index> order_, starts_;
+  std::vector<double> weights_;
+};
+
+template <class T>
+class OneBlock : public Source<T> {
+ public:
+  explicit OneBlock(const Samples<T>& samples) : samples_(samples) {}
+  Index rows() const override { return samples_.X.rows(); }
+  const Samples<T>* next() override {
+    given_ = !given_;
+    return given_ ? &samples_ : nullptr;
+  }
+
+ private:
+  const Samples<T>& samples_;
+  bool given_ = false;
+};
+
+/// The loss of the validation samples of all ranks.
+template <class T>
+double validate(const Network<T>& network, const Loss& loss, const Samples<T>& validation, Ranks* ranks) {
+  const double mean = evaluate(network, loss, validation);
+  if (!ranks) return mean;
+  const double weight = Batch<T>{validation, validation.X.rows()}.weight();
+  double sums[] = {mean * weight, weight};
+  ranks->sum(sums, 2);
+  return sums[0] / sums[1];
+}
+
 }  // namespace
 
 template <class T>
-History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, const Samples<T>* validation,
+History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samples<T>* validation,
             Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers) {
-  const Index n = samples.X.rows();
-  check(options, n);
+  check(options);
   optimizer.attach(network);
-  const Index batch_size = std::min(options.batch_size, n);
+  Ranks* const ranks = options.ranks;
+  const Index n = ranks ? ranks->rows : source.rows();
+  const Index batch_size = n > 0 ? std::min(options.batch_size, n) : options.batch_size;
   const Index steps_per_epoch = (n + batch_size - 1) / batch_size;
-  Tape<T> tape(network, batch_size);
+  const Index part_size = std::min(options.micro_batch.value_or(batch_size), batch_size);
+  Tape<T> tape(network, source.rows() > 0 ? std::min(part_size, source.rows()) : 1);
 
   const bool whole_gradient =
-      options.clip_norm || std::any_of(observers.begin(), observers.end(), [](auto* o) { return o->wants_gradient(); });
-  Buffer<T> gradient_memory(whole_gradient ? network.parameter_count() : 0);
-  VectorView<T> whole(gradient_memory.data(), gradient_memory.size());
+      options.clip_norm || ranks || part_size < batch_size ||
+      std::any_of(observers.begin(), observers.end(), [](auto* o) { return o->wants_gradient(); });
+  // The loss behind it is summed over the ranks with it.
+  Buffer<T> gradient_memory(whole_gradient ? network.parameter_count() + 1 : 0);
+  VectorView<T> whole(gradient_memory.data(), whole_gradient ? network.parameter_count() : 0);
 
-  std::vector<Index> order;
-  if (options.shuffle) order.resize(static_cast<std::size_t>(n));
+  Batches<T> batches(batch_size, ranks);
   std::optional<EarlyStopping<T>> early;
   if (options.patience) early.emplace(*options.patience, network.parameter_count());
 
@@ -105,50 +189,70 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
   } const restore{state};
 
   for (state.epoch = 1; state.epoch <= options.epochs && !state.stop; ++state.epoch) {
-    if (options.shuffle) {
-      Random random(options.seed,
-                    (std::uint64_t{1} << 32) + static_cast<std::uint64_t>(options.epochs_before + state.epoch));
-      shuffle(order, random);
-    }
+    const auto epoch = static_cast<std::uint64_t>(options.epochs_before + state.epoch);
+    Random random(options.seed, (std::uint64_t{1} << 32) + epoch);
     double total = 0, total_penalty = 0, total_weight = 0;
-    for (Index first = 0; first < n && !state.stop; first += batch_size) {
-      const Index size = std::min(batch_size, n - first);
-      const Batch<T> batch =
-          options.shuffle ? Batch<T>{samples, size, order.data() + first} : Batch<T>{samples.from(first), size};
-      optimizer.set_lr(rate.at({state.epoch - 1, options.epochs, state.step, steps_per_epoch}));
-      ++state.step;
-      const double weight = batch.weight();
-      if (weight == 0) continue;  // such a batch says nothing
-      tape.set_draw(MaskDraw{options.seed,
-                             (std::uint64_t{2} << 32) + static_cast<std::uint64_t>(options.epochs_before + state.epoch),
-                             first});
-      state.penalty = penalty(network, options.objective) / weight;
+    Index rows_before = ranks ? ranks->first : 0;
+    while (const Samples<T>* block = source.next()) {
+      const Index rows = block->X.rows();
+      batches.begin(*block, options.shuffle ? &random : nullptr);
+      for (Index b = 0; b < batches.count() && !state.stop; ++b) {
+        const Index first = batches.start(b), last = batches.start(b + 1);
+        const double weight = batches.weight(b);
+        const auto set_draw = [&](Index row) {
+          tape.set_draw(MaskDraw{options.seed, (std::uint64_t{2} << 32) + epoch, rows_before + row});
+        };
+        optimizer.set_lr(rate.at({state.epoch - 1, options.epochs, state.step, steps_per_epoch}));
+        ++state.step;
+        if (weight == 0) continue;  // such a batch says nothing
+        state.penalty = penalty(network, options.objective) / weight;
+        const Index tape_rows = std::min(part_size, last - first);
+        if (tape_rows > 0 && !tape.fits(tape_rows)) tape = Tape<T>(network, std::min(part_size, rows));
 
-      if (whole_gradient) {
-        state.loss = gradient(network, loss, batch, tape, whole, options.objective);
-        if (!std::isfinite(state.loss)) throw NonFiniteLoss(state.loss, place(state));
-        state.gradient = whole.data();
-        for (Observer<T>* observer : observers) observer->gradient_ready(state);
-        state.gradient = nullptr;
-        if (options.clip_norm) clip(whole, *options.clip_norm);
-        optimizer.step(network, {whole.data(), whole.size()});
-      } else {
-        state.loss = step(network, loss, batch, tape, optimizer, options.objective);
-        if (!std::isfinite(state.loss)) throw NonFiniteLoss(state.loss, place(state));
+        if (whole_gradient) {
+          state.loss = 0;
+          if (first == last) whole.setZero();
+          for (Index from = first; from < last; from += part_size) {
+            set_draw(from);
+            const Batch<T> part = batches.cut(from, std::min(from + part_size, last), weight);
+            state.loss += gradient(network, loss, part, tape, whole, {options.objective.loss_weight}, from > first);
+          }
+          if (ranks) {
+            gradient_memory.data()[whole.size()] = static_cast<T>(state.loss);
+            ranks->sum(gradient_memory.data(), whole.size() + 1);
+            state.loss = static_cast<double>(gradient_memory.data()[whole.size()]);
+          }
+          add_penalty_gradient(network, options.objective, weight, whole);
+          if (!std::isfinite(state.loss)) throw NonFiniteLoss(state.loss, place(state));
+          state.gradient = whole.data();
+          for (Observer<T>* observer : observers) observer->gradient_ready(state);
+          state.gradient = nullptr;
+          if (options.clip_norm) clip(whole, *options.clip_norm);
+          optimizer.step(network, {whole.data(), whole.size()});
+        } else {
+          set_draw(first);
+          state.loss = step(network, loss, batches.cut(first, last), tape, optimizer, options.objective);
+          if (!std::isfinite(state.loss)) throw NonFiniteLoss(state.loss, place(state));
+        }
+        total += state.loss * weight;
+        total_penalty += state.penalty * weight;
+        total_weight += weight;
+        for (Observer<T>* observer : observers) observer->step_done(state);
       }
-      total += state.loss * weight;
-      total_penalty += state.penalty * weight;
-      total_weight += weight;
-      for (Observer<T>* observer : observers) observer->step_done(state);
+      if (state.stop) break;
+      rows_before += rows;
     }
     if (state.stop) {  // in mid-epoch, which does not count
       history.stopped_early = true;
       break;
     }
 
+    if (total_weight == 0)
+      throw std::invalid_argument("X gave no samples in epoch " + std::to_string(state.epoch) +
+                                  "; expected some, and the same ones in each epoch");
     state.loss = total / total_weight;
     state.penalty = total_penalty / total_weight;
-    if (validation) state.validation_loss = evaluate(network, loss, *validation);
+    if (validation) state.validation_loss = validate(network, loss, *validation, ranks);
     const double watched = state.validation_loss.value_or(state.loss);
     history.loss.push_back(state.loss);
     history.penalty.push_back(state.penalty);
@@ -169,9 +273,20 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
   return history;
 }
 
-template History fit(Network<float>&, const Loss&, const Samples<float>&, const Samples<float>*, Optimizer<float>&,
-                     const FitOptions&, const std::vector<Observer<float>*>&);
-template History fit(Network<double>&, const Loss&, const Samples<double>&, const Samples<double>*, Optimizer<double>&,
-                     const FitOptions&, const std::vector<Observer<double>*>&);
+template <class T>
+History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, const Samples<T>* validation,
+            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers) {
+  if (samples.X.rows() < 1) throw std::invalid_argument("X has no rows; expected at least one");
+  OneBlock<T> source(samples);
+  return fit(network, loss, source, validation, optimizer, options, observers);
+}
+
+#define CHAINRULE_INSTANTIATE(T)                                                                                  \
+  template History fit(Network<T>&, const Loss&, Source<T>&, const Samples<T>*, Optimizer<T>&, const FitOptions&, \
+                       const std::vector<Observer<T>*>&);                                                         \
+  template History fit(Network<T>&, const Loss&, const Samples<T>&, const Samples<T>*, Optimizer<T>&,             \
+                       const FitOptions&, const std::vector<Observer<T>*>&);
+CHAINRULE_INSTANTIATE(float)
+CHAINRULE_INSTANTIATE(double)
 
 }  // namespace chainrule

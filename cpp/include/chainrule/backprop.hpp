@@ -53,17 +53,19 @@ struct Samples {
   }
 };
 
-/// The n samples of one step: those that `order` names, or the first n.
+/// The n samples of one step, or a part of them: those that `order` names, or the first n.
 template <class T>
 struct Batch {
   Samples<T> samples;
   Index size;
   const Index* order = nullptr;
+  double whole_weight = 0;  // of the step's samples, where these are a part of them
 
   Index row(Index i) const { return order ? order[i] : i; }
   T weight(Index i) const { return samples.sample_weight ? samples.sample_weight[row(i)] : T(1); }
-  /// Σ_i w_i, or n without weights.
+  /// Σ_i w_i over the step's samples, or their number without weights.
   double weight() const {
+    if (whole_weight > 0) return whole_weight;
     if (!samples.sample_weight) return static_cast<double>(size);
     double total = 0;
     for (Index i = 0; i < size; ++i) total += static_cast<double>(weight(i));
@@ -129,9 +131,14 @@ double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch
               const Objective& objective = {});
 
 /// The first sweep of `step` and the objective's whole gradient, for those who want to see or change it before they
-/// update. Returns the loss L.
+/// update. Returns the loss L. With `add` the gradient is added to what is there: the parts of a batch make up the
+/// whole.
 template <class T>
 double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
-                VectorView<T> gradient, const Objective& objective = {});
+                VectorView<T> gradient, const Objective& objective = {}, bool add = false);
+
+/// Adds the gradient of l2/2 Σ_l ‖W_l‖² / weight.
+template <class T>
+void add_penalty_gradient(const Network<T>& network, const Objective& objective, double weight, VectorView<T> gradient);
 
 }  // namespace chainrule

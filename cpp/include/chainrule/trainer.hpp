@@ -9,6 +9,17 @@
 
 namespace chainrule {
 
+/// The processes that train one network together, each with samples of its own. All call `sum` alike, step by step.
+struct Ranks {
+  Index first;  // place of this process's samples among those of all
+  Index rows;   // samples of all
+
+  virtual ~Ranks() = default;
+  /// Adds up over all processes, in place; all get the same bits.
+  virtual void sum(float* values, Index count) = 0;
+  virtual void sum(double* values, Index count) = 0;
+};
+
 struct FitOptions {
   Index epochs = 1;
   Index batch_size = 32;
@@ -19,6 +30,8 @@ struct FitOptions {
   Schedule schedule = ConstantRate{};
   std::optional<double> clip_norm;
   Objective objective;
+  std::optional<Index> micro_batch;  // rows at a time: the gradient of a batch is then summed over its parts
+  Ranks* ranks = nullptr;
 };
 
 struct History {
@@ -68,7 +81,24 @@ struct NonFiniteLoss : std::runtime_error {
   explicit NonFiniteLoss(double loss, const std::string& where = "");
 };
 
-/// Trains: for each epoch, for each batch, a step. The last batch may be short.
+/// Where the samples come from: block by block, the same ones in each epoch. Only one block is in memory at a time.
+template <class T>
+class Source {
+ public:
+  virtual ~Source() = default;
+  /// Samples of an epoch; 0 where that is not known.
+  virtual Index rows() const = 0;
+  /// The epoch's next block, or nullptr at its end; then the next epoch begins.
+  virtual const Samples<T>* next() = 0;
+};
+
+/// Trains: for each epoch, for each block, for each batch, a step. The last batch of a block may be short; shuffling is
+/// within a block.
+template <class T>
+History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samples<T>* validation,
+            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers = {});
+
+/// All samples are one block.
 template <class T>
 History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, const Samples<T>* validation,
             Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers = {});
