@@ -114,24 +114,32 @@ Index strip_count(Index rows, Index weights) {
   return weights > near ? 1 : (rows + kernels<T>().tile_rows - 1) / kernels<T>().tile_rows;
 }
 
-/// Columns of a_l = σ_l(z_l). z and a may be the same memory; with `linear` a is not written.
-template <class T>
-void layer_forward(const Weights<T>& weights, Index count, Rows<const T> before, Range columns, Rows<T> z, Rows<T> a,
-                   bool linear = false) {
-  const Network<T>& network = weights.network;
-  const Activation& activation = network.activation(weights.l);
+/// Columns of a_l = σ_l(z_l), with z_l from `product` strip by strip. z and a may be the same memory; with `linear` a
+/// is not written.
+template <class T, class Product>
+void layer_forward(const Network<T>& network, Index l, Index count, Range columns, Rows<T> z, Rows<T> a, bool linear,
+                   const Product& product) {
+  const Activation& activation = network.activation(l);
   const auto activate = kernels<T>().activate[activation.index()];
   const auto parameter_ = static_cast<T>(parameter(activation));
-  const Index strips = strip_count<T>(count, columns.size() * network.units(weights.l - 1));
+  const Index strips = strip_count<T>(count, columns.size() * network.units(l - 1));
   for (Index s = 0; s < strips; ++s) {
     const Range strip = part(count, strips, s);
     const Rows<T> z_strip = z.from(strip.begin).columns_from(columns.begin);
-    weights.forward(strip.size(), before.from(strip.begin), columns, z_strip);
+    product(strip, z_strip);
     if (!linear)
       activate(strip.size(), columns.size(), z_strip, a.from(strip.begin).columns_from(columns.begin), parameter_);
   }
-  if (columns.end == network.units(weights.l))
+  if (columns.end == network.units(l))
     for (Index r = 0; r < count; ++r) a.row(r)[columns.end] = T(1);
+}
+
+/// Columns of z_1 = x W_1 + b_1 for one sparse sample x.
+template <class T>
+void sparse_product(const Network<T>& network, typename Inputs<T>::Stored x, Range columns, T* z) {
+  std::copy_n(network.bias(1).data() + columns.begin, columns.size(), z);
+  kernels<T>().gather_rows(x.count, x.columns, x.values, columns.size(), network.weight(1).data() + columns.begin,
+                           network.units(1), z);
 }
 
 /// The columns' parameters of a loss: δ of Huber's, τ of the quantiles.
@@ -168,9 +176,16 @@ double mean_divisor(const Loss& loss, Index outputs, double weight) {
 template <class T>
 class Sweeps {
  public:
-  /// With `logits_only` the output's activation is left out: a loss from the logits does without.
-  Sweeps(const Network<T>& network, Tape<T>& tape, bool logits_only = false)
-      : network_(network), tape_(tape), depth_(network.depth()), rows_(tape.rows()), logits_only_(logits_only) {}
+  /// With `logits_only` the output's activation is left out: a loss from the logits does without. A `sparse` batch
+  /// takes the place of a_0 on the tape.
+  Sweeps(const Network<T>& network, Tape<T>& tape, bool logits_only = false, const Batch<T>* sparse = nullptr)
+      : network_(network),
+        tape_(tape),
+        depth_(network.depth()),
+        rows_(tape.rows()),
+        logits_only_(logits_only),
+        sparse_(sparse) {}
+  bool sparse() const { return sparse_; }
 
   /// The first sweep: `load` the rows and take them forward, then to δ_L by `output` and back to δ_1; either half may
   /// be left out by a nullptr.
@@ -231,13 +246,15 @@ class Sweeps {
     const auto units_across = [&](Index l) {
       return (network_.units(l) + unit_panels * panel - 1) / (unit_panels * panel);
     };
+    const Index first_dense = sparse_ ? 2 : 1;
+    if (sparse_) sparse_weights(prepare, use);
     const int threads = threads_for(forward_operations(network_, rows_));
     Index all_tiles = 0;
-    for (Index l = 1; l <= depth_; ++l) all_tiles += tiles_down(l) * units_across(l);
+    for (Index l = first_dense; l <= depth_; ++l) all_tiles += tiles_down(l) * units_across(l);
     const Index unit_tiles = std::clamp<Index>(all_tiles / (16 * threads), 1, most_unit_tiles);
     const auto units_down = [&](Index l) { return (tiles_down(l) + unit_tiles - 1) / unit_tiles; };
     parallel_over_layers(
-        1, depth_, threads, [&](Index l) { return units_down(l) * units_across(l); },
+        first_dense, depth_, threads, [&](Index l) { return units_down(l) * units_across(l); },
         [&](Index l, Index i) {
           const Index units = network_.units(l), all_rows = network_.units(l - 1) + 1, tiles = tiles_down(l);
           const Range down = part(tiles, units_down(l), i / units_across(l));
@@ -258,6 +275,38 @@ class Sweeps {
   }
 
  private:
+  typename Inputs<T>::Stored sparse_row(Index r) const { return sparse_->samples.X.stored(sparse_->row(r)); }
+
+  /// The second sweep's [dW_1; db_1] = [x 1]ᵀ δ_1 for sparse x: each row of δ_1 goes to the rows of a block of W_1 that
+  /// its sample has a number for.
+  template <class Prepare, class Use>
+  void sparse_weights(const Prepare& prepare, const Use& use) {
+    const Index units = network_.units(1), all_rows = network_.inputs() + 1;
+    const Index across = (units + widest_block - 1) / widest_block;
+    const Index wide = pitch<T>((units + across - 1) / across), down = all_rows / (block_numbers / wide) + 1;
+    const MatrixView<T> delta = tape_.delta(1);
+    parallel(down * across, threads_for(forward_operations(network_, rows_)), [&](std::ptrdiff_t i) {
+      const Range rows = part(all_rows, down, i / across), columns = part(units, across, i % across);
+      prepare(1, rows, columns);
+      alignas(64) T memory[block_numbers];
+      std::fill_n(memory, rows.size() * wide, T(0));
+      const Rows<T> block{memory, wide};
+      const auto bias = static_cast<std::int32_t>(network_.inputs());
+      for (Index r = 0; r < rows_; ++r) {
+        const T* from = rows_of(delta).row(r) + columns.begin;
+        const auto x = sparse_row(r);
+        const auto* first = std::lower_bound(x.columns, x.columns + x.count, rows.begin);
+        const auto* last = std::lower_bound(first, x.columns + x.count, rows.end);
+        kernel_.scatter_row(last - first, first, x.values + (first - x.columns), rows.begin, columns.size(), from,
+                            block);
+        if (rows.end == all_rows) kernel_.scatter_row(1, &bias, &one, rows.begin, columns.size(), from, block);
+      }
+      use(1, rows, columns, block);
+    });
+  }
+  static constexpr T one = 1;
+  static constexpr Index block_numbers = 64 * 1024 / sizeof(T), widest_block = 512;
+
   static constexpr Index max_tile_rows = 16, max_panel = 32;
   // Tiles above each other share a few panels of δ from the second-level cache; as long as there are enough units to
   // keep all threads busy to the end.
@@ -290,7 +339,7 @@ class Sweeps {
     const int threads = threads_for(16.0 * static_cast<double>(network_.parameter_count()));
     if (forward && worth_packing<T>(rows_))
       parallel_over_layers(
-          1, depth_, threads, [&](Index l) { return panels(network_.units(l)); },
+          sparse_ ? 2 : 1, depth_, threads, [&](Index l) { return panels(network_.units(l)); },
           [&](Index l, Index i) {
             const Index in = network_.units(l - 1) + 1, out = network_.units(l), first = i * panel;
             kernel_.pack(in, std::min(panel, out - first), network_.weight(l).data() + first, out,
@@ -311,8 +360,14 @@ class Sweeps {
     const Weights<T> weights{network_, l, packed ? tape_.weight_panels(l) : nullptr, !tape_.has_panels()};
     const Rows<T> a = rows_of(tape_.activation(l), rows.begin);
     const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
-    layer_forward<T>(weights, rows.size(), rows_of(tape_.passed_on(l - 1), rows.begin), columns, z, a,
-                     logits_only_ && l == depth_);
+    const Rows<T> before = rows_of(tape_.passed_on(l - 1), rows.begin);
+    layer_forward<T>(network_, l, rows.size(), columns, z, a, logits_only_ && l == depth_,
+                     [&](Range strip, Rows<T> z_strip) {
+                       if (l > 1 || !sparse_)
+                         return weights.forward(strip.size(), before.from(strip.begin), columns, z_strip);
+                       for (Index r = 0; r < strip.size(); ++r)
+                         sparse_product<T>(network_, sparse_row(rows.begin + strip.begin + r), columns, z_strip.row(r));
+                     });
     if (tape_.drops_out(l)) tape_.drop_out(l, rows.begin, rows.end, columns.begin, columns.end);
   }
 
@@ -354,6 +409,7 @@ class Sweeps {
   const Kernels<T>& kernel_ = kernels<T>();
   Index depth_, rows_;
   bool logits_only_;
+  const Batch<T>* sparse_;
 };
 
 /// Σ_i w_i ℓ_i / divisor
@@ -410,7 +466,7 @@ double sweep_rows(Sweeps<T>& sweeps, const Network<T>& network, const Loss& loss
   fill_loss_parameters(loss, network.outputs(), tape.loss_parameter());
   sweeps.by_rows(
       [&](Range rows) {
-        load_inputs(batch, rows, rows_of(tape.activation(0)));
+        if (!sweeps.sparse()) load_inputs(batch, rows, rows_of(tape.activation(0)));
         load_targets(batch, rows, tape);
       },
       [&](Range rows) { sweeps.output_from_loss(loss, divisor / loss_weight, rows); });
@@ -452,14 +508,20 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
     T* memory = workspace<T>(3 * chunk_rows * wide);
     Rows<T> before{memory, wide}, after{memory + chunk_rows * wide, wide};
     const Rows<T> targets{memory + 2 * chunk_rows * wide, wide};
-    for (Index r = 0; r < rows.size(); ++r) {
+    for (Index r = 0; r < rows.size() && !X.mostly_zeros(); ++r) {
       X.load(rows.begin + r, before.row(r));
       before.row(r)[X.cols()] = T(1);
     }
     const T* packed = pack ? panels.data() : nullptr;
     for (Index l = 1; l <= depth; ++l) {
-      layer_forward<T>({network, l, packed, large}, rows.size(), before, {0, network.units(l)}, after, after,
-                       logits && l == depth);
+      const Range columns{0, network.units(l)};
+      layer_forward<T>(
+          network, l, rows.size(), columns, after, after, logits && l == depth, [&](Range strip, Rows<T> z) {
+            if (l > 1 || !X.mostly_zeros())
+              return Weights<T>{network, l, packed, large}.forward(strip.size(), before.from(strip.begin), columns, z);
+            for (Index r = 0; r < strip.size(); ++r)
+              sparse_product<T>(network, X.stored(rows.begin + strip.begin + r), columns, z.row(r));
+          });
       if (pack) packed += panels_size(l);
       std::swap(before, after);
     }
@@ -586,7 +648,7 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   check_tape(tape, batch.size);
   optimizer.attach(network);
   tape.set_rows(batch.size);
-  Sweeps<T> sweeps(network, tape, from_logits(loss));
+  Sweeps<T> sweeps(network, tape, from_logits(loss), batch.samples.X.mostly_zeros() ? &batch : nullptr);
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   if (!std::isfinite(value)) return value;
 
@@ -637,8 +699,10 @@ double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch
 template <class T>
 double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
                 VectorView<T> gradient, const Objective& objective, bool add) {
-  const double value = deltas(network, loss, batch, tape, objective);
-  Sweeps<T> sweeps(network, tape);
+  check_tape(tape, batch.size);
+  tape.set_rows(batch.size);
+  Sweeps<T> sweeps(network, tape, false, batch.samples.X.mostly_zeros() ? &batch : nullptr);
+  const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   store_gradient(sweeps, network, gradient, add);
   add_penalty_gradient(network, objective, batch.weight(), gradient);
   return value;

@@ -147,6 +147,8 @@ void check_structure(const SparseRows<T>& X, Index stored, const char* name) {
   bool right = X.starts[0] == 0 && X.starts[X.rows] <= stored;
   for (Index i = 0; right && i < X.rows; ++i) right = X.starts[i] <= X.starts[i + 1];
   for (Index k = 0; right && k < X.starts[X.rows]; ++k) right = X.columns[k] >= 0 && X.columns[k] < X.cols;
+  for (Index i = 0; right && i < X.rows; ++i)
+    right = std::is_sorted(X.columns + X.starts[i], X.columns + X.starts[i + 1]);
   if (!right) throw py::value_error(std::string(name) + " is no valid CSR matrix: its indices do not fit its shape");
 }
 
@@ -170,7 +172,8 @@ MatrixIn<T> matrix(const py::object& given, const char* name, Index columns, con
 template <class T>
 InputsIn<T> inputs(const py::object& given, const char* name, Index columns, const char* taker) {
   if (!py::hasattr(given, "tocsr")) return {matrix<T>(given, name, columns, taker), {}, {}};
-  const py::object csr = given.attr("tocsr")();
+  py::object csr = given.attr("tocsr")();
+  if (!csr.attr("has_sorted_indices").cast<bool>()) csr = csr.attr("sorted_indices")();
   const auto [rows, got] = csr.attr("shape").cast<std::pair<Index, Index>>();
   check_shape(rows, got, columns, name, taker);
   if (columns > std::numeric_limits<std::int32_t>::max())

@@ -8,7 +8,7 @@
 namespace chainrule {
 
 /// A sparse matrix by rows (CSR); memory of the caller's. Row i holds values[k] in column columns[k] for
-/// k = starts[i] … starts[i + 1] - 1; values in the same place add up.
+/// k = starts[i] … starts[i + 1] - 1, columns ascending; values in the same place add up.
 template <class T>
 struct SparseRows {
   const T* values;
@@ -25,7 +25,13 @@ class Inputs {
   Inputs(const T* data, Index rows, Index cols, Eigen::OuterStride<> stride)
       : Inputs(ConstMatrixView<T>(data, rows, cols, stride)) {}
   Inputs(const SparseRows<T>& X)
-      : rows_(X.rows), cols_(X.cols), values_(X.values), columns_(X.columns), starts_(X.starts) {}
+      : rows_(X.rows),
+        cols_(X.cols),
+        values_(X.values),
+        columns_(X.columns),
+        starts_(X.starts),
+        mostly_zeros_(zeros_pay * static_cast<double>(X.starts[X.rows] - X.starts[0]) <
+                      static_cast<double>(X.rows) * static_cast<double>(X.cols)) {}
 
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }
@@ -41,6 +47,18 @@ class Inputs {
     return rest;
   }
 
+  /// Sparse, and so much so that products skip the zeros.
+  bool mostly_zeros() const { return mostly_zeros_; }
+  /// What is stored of sample i of sparse rows.
+  struct Stored {
+    Index count;
+    const std::int32_t* columns;
+    const T* values;
+  };
+  Stored stored(Index i) const {
+    return {static_cast<Index>(starts_[i + 1] - starts_[i]), columns_ + starts_[i], values_ + starts_[i]};
+  }
+
   /// Writes sample i, with all its zeros.
   void load(Index i, T* to) const {
     if (!starts_) {
@@ -52,11 +70,14 @@ class Inputs {
   }
 
  private:
+  static constexpr double zeros_pay = 3;  // numbers for each stored one from which on
+
   Index rows_, cols_;
   const T* values_;
   Index stride_ = 0;                       // of a matrix
   const std::int32_t* columns_ = nullptr;  // of sparse rows
   const std::int64_t* starts_ = nullptr;
+  bool mostly_zeros_ = false;
 };
 
 }  // namespace chainrule

@@ -7,6 +7,7 @@
 #include "chainrule/rule.hpp"
 #include "gemm.hpp"
 #include "math_table_impl.hpp"
+#include "sparse.hpp"
 #include "vector.hpp"
 #include "vector_math.hpp"
 
@@ -344,6 +345,8 @@ constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   k.multiply = multiply<T>;
   k.multiply_large = multiply_large<false, T>;
   k.multiply_large_transposed = multiply_large<true, T>;
+  k.gather_rows = gather_rows<T>;
+  k.scatter_row = scatter_row<T>;
   fill_activations(k, static_cast<Activation*>(nullptr));
   fill_losses(k, static_cast<Loss*>(nullptr));
   fill_updates(k, static_cast<Rule*>(nullptr));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 
 namespace chainrule::engine {
@@ -58,6 +59,14 @@ struct Kernels {
   /// The same with Bᵀ, of B (n, k).
   void (*multiply_large_transposed)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb,
                                     Rows<T> C);
+
+  /// sum_j += Σ_k value_k rows(index_k, j): a row of a product with a sparse left factor. Each sum is in the order of
+  /// k.
+  void (*gather_rows)(Size count, const std::int32_t* index, const T* value, Size columns, const T* rows, Size stride,
+                      T* sum);
+  /// sums(index_k - first, j) += value_k row_j: a sparse row's share of a product with its transpose.
+  void (*scatter_row)(Size count, const std::int32_t* index, const T* value, Size first, Size columns, const T* row,
+                      Rows<T> sums);
 
   /// a = σ(z); z and a may be the same.
   void (*activate[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter);
