@@ -212,8 +212,17 @@ def test_sparse_input_gives_what_dense_input_gives(solver, form):
     sparse = getattr(scipy.sparse, form)(X)
     settings = {"solver": solver, "max_iter": 5, "random_state": 0}
     one, other = MLPClassifier(**settings).fit(X, y), MLPClassifier(**settings).fit(sparse, y)
-    np.testing.assert_array_equal(one.mlp_.parameters, other.mlp_.parameters)
-    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(sparse))
+    np.testing.assert_allclose(one.mlp_.parameters, other.mlp_.parameters, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(sparse), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multi-output"])
+def test_inputs_that_are_mostly_zero_change_nothing(kind):
+    name, own, X, y = problem(kind)
+    X = np.where(np.random.default_rng(0).random(X.shape) < 0.9, 0, X)
+    settings = {"shuffle": False, "random_state": 3, "max_iter": 15, **own}
+    theirs, ours = (getattr(module, name)(**settings).fit(X, y) for module in (sklearn.neural_network, cr.sklearn))
+    assert_same_course(theirs, ours, X, y)
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])

@@ -70,7 +70,7 @@ class Inputs {
   }
 
  private:
-  static constexpr double zeros_pay = 3;  // numbers for each stored one from which on
+  static constexpr double zeros_pay = 4;  // numbers for each stored one from which on
 
   Index rows_, cols_;
   const T* values_;

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array, issparse
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -259,6 +260,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         epochs = 1 if incremental else self.max_iter
         constant = objective.constant(samples.y, samples.sample_weight)
         validation_constant = 0.0 if validation is None else objective.constant(validation.y, validation.sample_weight)
+        X = samples.X
+        if not issparse(X) and 4 * np.count_nonzero(X) < X.size:
+            X = csr_array(X)  # whose zeros the core skips
         with listeners(self, samples, epochs) as tell:
             done = EpochDone(
                 self,
@@ -271,7 +275,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             )
             try:
                 self.mlp_._model.fit(
-                    samples.X,
+                    X,
                     samples.y,
                     epochs=epochs,
                     batch_size=self._rows_per_batch(n),
