@@ -1,0 +1,107 @@
+// Which units drop out, and that the gradient is that of what is left.
+
+#include <doctest/doctest.h>
+
+#include <stdexcept>
+
+#include "chainrule/backprop.hpp"
+#include "chainrule/threads.hpp"
+#include "chainrule/trainer.hpp"
+#include "support.hpp"
+
+using namespace chainrule;
+using support::Draw;
+using support::Problem;
+using support::same_bits;
+
+namespace {
+
+template <class T>
+Problem<T> thinned_problem(Index rows) {
+  Draw draw(3);
+  Problem<T> problem{Network<T>(5, {{70, Tanh{}, 0.3}, {9, SiLU{}, 0.5}, {2, Identity{}}}), MSE{}, {}, {}, {}, {}};
+  problem.network.parameters() = draw.vector<T>(problem.network.parameter_count(), -0.4, 0.4);
+  problem.X = draw.matrix<T>(rows, 5);
+  problem.y = draw.matrix<T>(rows, 2);
+  return problem;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("dropout: masks have the asked share of zeros, and keep the mean", T, float, double) {
+  const auto problem = thinned_problem<T>(2000);
+  Tape<T> tape(problem.network, 2000);
+  tape.set_draw(MaskDraw{1, 2, 0});
+  forward<T>(problem.network, problem.X, tape);
+  CHECK_FALSE(tape.drops_out(0));
+  CHECK_FALSE(tape.drops_out(3));
+  for (const Index l : {1, 2}) {
+    REQUIRE(tape.drops_out(l));
+    const Matrix<T> mask = tape.mask(l), a = tape.activation(l), passed = tape.passed_on(l);
+    const double share = problem.network.dropout(l), zeros = static_cast<double>((mask.array() == 0).count());
+    CHECK(zeros / static_cast<double>(mask.size()) == doctest::Approx(share).epsilon(0.02));
+    CHECK(mask.maxCoeff() == doctest::Approx(1 / (1 - share)).epsilon(1e-4));
+    CHECK(same_bits(passed, Matrix<T>(a.cwiseProduct(mask))));
+    CHECK(mask.mean() == doctest::Approx(1).epsilon(0.02));
+  }
+}
+
+TEST_CASE_TEMPLATE("dropout: a sample's mask depends on its place in the stream alone", T, float, double) {
+  const auto problem = thinned_problem<T>(30);
+  Tape<T> whole(problem.network, 30), part(problem.network, 30);
+  whole.set_draw(MaskDraw{1, 2, 0});
+  part.set_draw(MaskDraw{1, 2, 11});
+  forward<T>(problem.network, problem.X, whole);
+  forward<T>(problem.network, Matrix<T>(problem.X.bottomRows(19)), part);
+  for (const Index l : {1, 2}) CHECK(same_bits(Matrix<T>(whole.mask(l).bottomRows(19)), Matrix<T>(part.mask(l))));
+  part.set_draw(MaskDraw{1, 3, 11});
+  forward<T>(problem.network, Matrix<T>(problem.X.bottomRows(19)), part);
+  CHECK_FALSE(same_bits(Matrix<T>(whole.mask(1).bottomRows(19)), Matrix<T>(part.mask(1))));
+}
+
+TEST_CASE("dropout: the gradient is that of the thinned network") {
+  auto problem = thinned_problem<double>(7);
+  Network<double>& network = problem.network;
+  Tape<double> tape(network, 7);
+  tape.set_draw(MaskDraw{5, 6, 0});
+  Vector<double> gradient(network.parameter_count());
+  chainrule::gradient<double>(network, problem.loss, problem.batch(), tape,
+                              VectorView<double>(gradient.data(), gradient.size()));
+  const auto loss = [&](const Eigen::VectorXd& theta) {
+    network.parameters() = theta;
+    return deltas<double>(network, problem.loss, problem.batch(), tape);
+  };
+  CHECK(support::check_gradient(loss, Vector<double>(network.parameters()), gradient) <= 1e-8);
+}
+
+TEST_CASE_TEMPLATE("dropout: the same bits for any number of threads, and none at prediction", T, float, double) {
+  const int before = num_threads();
+  std::vector<Vector<T>> trained;
+  for (const int threads : {1, 2, 5}) {
+    set_num_threads(threads);
+    auto problem = thinned_problem<T>(400);
+    Optimizer<T> optimizer(Adam{});
+    FitOptions options;
+    options.epochs = 3;
+    options.batch_size = 150;
+    fit<T>(problem.network, problem.loss, problem.samples(), nullptr, optimizer, options);
+    trained.push_back(problem.network.parameters());
+  }
+  set_num_threads(before);
+  CHECK(same_bits(trained[0], trained[1]));
+  CHECK(same_bits(trained[0], trained[2]));
+
+  const auto problem = thinned_problem<T>(20);
+  Network<T> plain(5, {{70, Tanh{}}, {9, SiLU{}}, {2, Identity{}}});
+  plain.parameters() = problem.network.parameters();
+  Matrix<T> one(20, 2), other(20, 2);
+  predict<T>(problem.network, problem.X, one.data());
+  predict<T>(plain, problem.X, other.data());
+  CHECK(same_bits(one, other));
+}
+
+TEST_CASE("dropout: only of hidden layers, and less than all") {
+  CHECK_THROWS_AS(Network<double>(2, {{3, Tanh{}}, {1, Identity{}, 0.1}}), std::invalid_argument);
+  CHECK_THROWS_AS(Network<double>(2, {{3, Tanh{}, 1.0}, {1, Identity{}}}), std::invalid_argument);
+  CHECK_THROWS_AS(Network<double>(2, {{3, Tanh{}, -0.1}, {1, Identity{}}}), std::invalid_argument);
+}

@@ -1,0 +1,129 @@
+// Sparse samples give what the same samples give as a matrix.
+
+#include <doctest/doctest.h>
+
+#include <vector>
+
+#include "chainrule/backprop.hpp"
+#include "chainrule/threads.hpp"
+#include "chainrule/trainer.hpp"
+#include "support.hpp"
+
+using namespace chainrule;
+using support::Draw;
+using support::Problem;
+using support::same_bits;
+
+namespace {
+
+/// A matrix with a share of numbers in it, and the same in CSR form. Some numbers come in two parts.
+template <class T>
+struct SparseMatrix {
+  Matrix<T> dense;
+  std::vector<T> values;
+  std::vector<std::int32_t> columns;
+  std::vector<std::int64_t> starts{0};
+
+  SparseMatrix(Index rows, Index cols, double share, Draw& draw) : dense(Matrix<T>::Zero(rows, cols)) {
+    for (Index i = 0; i < rows; ++i) {
+      for (Index j = 0; j < cols; ++j) {
+        if (draw.uniform(0, 1) >= share) continue;
+        for (int part = 0; part < (j % 5 == 0 ? 2 : 1); ++part) {
+          const auto value = static_cast<T>(0.25) * static_cast<T>(1 + draw.below(8));
+          dense(i, j) += value;
+          values.push_back(value);
+          columns.push_back(static_cast<std::int32_t>(j));
+        }
+      }
+      starts.push_back(static_cast<std::int64_t>(values.size()));
+    }
+  }
+  SparseRows<T> rows() const { return {values.data(), columns.data(), starts.data(), dense.rows(), dense.cols()}; }
+};
+
+template <class T>
+constexpr double tolerance = 200 * std::numeric_limits<T>::epsilon();
+
+template <class T>
+double distance(const Matrix<T>& one, const Matrix<T>& other) {
+  return static_cast<double>((one - other).norm() / other.norm());
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("inputs: sparse rows train, predict and evaluate as a matrix does", T, float, double) {
+  for (const double share : {0.0, 0.05, 0.15, 0.6})
+    for (const Index units : {1, 3, 33, 100, 700}) {
+      CAPTURE(share);
+      CAPTURE(units);
+      Draw draw(static_cast<std::uint64_t>(units));
+      const Index inputs = units == 700 ? 900 : 61;  // with 700 units the weights are not rearranged
+      const SparseMatrix<T> X(90, inputs, share, draw);
+      CHECK(Inputs<T>(X.rows()).mostly_zeros() == (share < 0.25));
+      Network<T> sparse(inputs, {{units, GELU{}, 0.1}, {3, Softmax{}}});
+      sparse.parameters() = draw.vector<T>(sparse.parameter_count(), -0.1, 0.1);
+      Network<T> dense(sparse);
+      std::vector<std::int64_t> labels;
+      for (Index i = 0; i < 90; ++i) labels.push_back(draw.below(3));
+      const Targets<T> y(labels.data(), 90);
+      const Samples<T> sparse_samples{X.rows(), y},
+          dense_samples{ConstMatrixView<T>(X.dense.data(), 90, inputs, Eigen::OuterStride<>(inputs)), y};
+      const Loss loss = CrossEntropy{};
+
+      Matrix<T> one(90, 3), other(90, 3);
+      predict<T>(sparse, X.rows(), one.data());
+      predict<T>(dense, X.dense, other.data());
+      CHECK(distance(one, other) <= tolerance<T>);
+      CHECK(evaluate<T>(sparse, loss, sparse_samples) ==
+            doctest::Approx(evaluate<T>(dense, loss, dense_samples)).epsilon(tolerance<T>));
+      Tape<T> sparse_tape(sparse, 90), dense_tape(dense, 90);
+      forward<T>(sparse, X.rows(), sparse_tape);
+      CHECK(same_bits(Matrix<T>(sparse_tape.activation(0)), X.dense));
+
+      for (const bool clipped : {false, true}) {
+        FitOptions options;
+        options.epochs = 2;
+        options.batch_size = 40;
+        if (clipped) options.clip_norm = 0.5;
+        chainrule::SGD rule;
+        rule.lr = 0.1;
+        Optimizer<T> sparse_optimizer(rule), dense_optimizer(rule);
+        fit<T>(sparse, loss, sparse_samples, nullptr, sparse_optimizer, options);
+        fit<T>(dense, loss, dense_samples, nullptr, dense_optimizer, options);
+        CHECK(distance<T>(Matrix<T>(sparse.parameters()), Matrix<T>(dense.parameters())) <= tolerance<T>);
+      }
+    }
+}
+
+TEST_CASE_TEMPLATE("inputs: sparse rows give the same bits for any number of threads", T, float, double) {
+  const int before = num_threads();
+  std::vector<Vector<T>> trained;
+  for (const int threads : {1, 2, 5}) {
+    set_num_threads(threads);
+    Draw draw(2);
+    const SparseMatrix<T> X(300, 800, 0.1, draw);
+    Network<T> network(800, {{150, ReLU{}}, {1, Identity{}}});
+    network.parameters() = draw.vector<T>(network.parameter_count(), -0.1, 0.1);
+    const Matrix<T> y = draw.matrix<T>(300, 1);
+    Optimizer<T> optimizer(Adam{});
+    FitOptions options;
+    options.epochs = 2;
+    options.batch_size = 128;
+    fit<T>(network, MSE{}, Samples<T>{X.rows(), Targets<T>(y)}, nullptr, optimizer, options);
+    trained.push_back(network.parameters());
+  }
+  set_num_threads(before);
+  CHECK(same_bits(trained[0], trained[1]));
+  CHECK(same_bits(trained[0], trained[2]));
+}
+
+TEST_CASE("inputs: from a sample on") {
+  Draw draw(4);
+  const SparseMatrix<double> X(9, 20, 0.3, draw);
+  const Inputs<double> rest = Inputs<double>(X.rows()).from(4);
+  CHECK(rest.rows() == 5);
+  CHECK(rest.cols() == 20);
+  Vector<double> row(20);
+  rest.load(2, row.data());
+  CHECK(same_bits(row, Vector<double>(X.dense.row(6).transpose())));
+}
