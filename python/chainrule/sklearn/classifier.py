@@ -314,7 +314,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         codes: npt.NDArray[Any] = np.searchsorted(self.classes_, y)
         unknown = self.classes_[np.minimum(codes, len(self.classes_) - 1)] != y
         if unknown.any():
-            raise ValueError(f"y holds {y[unknown][0]!r}, which is not in classes_: {self.classes_}")
+            raise ValueError(f"y holds {y[unknown].tolist()[0]!r}, which is not in classes_: {self.classes_}")
         return codes
 
     def _weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:

@@ -1,0 +1,221 @@
+"""What the estimators can do that scikit-learn's cannot."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed: its estimators are not checked")
+
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import chainrule as cr
+from chainrule.sklearn import MLPClassifier, MLPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def regression():
+    X, y = load_diabetes(return_X_y=True)
+    return X * 20, (y - 150) / 70
+
+
+@pytest.fixture(scope="module")
+def classes():
+    X, y = load_breast_cancer(return_X_y=True)
+    return StandardScaler().fit_transform(X), y
+
+
+FEW = {"max_iter": 10, "random_state": 0}
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_class_weights_are_sample_weights(classes, solver):
+    X, y = classes
+    weighted = MLPClassifier(class_weight={0: 5.0, 1: 0.5}, solver=solver, **FEW).fit(X, y)
+    given = MLPClassifier(solver=solver, **FEW).fit(X, y, sample_weight=np.where(y == 0, 5.0, 0.5))
+    np.testing.assert_array_equal(weighted.mlp_.parameters, given.mlp_.parameters)
+    balanced = MLPClassifier(class_weight="balanced", **FEW)
+    assert (
+        balanced.fit(X, y).predict_proba(X)[:, 0].mean() > MLPClassifier(**FEW).fit(X, y).predict_proba(X)[:, 0].mean()
+    )
+    with pytest.raises(ValueError, match="'balanced' is not supported for partial_fit"):
+        clone(balanced).partial_fit(X, y, classes=[0, 1])
+
+
+def test_activations_of_the_core_layer_by_layer(regression):
+    fitted = MLPRegressor(hidden_layer_sizes=(8, 6), activation=["gelu", cr.LeakyReLU(0.2)], **FEW).fit(*regression)
+    assert [activation.name for activation in fitted.mlp_.hidden_activations] == ["gelu", "leaky_relu"]
+    with pytest.raises(ValueError, match="hidden_activation has 1 entries; expected 2"):
+        MLPRegressor(hidden_layer_sizes=(8, 6), activation=["gelu"], **FEW).fit(*regression)
+
+
+@pytest.mark.parametrize("loss", ["mae", "huber", cr.Huber(0.3), "mse", "quantile"])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_losses_of_the_core(regression, loss, solver):
+    X, y = regression
+    fitted = MLPRegressor(loss, solver=solver, random_state=0, alpha=0, max_iter=30).fit(X, y)
+    assert fitted.loss_curve_[-1] < 0.8 * fitted.loss_curve_[0]
+    assert fitted.loss_ == pytest.approx(fitted.mlp_.evaluate(X, y), rel=0.1)
+
+
+def test_several_quantiles_at_once_are_an_interval(regression):
+    X, y = regression
+    quantiles = [0.1, 0.5, 0.9]
+    fitted = MLPRegressor(cr.Quantile(quantiles), (20,), random_state=0, max_iter=300, learning_rate_init=0.01).fit(
+        X, y
+    )
+    predicted = fitted.predict(X)
+    assert predicted.shape == (len(X), 3)
+    for q, tau in enumerate(quantiles):
+        assert np.mean(y <= predicted[:, q]) == pytest.approx(tau, abs=0.06)
+    assert 0 < fitted.score(X, y) < 1
+    two = MLPRegressor(cr.Quantile(quantiles), early_stopping=True, **FEW).fit(X, np.c_[y, -y])
+    assert two.predict(X).shape == (len(X), 2, 3)
+    assert np.isfinite(two.validation_scores_).all()
+
+
+def test_dropout_regularises_training_alone(regression):
+    X, y = regression
+    fitted = MLPRegressor(hidden_layer_sizes=(50, 50), dropout=[0.5, 0.2], random_state=0, max_iter=100).fit(X, y)
+    assert fitted.mlp_.dropout == (0.5, 0.2)
+    np.testing.assert_array_equal(fitted.predict(X), fitted.predict(X))
+    plain = MLPRegressor(hidden_layer_sizes=(50, 50), random_state=0, max_iter=100).fit(X, y)
+    assert fitted.loss_ > plain.loss_
+    with pytest.raises(ValueError, match="dropout needs a stochastic solver"):
+        MLPRegressor(dropout=0.5, solver="lbfgs").fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "solver", ["adamw", "rmsprop", cr.AdamW(lr=0.01, weight_decay=0.1), cr.SGD(lr=0.1, momentum=0.5)]
+)
+def test_optimizers_of_the_core(regression, solver):
+    fitted = MLPRegressor(solver=solver, learning_rate_init=0.01, max_iter=50, random_state=0)
+    again = clone(fitted).fit(*regression)
+    fitted.fit(*regression)
+    assert fitted.loss_curve_[-1] < 0.8 * fitted.loss_curve_[0]
+    assert fitted.loss_curve_ == again.loss_curve_
+    if isinstance(solver, cr.SGD):
+        assert solver.t == 0
+
+
+@pytest.mark.parametrize("learning_rate", ["cosine", "one_cycle", cr.StepDecay(step_size=3, gamma=0.5)])
+def test_schedules_of_the_core(regression, learning_rate):
+    rates = []
+    MLPRegressor(learning_rate=learning_rate, callbacks=[lambda report: rates.append(report.lr)], **FEW).fit(
+        *regression
+    )
+    assert len(rates) == 10
+    assert len(set(rates)) > 2
+    with pytest.raises(ValueError, match="partial_fit supports learning_rate in"):
+        MLPRegressor(learning_rate=learning_rate, **FEW).partial_fit(*regression)
+
+
+def test_clipping_bounds_what_an_outlier_does(regression):
+    X, y = regression
+    wild = y.copy()
+    wild[0] = 1e4
+    settings = {"solver": "sgd", "momentum": 0, "shuffle": False, "alpha": 0, "batch_size": 442, "max_iter": 1}
+    start = MLPRegressor(random_state=0, **{**settings, "learning_rate_init": 1e-30}).fit(X, y).mlp_.parameters
+    for clip_norm in (0.5, 2.0):
+        fitted = MLPRegressor(random_state=0, clip_norm=clip_norm, learning_rate_init=0.1, **settings).fit(X, wild)
+        assert np.linalg.norm(fitted.mlp_.parameters - start) == pytest.approx(0.1 * clip_norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+def test_a_validation_set_of_ones_own(regression, loss):
+    X, y = regression
+    y = np.exp(y) if loss == "poisson" else y
+    fitted = MLPRegressor(loss, alpha=0, **FEW).fit(X[:300], y[:300], validation_set=(X[300:], y[300:]))
+    a = fitted.predict(X[300:])
+    target = y[300:]
+    expected = 0.5 * np.mean((a - target) ** 2)
+    if loss == "poisson":
+        expected = np.mean(target * np.log(target / a) - target + a)
+    assert len(fitted.validation_curve_) == 10
+    assert fitted.validation_curve_[-1] == pytest.approx(expected)
+    assert fitted.validation_scores_ is None
+    alone = MLPRegressor(loss, alpha=0, **FEW).fit(X[:300], y[:300])
+    np.testing.assert_array_equal(fitted.mlp_.parameters, alone.mlp_.parameters)
+
+
+def test_early_stopping_watches_the_given_validation_set():
+    X, y = load_iris(return_X_y=True)
+    order = np.random.default_rng(0).permutation(150)
+    train, held_out = order[:100], order[100:]
+    names = np.array(["a", "b", "c"])[y]
+    fitted = MLPClassifier(early_stopping=True, random_state=0, max_iter=60, learning_rate_init=0.01)
+    fitted.fit(X[train], names[train], validation_set=(X[held_out], names[held_out]))
+    assert fitted.score(X[held_out], names[held_out]) == fitted.best_validation_score_
+    assert fitted.t_ == 100 * fitted.n_iter_
+    with pytest.raises(ValueError, match="y holds 'z', which is not in classes_"):
+        fitted.fit(X, names, validation_set=(X[:1], ["z"]))
+    with pytest.raises(ValueError, match="validation_set has to be a tuple"):
+        fitted.fit(X, names, validation_set=X)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_callbacks_see_each_epoch_and_may_stop(regression, solver):
+    seen = []
+
+    def callback(report):
+        seen.append((report.epoch, report.loss))
+        return report.epoch == 4
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = MLPRegressor(callbacks=[callback], solver=solver, random_state=0, max_iter=50).fit(*regression)
+    assert seen == list(zip(range(1, 5), fitted.loss_curve_, strict=True))
+    assert fitted.n_iter_ == 4
+
+
+def test_number_of_threads_changes_no_bit_and_is_put_back(classes):
+    before = cr.get_num_threads()
+    fits = [MLPClassifier(n_threads=n, **FEW).fit(*classes) for n in (None, 1, 2)]
+    assert cr.get_num_threads() == before
+    for fitted in fits[1:]:
+        np.testing.assert_array_equal(fitted.mlp_.parameters, fits[0].mlp_.parameters)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_scikit_learns_callbacks(regression, solver):
+    pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks: its protocol is not checked")
+    events = []
+
+    class Recorder:
+        def setup(self, estimator, context):
+            events.append("setup")
+
+        def teardown(self, estimator, context):
+            events.append("teardown")
+
+        def on_fit_task_begin(self, estimator, context):
+            events.append(("begin", context.task_name))
+
+        def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator):
+            events.append(("end", context.task_name))
+            if context.task_name == "epoch" and fitted_estimator is not None:
+                events.append(fitted_estimator.predict(X).shape)
+                return len([event for event in events if event == ("end", "epoch")]) == 3
+            return False
+
+    regressor = MLPRegressor(solver=solver, max_iter=20, random_state=0).set_callbacks(Recorder())
+    regressor.fit(*regression)
+    assert regressor.n_iter_ == 3
+    epoch = [("begin", "epoch"), ("end", "epoch"), (442,)]
+    assert events[:11] == ["setup", ("begin", "fit"), *epoch * 3]
+    assert events[-2:] == [("end", "fit"), "teardown"]
+    assert events.count(("begin", "epoch")) == events.count(("end", "epoch"))
+
+
+def test_scikit_learns_progress_bar_in_a_search(regression):
+    callback = pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks")
+    pytest.importorskip("rich", reason="scikit-learn's progress bar needs rich")
+    pipeline = make_pipeline(StandardScaler(), MLPRegressor(**FEW))
+    search = GridSearchCV(pipeline, {"mlpregressor__alpha": [0.1]}, cv=2).set_callbacks(callback.ProgressBar())
+    assert np.isfinite(search.fit(*regression).best_score_)
