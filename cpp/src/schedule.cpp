@@ -73,18 +73,18 @@ void check(const Schedule& schedule) {
 }
 
 double LearningRate::at(const Progress& progress) const {
-  return std::visit([&](const auto& schedule) { return schedule.rate(lr_, progress); }, schedule_);
+  return std::visit([&](const auto& schedule) { return schedule.rate(state_.lr, progress); }, schedule_);
 }
 
 void LearningRate::epoch_done(double loss) {
   const auto* plateau = std::get_if<Plateau>(&schedule_);
   if (!plateau) return;
-  if (loss < best_ * (1 - plateau->threshold)) {
-    best_ = loss;
-    bad_epochs_ = 0;
-  } else if (++bad_epochs_ > plateau->patience) {
-    lr_ = std::max(lr_ * plateau->factor, std::min(lr_, plateau->min_lr));
-    bad_epochs_ = 0;
+  if (loss < state_.best * (1 - plateau->threshold)) {
+    state_.best = loss;
+    state_.bad_epochs = 0;
+  } else if (++state_.bad_epochs > plateau->patience) {
+    state_.lr = std::max(state_.lr * plateau->factor, std::min(state_.lr, plateau->min_lr));
+    state_.bad_epochs = 0;
   }
 }
 

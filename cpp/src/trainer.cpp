@@ -50,30 +50,6 @@ void clip(VectorView<T> gradient, double limit) {
   if (factor < 1) gradient *= static_cast<T>(factor);
 }
 
-/// The parameters of the epoch with the lowest loss, and how long ago that was.
-template <class T>
-class EarlyStopping {
- public:
-  EarlyStopping(Index patience, Index parameters) : patience_(patience), best_(parameters) {}
-
-  /// True if the patience has come to its end.
-  bool epoch_done(Index epoch, double loss, ConstVectorView<T> parameters) {
-    if (loss < best_loss_) {
-      best_loss_ = loss;
-      best_epoch_ = epoch;
-      best_ = parameters;
-    }
-    return epoch - best_epoch_ >= patience_;
-  }
-  Index best_epoch() const { return best_epoch_; }
-  const Vector<T>& best() const { return best_; }
-
- private:
-  Index patience_, best_epoch_ = 0;
-  double best_loss_ = std::numeric_limits<double>::infinity();
-  Vector<T> best_;
-};
-
 /// The samples that each step of a block takes: in their order, or shuffled. Of what the steps of all ranks take, those
 /// that are here.
 template <class T>
@@ -159,7 +135,8 @@ double validate(const Network<T>& network, const Loss& loss, const Samples<T>& v
 
 template <class T>
 History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samples<T>* validation,
-            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers) {
+            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers,
+            FitProgress<T> progress) {
   check(options);
   optimizer.attach(network);
   Ranks* const ranks = options.ranks;
@@ -177,18 +154,17 @@ History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samp
   VectorView<T> whole(gradient_memory.data(), whole_gradient ? network.parameter_count() : 0);
 
   Batches<T> batches(batch_size, ranks);
-  std::optional<EarlyStopping<T>> early;
-  if (options.patience) early.emplace(*options.patience, network.parameter_count());
-
-  History history;
-  FitState<T> state(network, optimizer, tape, options);
-  LearningRate rate(options.schedule, state.lr);
+  History& history = progress.history;
+  FitState<T> state(network, optimizer, tape, options, progress);
+  if (history.epochs == 0) progress.rate = {state.lr};
+  LearningRate rate(options.schedule, progress.rate);
   struct RestoreRate {
     const FitState<T>& state;
     ~RestoreRate() { state.optimizer.set_lr(state.lr); }
   } const restore{state};
 
-  for (state.epoch = 1; state.epoch <= options.epochs && !state.stop; ++state.epoch) {
+  for (state.epoch = history.epochs + 1; state.epoch <= options.epochs && !state.stop; ++state.epoch) {
+    if (state.lr != rate.state().start) rate = LearningRate(options.schedule, state.lr);
     const auto epoch = static_cast<std::uint64_t>(options.epochs_before + state.epoch);
     Random random(options.seed, (std::uint64_t{1} << 32) + epoch);
     double total = 0, total_penalty = 0, total_weight = 0;
@@ -242,10 +218,7 @@ History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samp
       if (state.stop) break;
       rows_before += rows;
     }
-    if (state.stop) {  // in mid-epoch, which does not count
-      history.stopped_early = true;
-      break;
-    }
+    if (state.stop) break;  // in mid-epoch, which does not count
 
     if (total_weight == 0)
       throw std::invalid_argument("X gave no samples in epoch " + std::to_string(state.epoch) +
@@ -260,32 +233,41 @@ History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samp
     history.lr.push_back(optimizer.lr());
     history.epochs = state.epoch;
     rate.epoch_done(watched);
-    const double lr = state.lr;
+    progress.rate = rate.state();
+    progress.step = state.step;
+    if (options.patience) {
+      Best<T>& best = progress.best;
+      if (watched < best.loss) {
+        best.epoch = state.epoch;
+        best.loss = watched;
+        best.parameters = network.parameters();
+      }
+      state.stop = state.epoch - best.epoch >= *options.patience;
+    }
     for (Observer<T>* observer : observers) observer->epoch_done(state);
-    if (state.lr != lr) rate = LearningRate(options.schedule, state.lr);
-    if (early && early->epoch_done(state.epoch, watched, std::as_const(network).parameters())) state.stop = true;
-    history.stopped_early = state.stop && state.epoch < options.epochs;
   }
-  if (early && early->best_epoch() > 0) {
-    network.parameters() = early->best();
-    history.best_epoch = early->best_epoch();
+  history.stopped_early = state.stop && history.epochs < options.epochs;
+  if (progress.best.epoch > 0) {
+    network.parameters() = progress.best.parameters;
+    history.best_epoch = progress.best.epoch;
   }
   return history;
 }
 
 template <class T>
 History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, const Samples<T>* validation,
-            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers) {
+            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers,
+            FitProgress<T> progress) {
   if (samples.X.rows() < 1) throw std::invalid_argument("X has no rows; expected at least one");
   OneBlock<T> source(samples);
-  return fit(network, loss, source, validation, optimizer, options, observers);
+  return fit(network, loss, source, validation, optimizer, options, observers, std::move(progress));
 }
 
 #define CHAINRULE_INSTANTIATE(T)                                                                                  \
   template History fit(Network<T>&, const Loss&, Source<T>&, const Samples<T>*, Optimizer<T>&, const FitOptions&, \
-                       const std::vector<Observer<T>*>&);                                                         \
+                       const std::vector<Observer<T>*>&, FitProgress<T>);                                         \
   template History fit(Network<T>&, const Loss&, const Samples<T>&, const Samples<T>*, Optimizer<T>&,             \
-                       const FitOptions&, const std::vector<Observer<T>*>&);
+                       const FitOptions&, const std::vector<Observer<T>*>&, FitProgress<T>);
 CHAINRULE_INSTANTIATE(float)
 CHAINRULE_INSTANTIATE(double)
 

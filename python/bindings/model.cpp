@@ -7,6 +7,7 @@
 #include <string>
 
 #include "arrays.hpp"
+#include "checkpoint.hpp"
 #include "fit_queue.hpp"
 #include "optimizers.hpp"
 #include "register.hpp"
@@ -235,13 +236,15 @@ class Model : public AnyModel {
   }
 
   /// Trains, or leaves that to a queue. `rows` and `validation_rows` say which of the samples take part; by default
-  /// all.
+  /// all. `checkpoint` is called with a fit's progress; `resume` is such progress, with model and optimizer as of then.
   std::optional<py::dict> fit(const py::object& X, const py::object& y, Index epochs, Index batch_size,
                               const py::object& optimizer_object, bool shuffle, const py::object& sample_weight,
                               const std::optional<py::tuple>& validation, std::optional<Index> patience,
                               const AnySchedule* schedule, std::optional<double> clip_norm, const py::object& on_epoch,
                               double loss_weight, double l2, const std::optional<std::vector<Index>>& rows,
-                              const std::optional<std::vector<Index>>& validation_rows, FitQueue* queue) {
+                              const std::optional<std::vector<Index>>& validation_rows, FitQueue* queue,
+                              const py::object& checkpoint, Index checkpoint_every,
+                              const std::optional<py::dict>& resume) {
     auto& optimizer = optimizer_object.cast<AnyOptimizer&>();
     const SamplesIn in = samples(X, y, sample_weight);
     std::optional<SamplesIn> held_out;
@@ -255,6 +258,11 @@ class Model : public AnyModel {
     } else if (validation_rows) {
       held_out = in;
     }
+    FitProgress<T> progress;
+    if (resume) {
+      progress = fit_progress<T>(*resume);
+      restore(*resume, optimizer, progress.history.epochs);
+    }
     Optimizer<T>& mine = optimizer.of<T>();
     mine.attach(*network_);
     FitOptions options;
@@ -262,7 +270,7 @@ class Model : public AnyModel {
     options.batch_size = batch_size;
     options.shuffle = shuffle;
     options.seed = seed_;
-    options.epochs_before = epochs_trained_;
+    options.epochs_before = epochs_trained_ - progress.history.epochs;
     options.patience = patience;
     if (schedule) options.schedule = schedule->schedule;
     options.clip_norm = clip_norm;
@@ -273,7 +281,8 @@ class Model : public AnyModel {
       std::optional<Selection<T>> chosen_held_out;
       if (held_out) chosen_held_out.emplace(held_out->view(), validation_rows);
       return chainrule::fit<T>(*network_, loss_, chosen.samples(),
-                               chosen_held_out ? &chosen_held_out->samples() : nullptr, mine, options, observers);
+                               chosen_held_out ? &chosen_held_out->samples() : nullptr, mine, options, observers,
+                               progress);
     };
     if (queue) {
       const py::tuple alive = py::make_tuple(py::cast(this, py::return_value_policy::reference), optimizer_object);
@@ -286,10 +295,11 @@ class Model : public AnyModel {
     }
     Interruption<T> interruption;
     EpochReport<T> report(on_epoch, optimizer, epochs_trained_);
+    Checkpoint<T> writer(checkpoint, checkpoint_every);
     History history;
     {
       const Exclusive exclusive(mutex_);
-      history = run({&interruption, &report});
+      history = run({&interruption, &report, &writer});
     }
     return as_dict(history);
   }
@@ -430,6 +440,20 @@ class Model : public AnyModel {
     return in;
   }
 
+  /// Takes model and optimizer back to where a fit was after so many epochs.
+  void restore(const py::dict& from, AnyOptimizer& optimizer, Index epochs) {
+    const auto parameters = from["parameters"].cast<py::array_t<T, py::array::c_style | py::array::forcecast>>();
+    const auto epochs_trained = from["epochs_trained"].cast<Index>();
+    const auto seed = from["seed"].cast<std::uint64_t>();
+    const auto& restored = from["optimizer"].cast<const AnyOptimizer&>();
+    if (parameters.size() != parameter_count() || epochs_trained < epochs)
+      throw py::value_error("the progress is not one of this network");
+    optimizer = restored;
+    std::copy_n(parameters.data(), parameters.size(), network_->parameters().data());
+    seed_ = seed;
+    epochs_trained_ = epochs_trained;
+  }
+
   /// A loss from the logits goes with the activation that turns them into its prediction, or with none.
   void check_output(const Activation& activation) const {
     const std::string given = name(activation), fitting = default_output(loss_);
@@ -542,7 +566,8 @@ void register_model(py::module_& module, const char* name) {
            py::arg("optimizer"), py::arg("shuffle"), py::arg("sample_weight"), py::arg("validation"),
            py::arg("patience"), py::arg("schedule").none(true), py::arg("clip_norm"), py::arg("on_epoch"),
            py::arg("loss_weight") = 1.0, py::arg("l2") = 0.0, py::arg("rows") = py::none(),
-           py::arg("validation_rows") = py::none(), py::arg("queue").none(true) = py::none())
+           py::arg("validation_rows") = py::none(), py::arg("queue").none(true) = py::none(),
+           py::arg("checkpoint") = py::none(), py::arg("checkpoint_every") = 1, py::arg("resume") = py::none())
       .def("gradient_flow", &M::gradient_flow)
       .def("jacobian", &M::jacobian, py::arg("X"))
       .def("input_gradient", &M::input_gradient, py::arg("X"), py::arg("output") = py::none())

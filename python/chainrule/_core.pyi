@@ -58,6 +58,7 @@ class Optimizer(metaclass=_Pybind11Type):  # abstract
     def t(self) -> int: ...
     def step(self, mlp: object) -> None: ...
     def reset(self) -> None: ...
+    def __getstate__(self) -> tuple[Any, ...]: ...
 
 class SGD(Optimizer):
     def __init__(
@@ -216,6 +217,27 @@ class FitRecord(TypedDict):
     stopped_early: bool
 
 @type_check_only
+class FitProgress(TypedDict):
+    loss: list[float]
+    penalty: list[float]
+    validation_loss: list[float]
+    lr: list[float]
+    step: int
+    stopped: bool
+    rate: tuple[float, float, float]
+    bad_epochs: int
+    best_epoch: int
+    best_loss: float
+    best_parameters: _FloatArray
+
+@type_check_only
+class RestoredFit(FitProgress):
+    parameters: _FloatArray
+    optimizer: Optimizer
+    seed: int
+    epochs_trained: int
+
+@type_check_only
 class ParameterFlow(TypedDict):
     name: str
     mean_abs: float
@@ -324,6 +346,9 @@ class _ModelOf:
         rows: npt.NDArray[np.int64] | None = None,
         validation_rows: npt.NDArray[np.int64] | None = None,
         queue: FitQueue | None = None,  # with one, the fit waits in it, and the result is None
+        checkpoint: Callable[[FitProgress], None] | None = None,
+        checkpoint_every: int = 1,
+        resume: RestoredFit | None = None,
     ) -> FitRecord: ...
     def gradient_flow(self) -> GradientFlow: ...
     def jacobian(self, X: npt.ArrayLike) -> _FloatArray: ...

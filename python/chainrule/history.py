@@ -126,7 +126,7 @@ def epoch_observer(mlp: MLP, epochs: int, callbacks: Iterable[Callback], progres
         def advance(report: EpochReport) -> None:
             losses = {"loss": report.loss, "val_loss": report.validation_loss}
             bar.set_postfix({name: f"{loss:.4g}" for name, loss in losses.items() if loss is not None}, refresh=False)
-            bar.update()
+            bar.update(report.epoch - bar.n)
 
         yield observer(mlp, epochs, [advance, *listeners])
 

@@ -17,6 +17,7 @@ from chainrule._arguments import boolean, integer, known_name, real, shown
 from chainrule._table import Table
 from chainrule.activations import ActivationLike, as_activation, as_hidden_activations
 from chainrule.c_export import Footprint
+from chainrule.checkpoint import checkpoints
 from chainrule.gradient_check import GradientCheckReport
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.history import Callback, History, epoch_observer
@@ -504,6 +505,9 @@ class MLP:
         clip_norm: float | None = None,
         callbacks: Iterable[Callback] = (),
         progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
     ) -> History:
         """Train: for each epoch, for each batch, a step.
 
@@ -540,6 +544,16 @@ class MLP:
             one ends the fit too, and comes out of it.
         progress : bool, default False
             Whether to show a progress bar on the standard error stream.
+        checkpoint : str or path-like, optional
+            A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs and at
+            the end. `load` reads the network from it. Needs the extra "io".
+        checkpoint_every : int, default 1
+            Epochs from one checkpoint to the next, at least 1.
+        resume : bool, default False
+            Whether to go on from the checkpoint, if that file is there. The same call in a new process then ends with
+            the same bits as one that was never killed. The network takes its parameters, seed and count of epochs from
+            the file, the optimizer its settings, its lr among them, and its state. Arguments have to be the same but
+            for `epochs`, which may be more, and `callbacks`.
 
         Returns
         -------
@@ -554,6 +568,8 @@ class MLP:
             If the loss of a step is not finite; the parameters are those before the step.
         KeyboardInterrupt
             On Ctrl-C; the parameters are those after the last whole step.
+        OSError
+            If a checkpoint cannot be written or read; an existing one stays as it was.
         """
         settings = fit_settings(
             epochs=epochs,
@@ -567,7 +583,8 @@ class MLP:
             clip_norm=clip_norm,
         )
         with epoch_observer(self, settings["epochs"], callbacks, boolean("progress", progress)) as on_epoch:
-            record = self._model.fit(X, y, on_epoch=on_epoch, **settings)
+            written = checkpoints(self, X, settings, checkpoint, checkpoint_every, resume)
+            record = self._model.fit(X, y, on_epoch=on_epoch, **settings, **written)
         return History(**record)
 
     def gradient_flow(self) -> GradientFlowReport:
@@ -787,6 +804,8 @@ class MLP:
         ------
         OSError
             If it cannot be written; an existing file stays as it was.
+        ValueError
+            If a parameter is NaN or infinite.
         ImportError
             Without the package safetensors.
         """

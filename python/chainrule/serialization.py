@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     M = TypeVar("M", bound=MLP)
 
 METADATA_KEY = "chainrule"
+FIT_KEY = "chainrule.fit"
 FORMAT_VERSION = 1
 SAFETENSORS_DTYPES = {"float32": "F32", "float64": "F64"}
 
@@ -72,40 +75,98 @@ def arguments(description: Description) -> dict[str, Any]:
     }
 
 
-def save(mlp: MLP, path: str | os.PathLike[str]) -> None:
+def save(
+    mlp: MLP,
+    path: str | os.PathLike[str],
+    more_tensors: Mapping[str, npt.NDArray[Any]] | None = None,
+    more_metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write a network to a file, whole or not at all."""
     safetensors = optional_package("safetensors.numpy", "io")
     header = {"format": FORMAT_VERSION, "version": _core.config()["version"], **describe(mlp)}
     tensors = {name: np.ascontiguousarray(parameter) for name, parameter in mlp.named_parameters()}
     for name, values in tensors.items():
         check_finite(name, values)
-    write_atomically(path, safetensors.save(tensors, {METADATA_KEY: json.dumps(header)}))
+    metadata = {METADATA_KEY: json.dumps(header), **(more_metadata or {})}
+    write_atomically(path, safetensors.save({**tensors, **(more_tensors or {})}, metadata))
 
 
 def load(cls: type[M], path: str | os.PathLike[str]) -> M:
     """Read a network from a file that `save` wrote, checking all of it before anything is built."""
+    with opened(path) as file:
+        dtype = file.description["dtype"]
+        tensors = {name: file.tensor(name, shape, dtype) for name, shape in file.network_shapes().items()}
+        for name, values in tensors.items():
+            check_finite(f"{file.path}: {name}", values)
+        mlp = build(cls, file.description, file.path)
+    for name, parameter in mlp.named_parameters():
+        parameter[...] = tensors[name]
+    mlp._model.epochs_trained = file.description["epochs_trained"]
+    return mlp
+
+
+@dataclass
+class Tensors:
+    """An open file: its tensors, what its header says of the network, and of a fit that goes on."""
+
+    file: Any
+    path: str
+    description: Description
+    fit: dict[str, Any] | None
+    names: set[str]
+
+    def network_shapes(self) -> dict[str, list[int]]:
+        """Return the names and shapes of the network's parameters, in the order of θ."""
+        shapes: dict[str, list[int]] = {}
+        for layer, (d_in, d_out) in enumerate(pairwise(self.description["layer_sizes"])):
+            shapes |= {f"layers.{layer}.weight": [d_in, d_out], f"layers.{layer}.bias": [d_out]}
+        return shapes
+
+    def length(self, name: str) -> int:
+        """Return how long a vector is; 0 for what is none."""
+        shape = self.file.get_slice(name).get_shape() if name in self.names else []
+        return int(shape[0]) if len(shape) == 1 else 0
+
+    def tensor(self, name: str, shape: list[int], dtype: str) -> npt.NDArray[Any]:
+        """Read a tensor whose shape and dtype are as they should be."""
+        if name not in self.names:
+            raise ValueError(f"{self.path} lacks {name}, which its header asks for")
+        there = self.file.get_slice(name)
+        if list(there.get_shape()) != shape:
+            raise ValueError(f"{self.path}: {name} has shape {tuple(there.get_shape())}; expected {tuple(shape)}")
+        if there.get_dtype() != SAFETENSORS_DTYPES[dtype]:
+            raise ValueError(f"{self.path}: {name} holds {there.get_dtype()}; expected {SAFETENSORS_DTYPES[dtype]}")
+        values: npt.NDArray[Any] = self.file.get_tensor(name)
+        return values
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Tensors]:
+    """Open a file that `save` wrote, with a header that is as it should be and no tensor that nobody knows."""
     safetensors = optional_package("safetensors", "io")
     path = os.fspath(path)
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder; expected a file that MLP.save wrote")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            description = read_description(file.metadata(), path)
-            check_tensors(file, description, path)
-            mlp = build(cls, description, path)
-            for name, parameter in mlp.named_parameters():
-                parameter[...] = file.get_tensor(name)
+            metadata = file.metadata() or {}
+            description = read_description(read_json(metadata, METADATA_KEY, path), path)
+            fit = read_json(metadata, FIT_KEY, path) if FIT_KEY in metadata else None
+            tensors = Tensors(file, path, description, fit, set(file.keys()))
+            known = tensors.network_shapes().keys()
+            surplus = sorted(n for n in tensors.names if n not in known and not (fit and n.startswith("fit.")))
+            if surplus:
+                raise ValueError(f"{path} has {', '.join(surplus)}, which its header does not ask for")
+            yield tensors
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
-    mlp._model.epochs_trained = description["epochs_trained"]
-    return mlp
 
 
-def read_description(metadata: Mapping[str, str] | None, path: str) -> Description:
-    """Read the description in a file's header, with every field of the type it should have."""
-    text = (metadata or {}).get(METADATA_KEY)
+def read_json(metadata: Mapping[str, str], key: str, path: str) -> dict[str, Any]:
+    """Read an entry of a file's metadata."""
+    text = metadata.get(key)
     if text is None:
-        raise ValueError(f"{path} has no {METADATA_KEY!r} in its header; expected a file that MLP.save wrote")
+        raise ValueError(f"{path} has no {key!r} in its header; expected a file that MLP.save wrote")
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -114,6 +175,11 @@ def read_description(metadata: Mapping[str, str] | None, path: str) -> Descripti
         raise ValueError(f"{path}: its header is {shown(header)}; expected an object")
     if header.get("format") != FORMAT_VERSION:
         raise ValueError(f"{path} is of format {shown(header.get('format'))}; this version reads {FORMAT_VERSION}")
+    return header
+
+
+def read_description(header: dict[str, Any], path: str) -> Description:
+    """Read the description of the network, with every field of the type it should have."""
     try:
         description: Description = {
             "layer_sizes": [integer("layer_sizes", size, 1) for size in _list(header["layer_sizes"])],
@@ -136,26 +202,6 @@ def read_description(metadata: Mapping[str, str] | None, path: str) -> Descripti
     if len(description["layer_sizes"]) < 2:
         raise ValueError(f"{path}: layer_sizes is {description['layer_sizes']}; expected at least two")
     return description
-
-
-def check_tensors(file: Any, description: Description, path: str) -> None:
-    """Check names, shapes and dtypes in the file against the architecture in its header."""
-    sizes = description["layer_sizes"]
-    expected: dict[str, list[int]] = {}
-    for layer, (d_in, d_out) in enumerate(pairwise(sizes)):
-        expected |= {f"layers.{layer}.weight": [d_in, d_out], f"layers.{layer}.bias": [d_out]}
-    names = set(file.keys())
-    if missing := sorted(expected.keys() - names):
-        raise ValueError(f"{path} lacks {', '.join(missing)}, which its layer_sizes {sizes} ask for")
-    if surplus := sorted(names - expected.keys()):
-        raise ValueError(f"{path} has {', '.join(surplus)}, which its layer_sizes {sizes} do not ask for")
-    dtype = SAFETENSORS_DTYPES[description["dtype"]]
-    for name, shape in expected.items():
-        tensor = file.get_slice(name)
-        if list(tensor.get_shape()) != shape:
-            raise ValueError(f"{path}: {name} has shape {tuple(tensor.get_shape())}; expected {tuple(shape)}")
-        if tensor.get_dtype() != dtype:
-            raise ValueError(f"{path}: {name} holds {tensor.get_dtype()}; expected {dtype}")
 
 
 def build(cls: type[M], description: Description, path: str) -> M:

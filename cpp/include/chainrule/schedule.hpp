@@ -86,16 +86,24 @@ void check(const Schedule& schedule);
 /// A schedule in the course of one fit.
 class LearningRate {
  public:
-  LearningRate(Schedule schedule, double lr) : schedule_(std::move(schedule)), lr_(lr) {}
+  /// What it knows beside the schedule.
+  struct State {
+    double start;  // the lr that the schedule starts from
+    double lr = start;
+    double best = std::numeric_limits<double>::infinity();
+    Index bad_epochs = 0;
+  };
+
+  LearningRate(Schedule schedule, double lr) : LearningRate(std::move(schedule), State{lr}) {}
+  LearningRate(Schedule schedule, State state) : schedule_(std::move(schedule)), state_(state) {}
   double at(const Progress& progress) const;
   /// Tells it the loss that is watched, at the end of an epoch.
   void epoch_done(double loss);
+  const State& state() const { return state_; }
 
  private:
   Schedule schedule_;
-  double lr_;
-  double best_ = std::numeric_limits<double>::infinity();
-  Index bad_epochs_ = 0;
+  State state_;
 };
 
 }  // namespace chainrule

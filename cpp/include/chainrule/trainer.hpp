@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <vector>
@@ -44,6 +45,24 @@ struct History {
   bool stopped_early = false;
 };
 
+/// The parameters of the epoch with the lowest loss, and what that was.
+template <class T>
+struct Best {
+  Index epoch = 0;
+  double loss = std::numeric_limits<double>::infinity();
+  Vector<T> parameters;
+};
+
+/// Where a fit stands after an epoch, beside network and optimizer: from there one goes on as if it had never stopped.
+template <class T>
+struct FitProgress {
+  History history;
+  Index step = 0;  // done, over all epochs
+  LearningRate::State rate{};
+  Best<T> best;          // with patience
+  bool stopped = false;  // before all epochs were done, by patience or an observer
+};
+
 /// What an observer sees. Any of them may set `stop`.
 template <class T>
 struct FitState {
@@ -51,17 +70,26 @@ struct FitState {
   Optimizer<T>& optimizer;
   Tape<T>& tape;
   const FitOptions& options;
-  Index epoch = 0;     // from 1
-  Index step = 0;      // from 1, over all epochs
-  double loss = 0;     // of the step, at `epoch_done` of the epoch
-  double penalty = 0;  // what the objective adds to the loss, likewise
-  double lr;           // that the schedule starts from; one that is set at `epoch_done` starts it anew
+  const FitProgress<T>& progress;  // as of the last whole epoch, at `epoch_done` of this one
+  Index epoch = 0;                 // from 1
+  Index step = 0;                  // from 1, over all epochs
+  double loss = 0;                 // of the step, at `epoch_done` of the epoch
+  double penalty = 0;              // what the objective adds to the loss, likewise
+  double lr;                       // that the schedule starts from; one that is set at `epoch_done` starts it anew
   std::optional<double> validation_loss;
   T* gradient = nullptr;  // laid out like θ, at `gradient_ready`; else nullptr
   bool stop = false;
 
-  FitState(Network<T>& network, Optimizer<T>& optimizer, Tape<T>& tape, const FitOptions& options)
-      : network(network), optimizer(optimizer), tape(tape), options(options), lr(optimizer.lr()) {}
+  FitState(Network<T>& network, Optimizer<T>& optimizer, Tape<T>& tape, const FitOptions& options,
+           const FitProgress<T>& progress)
+      : network(network),
+        optimizer(optimizer),
+        tape(tape),
+        options(options),
+        progress(progress),
+        step(progress.step),
+        lr(optimizer.lr()),
+        stop(progress.stopped) {}
 };
 
 /// The one seam of the training loop. An observer that wants the gradient makes the step write it whole; the others
@@ -93,14 +121,16 @@ class Source {
 };
 
 /// Trains: for each epoch, for each block, for each batch, a step. The last batch of a block may be short; shuffling is
-/// within a block.
+/// within a block. With `progress`, and with network and optimizer as they were then, it goes on from there.
 template <class T>
 History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samples<T>* validation,
-            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers = {});
+            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers = {},
+            FitProgress<T> progress = {});
 
 /// All samples are one block.
 template <class T>
 History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, const Samples<T>* validation,
-            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers = {});
+            Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers = {},
+            FitProgress<T> progress = {});
 
 }  // namespace chainrule

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <chainrule/trainer.hpp>
+
+#include "fit_queue.hpp"
+#include "optimizers.hpp"
+
+// A fit between two epochs, as Python writes it to a file and reads it back.
+
+namespace chainrule::bindings {
+
+template <class T>
+py::dict as_dict(const FitProgress<T>& progress, bool stopped) {
+  const auto& [start, lr, best, bad_epochs] = progress.rate;
+  py::dict result = as_dict(progress.history);
+  result["step"] = progress.step;
+  result["stopped"] = stopped;
+  result["penalty"] = progress.history.penalty;
+  result["rate"] = py::make_tuple(start, lr, best);
+  result["bad_epochs"] = bad_epochs;
+  result["best_epoch"] = progress.best.epoch;
+  result["best_loss"] = progress.best.loss;
+  result["best_parameters"] = py::array_t<T>(progress.best.parameters.size(), progress.best.parameters.data());
+  return result;
+}
+
+template <class T>
+FitProgress<T> fit_progress(const py::dict& from) {
+  FitProgress<T> progress;
+  progress.history.loss = from["loss"].cast<std::vector<double>>();
+  progress.history.penalty = from["penalty"].cast<std::vector<double>>();
+  progress.history.validation_loss = from["validation_loss"].cast<std::vector<double>>();
+  progress.history.lr = from["lr"].cast<std::vector<double>>();
+  progress.history.epochs = static_cast<Index>(progress.history.loss.size());
+  progress.step = from["step"].cast<Index>();
+  progress.stopped = from["stopped"].cast<bool>();
+  const auto [start, lr, best] = from["rate"].cast<std::tuple<double, double, double>>();
+  progress.rate = {start, lr, best, from["bad_epochs"].cast<Index>()};
+  progress.best.epoch = from["best_epoch"].cast<Index>();
+  progress.best.loss = from["best_loss"].cast<double>();
+  const auto parameters = from["best_parameters"].cast<py::array_t<T, py::array::c_style | py::array::forcecast>>();
+  progress.best.parameters = ConstVectorView<T>(parameters.data(), parameters.size());
+  return progress;
+}
+
+/// Lets Python write a checkpoint after every `every` epochs, and at the end.
+template <class T>
+class Checkpoint : public Observer<T> {
+ public:
+  Checkpoint(const py::object& write, Index every) : write_(write), every_(every) {}
+
+  void epoch_done(FitState<T>& state) override {
+    if (write_.is_none() || (state.epoch % every_ != 0 && state.epoch != state.options.epochs && !state.stop)) return;
+    const py::gil_scoped_acquire acquire;
+    write_(as_dict(state.progress, state.stop));
+  }
+
+ private:
+  const py::object& write_;
+  Index every_;
+};
+
+}  // namespace chainrule::bindings

@@ -1,0 +1,275 @@
+"""fit with a checkpoint: killed anywhere and resumed, it ends with the same bits."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from helpers import same_bits, state
+from nets import smooth_data
+
+import chainrule as cr
+
+safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed: no checkpoints")
+
+X, Y = smooth_data(50)
+X_VAL, Y_VAL = smooth_data(20, seed=1)
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+def network(seed=3, **settings):
+    return cr.MLP([4, 8, 6, 2], hidden_activation="tanh", seed=seed, **settings)
+
+
+CASES = {
+    "sgd": (lambda: cr.SGD(lr=0.1, momentum=0.9, nesterov=True), {}, {}),
+    "rmsprop": (lambda: cr.RMSprop(momentum=0.5, centered=True), {"schedule": "one_cycle"}, {}),
+    "adam": (lambda: cr.Adam(lr=0.02), {"clip_norm": 0.1, "schedule": "cosine"}, {"dropout": 0.3}),
+    "adamw": (lambda: cr.AdamW(betas=(0.8, 0.95)), {"schedule": cr.Warmup(epochs=4)}, {"dtype": "float64"}),
+    "plateau": (lambda: cr.Adam(lr=0.3), {"schedule": cr.Plateau(patience=0), "validation": (X_VAL, Y_VAL)}, {}),
+    "patience": (lambda: cr.Adam(lr=0.3), {"patience": 3, "validation": (X_VAL, Y_VAL)}, {}),
+    "in order": (lambda: cr.SGD(lr=0.1), {"shuffle": False, "sample_weight": np.arange(1.0, 51)}, {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("epoch", [1, 4, 9])
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_resumed_fit_ends_with_the_same_bits(tmp_path, case, epoch, every):
+    make, arguments, settings = CASES[case]
+    arguments = {"epochs": 10, "batch_size": 7, **arguments}
+    whole, whole_optimizer = network(**settings), make()
+    expected = whole.fit(X, Y, optimizer=whole_optimizer, **arguments)
+    arguments |= {"checkpoint": tmp_path / "fit.safetensors", "checkpoint_every": every, "resume": True}
+
+    def die(report):
+        if report.epoch == epoch:
+            raise Killed
+
+    try:
+        network(**settings).fit(X, Y, optimizer=make(), callbacks=[die], **arguments)
+    except Killed:
+        assert epoch <= expected.epochs
+    seed = 99 if every < epoch else 3  # which the first checkpoint brings
+    mlp, optimizer = network(seed=seed, **settings), make()
+    assert mlp.fit(X, Y, optimizer=optimizer, **arguments) == expected
+    assert same_bits(mlp.parameters, whole.parameters) and mlp.seed == 3
+    assert optimizer.t == whole_optimizer.t and optimizer.lr == whole_optimizer.lr
+    mlp.fit(X, Y, epochs=2, optimizer=optimizer)
+    whole.fit(X, Y, epochs=2, optimizer=whole_optimizer)
+    assert same_bits(mlp.parameters, whole.parameters)
+
+
+KILLED_RUN = """
+import os, signal, sys
+import numpy as np
+import chainrule as cr
+
+where, count = sys.argv[1], int(sys.argv[2])
+calls = 0
+
+def killing(function, after):
+    def call(*arguments, **keywords):
+        global calls
+        calls += 1
+        result = function(*arguments, **keywords) if after else None
+        if calls == count:
+            if where == "write":  # half of a file is there
+                os.write(arguments[0], b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result if after else function(*arguments, **keywords)
+    return call
+
+if where in ("write", "fsync"):
+    os.fsync = killing(os.fsync, after=False)
+elif where != "never":
+    os.replace = killing(os.replace, after=where == "replaced")
+rng = np.random.default_rng(0)
+X = rng.normal(size=(40, 3))
+mlp = cr.MLP([3, 5, 1], dropout=0.2, seed=1)
+mlp.fit(X, X[:, 0], epochs=6, batch_size=8, schedule="cosine", patience=4, checkpoint="fit.safetensors", resume=True)
+print(mlp.parameters.tobytes().hex())
+"""
+
+
+def test_kill_9_in_the_middle_of_a_save(tmp_path, run_python):
+    """Twice: in another save, and in that of the resumed run; then what is left goes on to the same end."""
+    expected = run_python("-c", KILLED_RUN, "never", 0).stdout
+    (tmp_path / "fit.safetensors").unlink()
+    for where, count in (("write", 1), ("fsync", 5), ("replace", 2), ("replaced", 2)):
+        assert run_python("-c", KILLED_RUN, where, count, check=False).returncode == -9
+    assert len([entry for entry in tmp_path.iterdir() if entry.name.endswith(".tmp")]) <= 1
+    assert run_python("-c", KILLED_RUN, "never", 0).stdout == expected
+    assert [entry.name for entry in tmp_path.iterdir()] == ["fit.safetensors"]
+
+
+def test_a_finished_fit_is_not_run_again_and_can_go_further(tmp_path):
+    arguments = {"batch_size": 7, "checkpoint": tmp_path / "fit", "resume": True}
+    expected = network().fit(X, Y, epochs=4, **arguments)
+    mlp = network()
+    assert mlp.fit(X, Y, epochs=4, callbacks=[lambda report: pytest.fail("trained")], **arguments) == expected
+    whole = network()
+    assert mlp.fit(X, Y, epochs=6, **arguments) == whole.fit(X, Y, epochs=6, batch_size=7)
+    assert same_bits(mlp.parameters, whole.parameters)
+
+
+def test_a_fit_that_a_callback_ended_stays_ended(tmp_path):
+    arguments = {"epochs": 9, "checkpoint": tmp_path / "fit", "checkpoint_every": 5, "resume": True}
+    mlp, twin = network(), network()
+    history = mlp.fit(X, Y, callbacks=[lambda report: report.epoch == 3], **arguments)
+    assert history.stopped_early and history.epochs == 3
+    assert twin.fit(X, Y, **arguments) == history and same_bits(twin.parameters, mlp.parameters)
+
+
+def test_a_rate_that_a_callback_set_goes_along(tmp_path):
+    def run(path, die_at=None, resume=False):
+        mlp, optimizer = network(), cr.SGD(lr=0.1)
+
+        def lower(report):
+            if report.epoch == 2:
+                optimizer.lr = 0.01
+            if report.epoch == die_at:
+                raise Killed
+
+        mlp.fit(X, Y, epochs=5, optimizer=optimizer, callbacks=[lower], checkpoint=path, resume=resume)
+        return mlp.parameters.copy(), optimizer.lr
+
+    expected, lr = run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", die_at=4)
+    parameters, resumed_lr = run(tmp_path / "killed", resume=True)
+    assert same_bits(parameters, expected) and resumed_lr == lr == 0.01
+
+
+def test_a_checkpoint_is_a_saved_network(tmp_path):
+    mlp = network()
+    mlp.fit(X, Y, epochs=3, checkpoint=tmp_path / "fit")
+    twin = cr.MLP.load(tmp_path / "fit")
+    assert same_bits(twin.parameters, mlp.parameters)
+    assert twin.fit(X, Y, epochs=1).loss == mlp.fit(X, Y, epochs=1).loss
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 8}, "with batch_size 7; it is 8 now"),
+        ({"X": X[:40], "y": Y[:40]}, "with samples 50; it is 40 now"),
+        ({"shuffle": False}, "with shuffle True"),
+        ({"schedule": "cosine"}, "with schedule None"),
+        ({"clip_norm": 1.0}, "with clip_norm None"),
+        ({"patience": 2}, "with patience None"),
+        ({"optimizer": "sgd"}, "written with Adam; optimizer is SGD"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_other_arguments_are_refused(tmp_path, change, message):
+    arguments = {"X": X, "y": Y, "epochs": 3, "batch_size": 7, "checkpoint": tmp_path / "fit", "resume": True}
+    network().fit(**arguments)
+    mlp = network()
+    before = state(mlp)
+    with pytest.raises(ValueError, match=message):
+        mlp.fit(**{**arguments, **change})
+    assert state(mlp) == before
+
+
+def test_another_network_is_refused(tmp_path):
+    network().fit(X, Y, epochs=1, checkpoint=tmp_path / "fit")
+    with pytest.raises(ValueError, match=r"network with layer_sizes \[4, 8, 6, 2\]; this one has \[4, 2\]"):
+        cr.MLP([4, 2]).fit(X, Y, epochs=1, checkpoint=tmp_path / "fit", resume=True)
+    network().save(tmp_path / "net")
+    with pytest.raises(ValueError, match="is a saved network; expected a checkpoint"):
+        network().fit(X, Y, epochs=1, checkpoint=tmp_path / "net", resume=True)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="expected a checkpoint"):
+        network().fit(X, Y, epochs=1, resume=True)
+    with pytest.raises(ValueError, match="checkpoint_every is 0"):
+        network().fit(X, Y, epochs=1, checkpoint="fit", checkpoint_every=0)
+
+
+def test_bad_data_change_nothing_on_resume(tmp_path):
+    network().fit(X, Y, epochs=2, checkpoint=tmp_path / "fit")
+    mlp, optimizer = network(seed=5), cr.Adam()
+    before = state(mlp, optimizer)
+    with pytest.raises(ValueError, match="X holds nan"):
+        mlp.fit(X * np.nan, Y, epochs=3, optimizer=optimizer, checkpoint=tmp_path / "fit", resume=True)
+    assert state(mlp, optimizer) == before and mlp.seed == 5
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path, run_python):
+    resource = pytest.importorskip("resource", reason="no limits on files here")
+    del resource
+    mlp = cr.MLP([10, 10], seed=0)
+    mlp.save(tmp_path / "net")
+    code = (
+        "import resource, chainrule as cr; big = cr.MLP([100, 100]);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000));"
+        "big.save('net')"
+    )
+    assert "OSError: [Errno 27]" in run_python("-c", code, check=False).stderr
+    assert same_bits(cr.MLP.load(tmp_path / "net").parameters, mlp.parameters)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net"]
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A checkpoint's tensors and metadata."""
+    network().fit(X, Y, epochs=2, patience=5, checkpoint=tmp_path / "fit")
+    with safetensors.safe_open(tmp_path / "fit", framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
+
+
+def hostile(parts, change):
+    tensors, metadata = parts
+    fit = json.loads(metadata["chainrule.fit"])
+    if isinstance(change, dict):
+        metadata["chainrule.fit"] = json.dumps({**fit, **change})
+    else:
+        change(tensors, fit)
+        metadata["chainrule.fit"] = json.dumps(fit)
+    return tensors, metadata
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"steps": -1},
+        {"steps": 2**70},
+        {"moments": 3},
+        {"moments": [True] * 3},
+        {"moments": []},
+        {"settings": {"lr": "x"}},
+        {"settings": {"unknown": 1}},
+        {"settings": None},
+        {"best_epoch": 3},
+        {"best_epoch": 0},
+        {"stopped": 1},
+        {"arguments": 5},
+        lambda tensors, fit: fit.pop("step"),
+        lambda tensors, fit: tensors.pop("fit.best"),
+        lambda tensors, fit: tensors.pop("fit.loss"),
+        lambda tensors, fit: tensors.pop("fit.moment_0"),
+        lambda tensors, fit: tensors["fit.best"].__setitem__(0, np.nan),
+        lambda tensors, fit: tensors["fit.moment_0"].__setitem__(0, np.nan),
+        lambda tensors, fit: tensors["layers.0.bias"].__setitem__(0, np.inf),
+        lambda tensors, fit: tensors["fit.rate"].__setitem__(1, np.nan),
+        lambda tensors, fit: tensors.__setitem__("fit.loss", np.array(3.0)),
+        lambda tensors, fit: tensors.__setitem__("fit.loss", np.zeros(9)),
+        lambda tensors, fit: tensors.__setitem__("fit.moment_1", np.zeros(3, "float32")),
+        lambda tensors, fit: tensors.__setitem__("other", np.zeros(3)),
+    ],
+)
+def test_hostile_checkpoints_are_refused(tmp_path, parts, change):
+    tensors, metadata = hostile(parts, change)
+    path = tmp_path / "fit"
+    pathlib.Path(path).write_bytes(safetensors.save(tensors, metadata))
+    mlp, optimizer = network(seed=5), cr.Adam()
+    before = state(mlp, optimizer)
+    with pytest.raises(ValueError):
+        mlp.fit(X, Y, epochs=3, patience=5, optimizer=optimizer, checkpoint=path, resume=True)
+    assert state(mlp, optimizer) == before
