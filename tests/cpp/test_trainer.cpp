@@ -588,3 +588,50 @@ TEST_CASE_TEMPLATE("trainer: XOR is learned", T, float, double) {
   predict<T>(network, X, a.data());
   CHECK((((a.array() > T(0.5)) == (y.array() > T(0.5)))).all());
 }
+
+namespace {
+
+/// Keeps what a checkpoint holds after some epoch.
+template <class T>
+struct Snapshot : Observer<T> {
+  explicit Snapshot(Index epoch) : epoch(epoch) {}
+  void epoch_done(FitState<T>& state) override {
+    if (state.epoch != epoch) return;
+    progress = state.progress;
+    parameters = std::as_const(state.network).parameters();
+    optimizer.emplace(state.optimizer);
+  }
+  Index epoch;
+  FitProgress<T> progress;
+  Vector<T> parameters;
+  std::optional<Optimizer<T>> optimizer;
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("a fit that goes on from its progress ends with the same bits", T, float, double) {
+  for (const Schedule& schedule : {Schedule{Plateau{.patience = 0}}, Schedule{OneCycle{}}}) {
+    FitOptions options;
+    options.epochs = 8;
+    options.batch_size = 4;
+    options.patience = 4;
+    options.schedule = schedule;
+    Problem<T> whole = sample<T>(), resumed = sample<T>();
+    Optimizer<T> optimizer{Adam{}};
+    Snapshot<T> snapshot(3);
+    const History expected = fit(whole, optimizer, options, {&snapshot});
+
+    // The moments of another network's optimizer, as a file brings them.
+    Optimizer<T> other{Adam{}};
+    other.restore(snapshot.optimizer->steps(), whole.network.parameter_count());
+    for (int i = 0; i < max_moments; ++i)
+      if (other.moment(i)) std::copy_n(snapshot.optimizer->moment(i), whole.network.parameter_count(), other.moment(i));
+    resumed.network.parameters() = snapshot.parameters;
+    const History history = chainrule::fit<T>(resumed.network, resumed.loss, resumed.samples(), nullptr, other, options,
+                                              {}, snapshot.progress);
+    CHECK(history.loss == expected.loss);
+    CHECK(history.lr == expected.lr);
+    CHECK(history.best_epoch == expected.best_epoch);
+    CHECK(same_bits(resumed.network.parameters(), whole.network.parameters()));
+  }
+}
