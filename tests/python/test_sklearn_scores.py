@@ -1,4 +1,4 @@
-"""The estimators generalise as scikit-learn's do: scores on held-out real data at the default parameters, over ten seeds."""
+"""The estimators generalise as scikit-learn's do: held-out scores on real data at the default parameters, ten seeds."""
 
 import warnings
 
