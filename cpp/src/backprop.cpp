@@ -18,7 +18,6 @@ using engine::kernels;
 using engine::Panels;
 using engine::parallel;
 using engine::part;
-using engine::prefetch_for_update;
 using engine::Range;
 using engine::Rows;
 using engine::threads_for;
@@ -109,9 +108,9 @@ struct Weights {
 /// Rows to take through a product and the element-wise function behind it at a time: as many as one tile has, so that
 /// the first-level cache still holds them, unless the weights have to come from afar for each.
 template <class T>
-Index strip_count(Index rows, Index weights) {
+Index strip_count(const Network<T>& network, Index rows, Index weights) {
   constexpr Index near = 512 * 1024 / sizeof(T);
-  return weights > near ? 1 : (rows + kernels<T>().tile_rows - 1) / kernels<T>().tile_rows;
+  return !fits_packed<T>(network) || weights > near ? 1 : (rows + kernels<T>().tile_rows - 1) / kernels<T>().tile_rows;
 }
 
 /// Columns of a_l = σ_l(z_l), with z_l from `product` strip by strip. z and a may be the same memory; with `linear` a
@@ -122,7 +121,7 @@ void layer_forward(const Network<T>& network, Index l, Index count, Range column
   const Activation& activation = network.activation(l);
   const auto activate = kernels<T>().activate[activation.index()];
   const auto parameter_ = static_cast<T>(parameter(activation));
-  const Index strips = strip_count<T>(count, columns.size() * network.units(l - 1));
+  const Index strips = strip_count(network, count, columns.size() * network.units(l - 1));
   for (Index s = 0; s < strips; ++s) {
     const Range strip = part(count, strips, s);
     const Rows<T> z_strip = z.from(strip.begin).columns_from(columns.begin);
@@ -311,7 +310,6 @@ class Sweeps {
   // Tiles above each other share a few panels of δ from the second-level cache; as long as there are enough units to
   // keep all threads busy to the end.
   static constexpr Index most_unit_tiles = 4, unit_panels = 4;
-  static constexpr Index block_rows = 256;
 
   template <class Chunk>
   void in_chunks(const Chunk& chunk) {
@@ -320,12 +318,16 @@ class Sweeps {
     parallel(chunks, threads, [&](std::ptrdiff_t i) { chunk(part(rows_, chunks, i)); });
   }
 
-  /// Blocks of all rows and some columns, for weights that should be read but once.
+  /// Blocks of some columns and all rows, for weights that should be read but once; or, where that makes too few to
+  /// keep all threads busy to the end, of some rows.
   template <class Block>
   void in_blocks(Index columns, const Block& block) {
     const Index width = unit_panels * kernel_.panel;
-    const Index down = (rows_ + block_rows - 1) / block_rows, across = (columns + width - 1) / width;
-    parallel(down * across, threads_for(forward_operations(network_, rows_)), [&](std::ptrdiff_t i) {
+    const Index across = (columns + width - 1) / width;
+    const int threads = threads_for(forward_operations(network_, rows_));
+    const Index wanted = threads > 1 ? (4 * threads + across - 1) / across : 1;
+    const Index down = std::clamp<Index>(rows_ / (4 * kernel_.tile_rows), 1, wanted);
+    parallel(down * across, threads, [&](std::ptrdiff_t i) {
       const Index first = i / down * width;
       block(part(rows_, down, i % down), Range{first, std::min(columns, first + width)});
     });
@@ -375,7 +377,7 @@ class Sweeps {
   void backward_layer(Index l, Range rows, Range columns) {
     const Weights<T> weights{network_, l, tape_.has_panels() ? tape_.transposed_panels(l) : nullptr,
                              !tape_.has_panels()};
-    const Index strips = strip_count<T>(rows.size(), columns.size() * network_.units(l));
+    const Index strips = strip_count(network_, rows.size(), columns.size() * network_.units(l));
     for (Index s = 0; s < strips; ++s) {
       const Range within = part(rows.size(), strips, s);
       const Range strip{rows.begin + within.begin, rows.begin + within.end};
@@ -665,10 +667,10 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
         // Where the parameters stay in the caches there is nothing to wait for.
         if (network.parameter_count() < prefetch_limit) return;
         const Index at = place(l, rows, columns), units = network.units(l);
-        prefetch_for_update(theta + at, rows.size(), columns.size(), units);
+        kernels<T>().prefetch(rows.size(), columns.size(), theta + at, units);
         for (int i = 0; i < max_moments; ++i)
           if (const T* moment = optimizer.moment(i))
-            prefetch_for_update(moment + at, rows.size(), columns.size(), units);
+            kernels<T>().prefetch(rows.size(), columns.size(), moment + at, units);
       },
       [&](Index l, Range rows, Range columns, Rows<T> tile) {
         const auto apply = [&](Range part_of_rows, const UpdateConstants& constants) {

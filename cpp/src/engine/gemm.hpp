@@ -171,34 +171,47 @@ void pack_transposed(Size k, Size n, const T* B, Size ldb, T* panels) {
     pack_transposed_panel(k, n - j, B + j * ldb, ldb, panels);
 }
 
-/// Asks for a (rows, columns) block of memory ahead of its use.
+/// See Kernels::prefetch.
 template <class T>
-CHAINRULE_INLINE void prefetch(const T* data, Size rows, Size columns, Size stride) {
+CHAINRULE_INLINE void prefetch(Size rows, Size columns, const T* data, Size stride) {
   constexpr Size line = 64 / static_cast<Size>(sizeof(T));
-  for (Size r = 0; r < rows; ++r)
-    for (Size c = 0; c < columns; c += line) __builtin_prefetch(data + r * stride + c, 0, 2);
+  for (Size r = 0; r < rows; ++r, data += stride) {
+    for (Size c = 0; c < columns; c += line) __builtin_prefetch(data + c, 0, 3);
+    __builtin_prefetch(data + columns - 1, 0, 3);
+  }
 }
 
-/// `multiply` for a B that is too large to be packed as a whole: each panel is packed when its turn comes, while the
-/// next one is on its way from memory.
+/// `multiply` for a B that is too large to be packed as a whole: a strip of columns at a time, and of that a block of
+/// the sum. While all rows are multiplied by one block the next is on its way from memory.
 template <bool Transposed, class T>
 void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C) {
-  alignas(64) T panel[longest_block * panel_columns<T>];
-  const Size blocks = sum_blocks(k);
-  for (Size block = 0; block < blocks; ++block) {
-    const Size begin = k * block / blocks, length = k * (block + 1) / blocks - begin;
-    for (Size j = 0; j < n; j += panel_columns<T>) {
-      const Size columns = n - j < panel_columns<T> ? n - j : panel_columns<T>;
-      const Size next = n - j - columns < panel_columns<T> ? n - j - columns : panel_columns<T>;
-      if constexpr (Transposed) {
-        pack_transposed_panel(length, columns, B + j * ldb + begin, ldb, panel);
-        prefetch(B + (j + columns) * ldb + begin, next, length, ldb);
-      } else {
-        pack_panel(length, columns, B + begin * ldb + j, ldb, panel);
-        prefetch(B + begin * ldb + j + columns, next > 0 ? length : 0, next, ldb);
+  constexpr Size strip = 4 * panel_columns<T>;
+  alignas(64) T panels[longest_block * strip];
+  const Size blocks = sum_blocks(k), tiles = (m + max_tile_rows - 1) / max_tile_rows;
+  for (Size j = 0; j < n; j += strip) {
+    const Size columns = n - j < strip ? n - j : strip;
+    for (Size block = 0; block < blocks; ++block) {
+      const Size begin = k * block / blocks, end = k * (block + 1) / blocks, length = end - begin;
+      const Size ahead = block + 1 < blocks ? k * (block + 2) / blocks - end : 0;
+      if constexpr (Transposed)
+        pack_transposed(length, columns, B + j * ldb + begin, ldb, panels);
+      else
+        pack(length, columns, B + begin * ldb + j, ldb, panels);
+      for (Size t = 0; t < tiles; ++t) {
+        const Size row = m * t / tiles, rows = m * (t + 1) / tiles - row;
+        if (ahead > 0) {
+          const Size part = Transposed ? columns : ahead;
+          const Size first = part * t / tiles, count = part * (t + 1) / tiles - first;
+          if constexpr (Transposed)
+            prefetch(count, ahead, B + (j + first) * ldb + end, ldb);
+          else
+            prefetch(count, columns, B + (end + first) * ldb + j, ldb);
+        }
+        for (Size c = 0; c < columns; c += panel_columns<T>)
+          TileTable<T>::for_columns(columns - c)
+              .of_rows[rows](length, A + row * row_stride + begin, row_stride, 1, panels + c * length, panel_columns<T>,
+                             C.row(row) + j + c, C.pitch, block > 0);
       }
-      multiply_panel(m, columns, length, A + begin, row_stride, 1, panel, panel_columns<T>,
-                     Rows<T>{C.data + j, C.pitch}, begin > 0);
     }
   }
 }

@@ -350,6 +350,7 @@ constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   fill_activations(k, static_cast<Activation*>(nullptr));
   fill_losses(k, static_cast<Loss*>(nullptr));
   fill_updates(k, static_cast<Rule*>(nullptr));
+  k.prefetch = [](Size rows, Size columns, const T* data, Size stride) { prefetch(rows, columns, data, stride); };
   k.sum_of_squares = sum_of_squares<T>;
   k.all_finite = all_finite<T>;
   k.math = math;
