@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -653,6 +654,15 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   Sweeps<T> sweeps(network, tape, from_logits(loss), batch.samples.X.mostly_zeros() ? &batch : nullptr);
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   if (!std::isfinite(value)) return value;
+  // While no number on the tape exceeds this, no sum of products aᵀδ can overflow.
+  if (!tape.all_within(std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size)))) {
+    Buffer<T> memory(network.parameter_count());
+    const VectorView<T> whole(memory.data(), memory.size());
+    gradient(network, loss, batch, tape, whole, objective);
+    if (!kernels<T>().all_finite(whole.size(), whole.data())) return std::numeric_limits<double>::quiet_NaN();
+    optimizer.step(network, {whole.data(), whole.size()});
+    return value;
+  }
 
   const UpdateConstants of_biases = optimizer.next_constants();
   UpdateConstants of_weights = of_biases;

@@ -11,11 +11,6 @@
 
 namespace chainrule {
 
-NonFiniteLoss::NonFiniteLoss(double loss, const std::string& where)
-    : std::runtime_error("the loss became " + std::to_string(loss) + where +
-                         "; the parameters are those before that step. A smaller learning rate, clip_norm or scaled "
-                         "inputs usually help") {}
-
 namespace {
 
 void check(const FitOptions& options) {
@@ -35,11 +30,6 @@ void check(const FitOptions& options) {
     throw std::invalid_argument("clip_norm is " + std::to_string(*options.clip_norm) + "; expected a number > 0");
   if (options.micro_batch) positive("micro_batch", *options.micro_batch);
   check(options.schedule);
-}
-
-template <class T>
-std::string place(const FitState<T>& state) {
-  return " in epoch " + std::to_string(state.epoch) + ", step " + std::to_string(state.step);
 }
 
 /// g ← g min(1, c / (‖g‖ + 1e-6)), as PyTorch's clip_grad_norm_
@@ -146,13 +136,8 @@ History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samp
   const Index part_size = std::min(options.micro_batch.value_or(batch_size), batch_size);
   Tape<T> tape(network, source.rows() > 0 ? std::min(part_size, source.rows()) : 1);
 
-  const bool whole_gradient =
-      options.clip_norm || ranks || part_size < batch_size ||
-      std::any_of(observers.begin(), observers.end(), [](auto* o) { return o->wants_gradient(); });
-  // The loss behind it is summed over the ranks with it.
-  Buffer<T> gradient_memory(whole_gradient ? network.parameter_count() + 1 : 0);
-  VectorView<T> whole(gradient_memory.data(), whole_gradient ? network.parameter_count() : 0);
-
+  // The gradient, and behind it the loss, which is summed over the ranks with it.
+  Buffer<T> gradient_memory;
   Batches<T> batches(batch_size, ranks);
   History& history = progress.history;
   FitState<T> state(network, optimizer, tape, options, progress);
@@ -168,47 +153,75 @@ History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samp
     const auto epoch = static_cast<std::uint64_t>(options.epochs_before + state.epoch);
     Random random(options.seed, (std::uint64_t{1} << 32) + epoch);
     double total = 0, total_penalty = 0, total_weight = 0;
+    bool any_batch = false, finite = true;
     Index rows_before = ranks ? ranks->first : 0;
     while (const Samples<T>* block = source.next()) {
       const Index rows = block->X.rows();
       batches.begin(*block, options.shuffle ? &random : nullptr);
+      const bool last_block = source.rows() == 0 || rows_before - (ranks ? ranks->first : 0) + rows == source.rows();
       for (Index b = 0; b < batches.count() && !state.stop; ++b) {
         const Index first = batches.start(b), last = batches.start(b + 1);
         const double weight = batches.weight(b);
-        const auto set_draw = [&](Index row) {
-          tape.set_draw(MaskDraw{options.seed, (std::uint64_t{2} << 32) + epoch, rows_before + row});
+        const auto draw_of = [&](Index row) {
+          return MaskDraw{options.seed, (std::uint64_t{2} << 32) + epoch, rows_before + row};
         };
         optimizer.set_lr(rate.at({state.epoch - 1, options.epochs, state.step, steps_per_epoch}));
         ++state.step;
+        state.last_of_epoch = last_block && b + 1 == batches.count();
         if (weight == 0) continue;  // such a batch says nothing
+        any_batch = true;
         state.penalty = penalty(network, options.objective) / weight;
         const Index tape_rows = std::min(part_size, last - first);
         if (tape_rows > 0 && !tape.fits(tape_rows)) tape = Tape<T>(network, std::min(part_size, rows));
 
-        if (whole_gradient) {
+        if (options.clip_norm || ranks || part_size < batch_size ||
+            std::any_of(
+                observers.begin(), observers.end(), [&](auto* observer) { return observer->wants_gradient(state); })) {
+          const Index parameters = network.parameter_count();
+          if (gradient_memory.size() == 0) gradient_memory = Buffer<T>(parameters + 1);
+          VectorView<T> whole(gradient_memory.data(), parameters);
           state.loss = 0;
           if (first == last) whole.setZero();
           for (Index from = first; from < last; from += part_size) {
-            set_draw(from);
+            tape.set_draw(draw_of(from));
             const Batch<T> part = batches.cut(from, std::min(from + part_size, last), weight);
             state.loss += gradient(network, loss, part, tape, whole, {options.objective.loss_weight}, from > first);
           }
           if (ranks) {
-            gradient_memory.data()[whole.size()] = static_cast<T>(state.loss);
-            ranks->sum(gradient_memory.data(), whole.size() + 1);
-            state.loss = static_cast<double>(gradient_memory.data()[whole.size()]);
+            gradient_memory.data()[parameters] = static_cast<T>(state.loss);
+            ranks->sum(gradient_memory.data(), parameters + 1);
+            state.loss = static_cast<double>(gradient_memory.data()[parameters]);
           }
           add_penalty_gradient(network, options.objective, weight, whole);
-          if (!std::isfinite(state.loss)) throw NonFiniteLoss(state.loss, place(state));
-          state.gradient = whole.data();
-          for (Observer<T>* observer : observers) observer->gradient_ready(state);
-          state.gradient = nullptr;
-          if (options.clip_norm) clip(whole, *options.clip_norm);
-          optimizer.step(network, {whole.data(), whole.size()});
+          finite = std::isfinite(state.loss) && engine::kernels<T>().all_finite(parameters, gradient_memory.data());
+          if (finite) {
+            state.gradient = gradient_memory.data();
+            for (Observer<T>* observer : observers) observer->gradient_ready(state);
+            state.gradient = nullptr;
+            if (options.clip_norm) clip(whole, *options.clip_norm);
+            optimizer.step(network, {gradient_memory.data(), parameters});
+          }
         } else {
-          set_draw(first);
+          tape.set_draw(draw_of(first));
           state.loss = step(network, loss, batches.cut(first, last), tape, optimizer, options.objective);
-          if (!std::isfinite(state.loss)) throw NonFiniteLoss(state.loss, place(state));
+          finite = std::isfinite(state.loss);
+        }
+        if (!finite) {
+          ++history.steps_left_out;
+          for (Index from = first; from < last && !history.non_finite; from += part_size)
+            history.non_finite =
+                find_non_finite(network, loss, batches.cut(from, std::min(from + part_size, last), weight),
+                                options.objective, draw_of(from), rows_before + (options.shuffle ? 0 : from));
+          // A sum of parts that are finite, or a part of another rank.
+          if (!history.non_finite) history.non_finite = NonFinite{.layer = network.depth(), .value = state.loss};
+          if (history.steps_left_out == 1) {
+            history.non_finite->epoch = state.epoch;
+            history.non_finite->batch = b + 1;
+            history.non_finite->step = state.step;
+          }
+          if (options.on_non_finite == OnNonFinite::raise) throw NonFiniteError(*history.non_finite);
+          state.stop = options.on_non_finite == OnNonFinite::stop;
+          continue;
         }
         total += state.loss * weight;
         total_penalty += state.penalty * weight;
@@ -220,7 +233,7 @@ History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samp
     }
     if (state.stop) break;  // in mid-epoch, which does not count
 
-    if (total_weight == 0)
+    if (!any_batch)
       throw std::invalid_argument("X gave no samples in epoch " + std::to_string(state.epoch) +
                                   "; expected some, and the same ones in each epoch");
     state.loss = total / total_weight;
@@ -247,6 +260,7 @@ History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samp
     for (Observer<T>* observer : observers) observer->epoch_done(state);
   }
   history.stopped_early = state.stop && history.epochs < options.epochs;
+  for (Observer<T>* observer : observers) observer->fit_done(state);
   if (progress.best.epoch > 0) {
     network.parameters() = progress.best.parameters;
     history.best_epoch = progress.best.epoch;

@@ -7,6 +7,7 @@
 #include <future>
 
 #include "engine/thread_pool.hpp"
+#include "flow.hpp"
 #include "register.hpp"
 
 namespace chainrule::bindings {
@@ -19,6 +20,8 @@ py::dict as_dict(const History& history) {
   result["epochs"] = history.epochs;
   result["best_epoch"] = history.best_epoch;
   result["stopped_early"] = history.stopped_early;
+  result["non_finite"] = history.non_finite ? py::object(non_finite_dict(*history.non_finite)) : py::none();
+  result["steps_left_out"] = history.steps_left_out;
   return result;
 }
 

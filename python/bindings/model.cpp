@@ -9,6 +9,7 @@
 #include "arrays.hpp"
 #include "checkpoint.hpp"
 #include "fit_queue.hpp"
+#include "flow.hpp"
 #include "optimizers.hpp"
 #include "register.hpp"
 #include "schedules.hpp"
@@ -221,9 +222,10 @@ class Model : public AnyModel {
       const Exclusive exclusive(mutex_);
       make_tape(in.X.rows(), false);
       ran_forward_ = has_gradient_ = false;
-      loss = chainrule::step(*network_, loss_, Batch<T>{in.view(), in.X.rows()}, *tape_, mine);
+      const Batch<T> batch{in.view(), in.X.rows()};
+      loss = chainrule::step(*network_, loss_, batch, *tape_, mine);
+      if (!std::isfinite(loss)) throw NonFiniteError(find_non_finite(*network_, loss_, batch).value_or(NonFinite{}));
     }
-    if (!std::isfinite(loss)) throw NonFiniteLoss(loss);
     return loss;
   }
 
@@ -244,7 +246,8 @@ class Model : public AnyModel {
                               double loss_weight, double l2, const std::optional<std::vector<Index>>& rows,
                               const std::optional<std::vector<Index>>& validation_rows, FitQueue* queue,
                               const py::object& checkpoint, Index checkpoint_every,
-                              const std::optional<py::dict>& resume) {
+                              const std::optional<py::dict>& resume, FlowRecord* monitor,
+                              const std::string& on_nonfinite) {
     auto& optimizer = optimizer_object.cast<AnyOptimizer&>();
     const SamplesIn in = samples(X, y, sample_weight);
     std::optional<SamplesIn> held_out;
@@ -275,6 +278,8 @@ class Model : public AnyModel {
     if (schedule) options.schedule = schedule->schedule;
     options.clip_norm = clip_norm;
     options.objective = {loss_weight, l2};
+    if (on_nonfinite != "raise")
+      options.on_non_finite = on_nonfinite == "stop" ? OnNonFinite::stop : OnNonFinite::ignore;
     const auto run = [=, this, &mine](const std::vector<Observer<T>*>& observers) {
       ran_forward_ = has_gradient_ = false;
       const Selection<T> chosen(in.view(), rows);
@@ -296,10 +301,13 @@ class Model : public AnyModel {
     Interruption<T> interruption;
     EpochReport<T> report(on_epoch, optimizer, epochs_trained_);
     Checkpoint<T> writer(checkpoint, checkpoint_every);
+    std::vector<Observer<T>*> observers{&interruption, &report, &writer};
+    std::optional<FlowRecorder<T>> recorder;
+    if (monitor) observers.insert(observers.begin(), &recorder.emplace(*monitor));
     History history;
     {
       const Exclusive exclusive(mutex_);
-      history = run({&interruption, &report, &writer});
+      history = run(observers);
     }
     return as_dict(history);
   }
@@ -307,29 +315,7 @@ class Model : public AnyModel {
   py::dict gradient_flow() {
     const T* gradient = gradient_data();
     const GradientFlow flow = chainrule::gradient_flow<T>(*network_, *tape_, {gradient, parameter_count()});
-    py::list parameters, layers;
-    for (const ParameterFlow& p : flow.parameters) {
-      py::dict row;
-      row["name"] = p.name;
-      row["mean_abs"] = p.mean_abs;
-      row["max_abs"] = p.max_abs;
-      row["nan"] = p.nan;
-      row["inf"] = p.inf;
-      parameters.append(row);
-    }
-    for (const LayerFlow& l : flow.layers) {
-      py::dict row;
-      row["name"] = l.name;
-      row["activation"] = l.activation;
-      row["saturated"] = l.saturated;
-      row["dead"] = l.dead;
-      row["delta_norm"] = l.delta_norm;
-      layers.append(row);
-    }
-    py::dict result;
-    result["parameters"] = parameters;
-    result["layers"] = layers;
-    return result;
+    return flow_dict(flow, activation_histograms(*network_, *tape_));
   }
 
   // Derivatives, on a tape of their own.
@@ -567,7 +553,8 @@ void register_model(py::module_& module, const char* name) {
            py::arg("patience"), py::arg("schedule").none(true), py::arg("clip_norm"), py::arg("on_epoch"),
            py::arg("loss_weight") = 1.0, py::arg("l2") = 0.0, py::arg("rows") = py::none(),
            py::arg("validation_rows") = py::none(), py::arg("queue").none(true) = py::none(),
-           py::arg("checkpoint") = py::none(), py::arg("checkpoint_every") = 1, py::arg("resume") = py::none())
+           py::arg("checkpoint") = py::none(), py::arg("checkpoint_every") = 1, py::arg("resume") = py::none(),
+           py::arg("monitor").none(true) = py::none(), py::arg("on_nonfinite") = "raise")
       .def("gradient_flow", &M::gradient_flow)
       .def("jacobian", &M::jacobian, py::arg("X"))
       .def("input_gradient", &M::input_gradient, py::arg("X"), py::arg("output") = py::none())
@@ -583,7 +570,6 @@ void register_model(py::module_& module, const char* name) {
 }  // namespace
 
 void register_models(py::module_& module) {
-  py::register_local_exception<NonFiniteLoss>(module, "NonFiniteLoss", PyExc_FloatingPointError);
   py::class_<AnyModel>(module, "Model");
   register_model<float>(module, "ModelFloat32");
   register_model<double>(module, "ModelFloat64");

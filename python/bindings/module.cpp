@@ -16,6 +16,7 @@ PYBIND11_MODULE(_core, module) {
   chainrule::bindings::register_optimizers(module);
   chainrule::bindings::register_schedules(module);
   chainrule::bindings::register_fit_queue(module);
+  chainrule::bindings::register_flow(module);
   chainrule::bindings::register_models(module);
   module.def("set_num_threads", &chainrule::set_num_threads, py::arg("n"));
   module.def("get_num_threads", &chainrule::num_threads);

@@ -14,8 +14,11 @@ from chainrule.history import EpochReport, History
 from chainrule.initializers import Normal, Uniform
 from chainrule.losses import Huber, Quantile
 from chainrule.mlp import MLP
+from chainrule.monitor import GradientFlow
+from chainrule.non_finite import NonFinite, NonFiniteError
 from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
 from chainrule.schedules import ConstantRate, CosineDecay, ExponentialDecay, OneCycle, Plateau, StepDecay, Warmup
+from chainrule.tensorboard import TensorBoard
 from chainrule.threads import get_num_threads, num_threads, set_num_threads
 
 __version__ = _core.config()["version"]
@@ -31,16 +34,20 @@ __all__ = [
     "EpochReport",
     "ExponentialDecay",
     "GradientCheckReport",
+    "GradientFlow",
     "GradientFlowReport",
     "History",
     "Huber",
     "LeakyReLU",
+    "NonFinite",
+    "NonFiniteError",
     "Normal",
     "OneCycle",
     "Plateau",
     "Quantile",
     "RMSprop",
     "StepDecay",
+    "TensorBoard",
     "Uniform",
     "Warmup",
     "__version__",

@@ -215,6 +215,8 @@ class FitRecord(TypedDict):
     epochs: int
     best_epoch: int | None
     stopped_early: bool
+    non_finite: _NonFiniteRecord | None
+    steps_left_out: int
 
 @type_check_only
 class FitProgress(TypedDict):
@@ -237,26 +239,29 @@ class RestoredFit(FitProgress):
     seed: int
     epochs_trained: int
 
-@type_check_only
-class ParameterFlow(TypedDict):
-    name: str
-    mean_abs: float
-    max_abs: float
-    nan: int
-    inf: int
-
-@type_check_only
-class LayerFlow(TypedDict):
-    name: str
-    activation: str
-    saturated: float | None
-    dead: float | None
-    delta_norm: float
+# Where numbers stopped being finite: the fields of chainrule.NonFinite.
+_NonFiniteRecord: TypeAlias = dict[str, Any]
 
 @type_check_only
 class GradientFlow(TypedDict):
-    parameters: list[ParameterFlow]
-    layers: list[LayerFlow]
+    parameters: npt.NDArray[np.float64]
+    layers: npt.NDArray[np.float64]
+    histograms: list[tuple[float, float, list[int]]]
+
+@type_check_only
+class FlowRows(TypedDict):
+    recorded: list[int]
+    parameters: npt.NDArray[np.float64]
+    layers: npt.NDArray[np.float64]
+    histograms: list[tuple[float, float, list[int]]]
+
+class FlowRecord(metaclass=_Pybind11Type):
+    def __init__(self, every: int | None) -> None: ...
+    @property
+    def every(self) -> int | None: ...
+    @property
+    def steps(self) -> int: ...
+    def flows(self) -> FlowRows: ...
 
 @type_check_only
 class ParameterError(TypedDict):
@@ -349,6 +354,8 @@ class _ModelOf:
         checkpoint: Callable[[FitProgress], None] | None = None,
         checkpoint_every: int = 1,
         resume: RestoredFit | None = None,
+        monitor: FlowRecord | None = None,
+        on_nonfinite: str = "raise",
     ) -> FitRecord: ...
     def gradient_flow(self) -> GradientFlow: ...
     def jacobian(self, X: npt.ArrayLike) -> _FloatArray: ...
@@ -366,7 +373,6 @@ class _ModelOf:
 
 class ModelFloat32(_ModelOf, Model): ...
 class ModelFloat64(_ModelOf, Model): ...
-class NonFiniteLoss(FloatingPointError): ...  # noqa: N818
 
 @type_check_only
 class Config(TypedDict):

@@ -132,7 +132,7 @@ def fit_many(
     histories = []
     for k in range(n):
         with _naming(k):
-            histories.append(History(**queue.record(k)))
+            histories.append(History.of(queue.record(k)))
     return histories
 
 

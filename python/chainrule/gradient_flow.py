@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chainrule import plots
 from chainrule._extras import optional_package
 from chainrule._table import Table
+from chainrule.diagnosis import Finding, diagnose
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from matplotlib.axes import Axes
 
     from chainrule._core import GradientFlow
@@ -23,8 +28,12 @@ class ParameterFlow:
     ----------
     name : str
         "layers.0.weight", "layers.0.bias", ...
-    mean_abs, max_abs : float
-        Mean and largest absolute value of the gradient's finite entries.
+    mean_abs, max_abs, norm : float
+        Mean and largest absolute value, and Euclidean norm, of the gradient's finite entries.
+    update_ratio : float or None
+        ``‖Δθ‖/‖θ‖`` of the step that followed; 1e-3 or so is usual. None outside a fit, and where θ was zero.
+    zeros : float
+        Share of the gradient's entries that are exactly zero.
     nan, inf : int
         How many entries are NaN, and how many are infinite.
     """
@@ -32,6 +41,9 @@ class ParameterFlow:
     name: str
     mean_abs: float
     max_abs: float
+    norm: float
+    update_ratio: float | None
+    zeros: float
     nan: int
     inf: int
 
@@ -52,6 +64,8 @@ class LayerFlow:
     dead : float or None
         For relu, the share of units that are zero on the whole batch, so that no gradient reaches their weights;
         None for others.
+    activation_mean, activation_variance : float
+        Of the outputs a_l, over batch and units.
     delta_norm : float
         Frobenius norm of δ_l = dL/dz_l, which is (n, d_l).
     """
@@ -60,17 +74,36 @@ class LayerFlow:
     activation: str
     saturated: float | None
     dead: float | None
+    activation_mean: float
+    activation_variance: float
     delta_norm: float
 
 
 @dataclass(frozen=True)
+class ActivationHistogram:
+    """How a layer's outputs a_l are spread over their range.
+
+    Attributes
+    ----------
+    low, high : float
+        The smallest and the largest finite output.
+    counts : list of int
+        How many fall into each of the even bins between them.
+    """
+
+    low: float
+    high: float
+    counts: list[int]
+
+
+@dataclass(frozen=True)
 class GradientFlowReport:
-    """The gradient of the last backward pass, layer by layer: what :meth:`MLP.gradient_flow` returns.
+    """The gradient of one backward pass, layer by layer: what :meth:`MLP.gradient_flow` returns.
 
     In a healthy network the rows of ``parameters`` are of similar size. Gradients that shrink by a constant factor
     from each layer to the one before it vanish: early layers hardly learn. Gradients that grow so explode.
 
-    ``print`` it for the table.
+    ``print`` it for the table and the diagnosis.
 
     Attributes
     ----------
@@ -78,17 +111,31 @@ class GradientFlowReport:
         A row per parameter tensor, W_1, b_1, W_2, ...
     layers : list of LayerFlow
         A row per layer.
+    histograms : list of ActivationHistogram
+        One per layer; empty in a report of a step in the middle of a fit.
     """
 
     parameters: list[ParameterFlow]
     layers: list[LayerFlow]
+    histograms: list[ActivationHistogram] = field(default_factory=list)
 
     def __str__(self) -> str:
         parameters, layers = self._tables()
-        return f"{parameters}\n\n{layers}"
+        return "\n\n".join([f"{parameters}", f"{layers}", *map(str, self.diagnose())])
 
     def _repr_html_(self) -> str:
-        return "".join(table._repr_html_() for table in self._tables())
+        tables = [table._repr_html_() for table in self._tables()]
+        return "".join([*tables, *(finding._repr_html_() for finding in self.diagnose())])
+
+    def diagnose(self) -> list[Finding]:
+        """Say what is wrong with the gradient's way through the layers, with the figures behind it and the usual cures.
+
+        Returns
+        -------
+        list of Finding
+            Empty for a healthy network. See `chainrule.diagnosis` for the thresholds.
+        """
+        return diagnose(self)
 
     def to_dict(self) -> dict[str, list[dict[str, Any]]]:
         """Return the numbers as plain dictionaries, ready for JSON.
@@ -96,10 +143,24 @@ class GradientFlowReport:
         Returns
         -------
         dict
-            ``{"parameters": [...], "layers": [...]}``, each row a dictionary with the fields of `ParameterFlow` and
-            `LayerFlow`.
+            ``{"parameters": [...], "layers": [...], "histograms": [...]}``, each row a dictionary with the fields of
+            `ParameterFlow`, `LayerFlow` and `ActivationHistogram`.
         """
         return asdict(self)
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame, a row per parameter tensor, with the figures of its layer beside it.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
+        """
+        rows = []
+        for i, parameter in enumerate(self.parameters):
+            layer = {**asdict(self.layers[i // 2]), "layer": self.layers[i // 2].name}
+            rows.append({**layer, **asdict(parameter)})
+        return optional_package("pandas", "pandas").DataFrame(rows).set_index("name")
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the mean and the largest absolute gradient of each layer's weights as bars on a log scale.
@@ -113,38 +174,51 @@ class GradientFlowReport:
         -------
         matplotlib Axes
         """
-        if ax is None:
-            ax = optional_package("matplotlib.pyplot", "plot").figure().add_subplot()
-        assert ax is not None
-        weights = [row for row in self.parameters if row.name.endswith(".weight")]
-        for shift, name in ((-0.2, "mean"), (0.2, "max")):
-            heights = [getattr(row, f"{name}_abs") for row in weights]
-            ax.bar([i + shift for i in range(len(weights))], heights, width=0.4, label=f"{name} |gradient|")
-        if any(0 < row.max_abs < math.inf for row in weights):
-            ax.set_yscale("log")
-        marks = ["" if row.nan == row.inf == 0 else "\nNaN/Inf" for row in weights]
-        ax.set_xticks(
-            range(len(weights)),
-            [row.name.removesuffix(".weight") + mark for row, mark in zip(weights, marks, strict=True)],
-            rotation=45,
-            ha="right",
-        )
-        ax.set_ylabel("|dL/dW|")
-        ax.legend()
-        return ax
+        return plots.gradient_flow(self, ax)
+
+    def plot_activations(self, axes: Sequence[Axes] | None = None) -> list[Axes]:
+        """Draw how the outputs of each layer are spread, a histogram a layer.
+
+        Parameters
+        ----------
+        axes : sequence of matplotlib Axes, optional
+            One for each layer; those of a new figure by default.
+
+        Returns
+        -------
+        list of matplotlib Axes
+        """
+        return plots.activations(self, axes)
 
     def _tables(self) -> tuple[Table, Table]:
         parameters = Table(
-            ("parameter", "mean |grad|", "max |grad|", "NaN", "Inf"),
+            ("parameter", "mean |grad|", "max |grad|", "norm", "update/weight", "zeros", "NaN", "Inf"),
             [
-                (row.name, f"{row.mean_abs:.2e}", f"{row.max_abs:.2e}", str(int(row.nan)), str(int(row.inf)))
+                (
+                    row.name,
+                    f"{row.mean_abs:.2e}",
+                    f"{row.max_abs:.2e}",
+                    f"{row.norm:.2e}",
+                    "-" if row.update_ratio is None else f"{row.update_ratio:.1e}",
+                    f"{row.zeros:.1%}",
+                    str(row.nan),
+                    str(row.inf),
+                )
                 for row in self.parameters
             ],
         )
         layers = Table(
-            ("layer", "activation", "saturated", "dead", "|delta|"),
+            ("layer", "activation", "saturated", "dead", "mean a", "variance a", "|delta|"),
             [
-                (row.name, row.activation, _share(row.saturated), _share(row.dead), f"{row.delta_norm:.2e}")
+                (
+                    row.name,
+                    row.activation,
+                    _share(row.saturated),
+                    _share(row.dead),
+                    f"{row.activation_mean:.2e}",
+                    f"{row.activation_variance:.2e}",
+                    f"{row.delta_norm:.2e}",
+                )
                 for row in self.layers
             ],
             left=2,
@@ -156,8 +230,29 @@ def _share(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def report(flow: GradientFlow) -> GradientFlowReport:
-    """Turn the core's numbers into a report."""
-    return GradientFlowReport(
-        [ParameterFlow(**row) for row in flow["parameters"]], [LayerFlow(**row) for row in flow["layers"]]
-    )
+def known(figure: float) -> float | None:
+    """Return None for the NaN that stands for nothing to say."""
+    return None if math.isnan(figure) else float(figure)
+
+
+def report_of(
+    parameters: npt.NDArray[np.float64],
+    layers: npt.NDArray[np.float64],
+    activations: Sequence[str],
+    histograms: Sequence[tuple[float, float, list[int]]] = (),
+) -> GradientFlowReport:
+    """Turn the core's figures, (2L, 7) and (L, 5), into a report."""
+    rows = []
+    for i, (mean_abs, max_abs, norm, update_ratio, zeros, nan, inf) in enumerate(parameters.tolist()):
+        name = f"layers.{i // 2}.{'bias' if i % 2 else 'weight'}"
+        rows.append(ParameterFlow(name, mean_abs, max_abs, norm, known(update_ratio), zeros, int(nan), int(inf)))
+    units = [
+        LayerFlow(f"layers.{i}", activation, known(saturated), known(dead), *rest)
+        for i, (activation, (saturated, dead, *rest)) in enumerate(zip(activations, layers.tolist(), strict=True))
+    ]
+    return GradientFlowReport(rows, units, [ActivationHistogram(*histogram) for histogram in histograms])
+
+
+def report(flow: GradientFlow, activations: Sequence[str]) -> GradientFlowReport:
+    """Turn what the core says of the last backward pass into a report."""
+    return report_of(flow["parameters"], flow["layers"], activations, flow["histograms"])

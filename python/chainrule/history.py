@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from chainrule import plots
 from chainrule._arguments import shown
 from chainrule._extras import optional_package
+from chainrule._table import Table
+from chainrule.non_finite import NonFinite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from chainrule._core import FitRecord
     from chainrule.mlp import MLP
+    from chainrule.monitor import GradientFlow
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class EpochReport:
         Loss of the validation samples after the epoch; None without them.
     lr : float
         Learning rate at the end of the epoch.
+    monitor : GradientFlow or None
+        What was given to the fit, with all that it has recorded so far.
     """
 
     mlp: MLP
@@ -44,6 +51,7 @@ class EpochReport:
     loss: float
     validation_loss: float | None
     lr: float
+    monitor: GradientFlow | None = None
 
 
 Callback: TypeAlias = Callable[[EpochReport], Any]
@@ -67,7 +75,13 @@ class History:
     best_epoch : int or None
         With ``patience``, the epoch, from 1, whose parameters the network has now; None otherwise.
     stopped_early : bool
-        Whether ``patience`` or a callback ended the fit before all epochs were run.
+        Whether ``patience``, a callback or a step that was not finite ended the fit before all epochs were run.
+    non_finite : NonFinite or None
+        With ``on_nonfinite="stop"`` or "ignore", where the first step that was left out went wrong.
+    steps_left_out : int
+        How many steps were left out because their loss or gradient was not finite.
+    monitor : GradientFlow or None
+        What was given to the fit.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -76,6 +90,16 @@ class History:
     epochs: int = 0
     best_epoch: int | None = None
     stopped_early: bool = False
+    non_finite: NonFinite | None = None
+    steps_left_out: int = 0
+    monitor: GradientFlow | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, record: FitRecord, monitor: GradientFlow | None = None) -> History:
+        """Turn what the core says of a fit into a history."""
+        non_finite = record["non_finite"]
+        where = None if non_finite is None else NonFinite(**non_finite)
+        return cls(**{**record, "non_finite": where}, monitor=monitor)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         parts = [f"epochs={self.epochs}"]
@@ -99,43 +123,77 @@ class History:
         -------
         matplotlib Axes
         """
-        if ax is None:
-            ax = optional_package("matplotlib.pyplot", "plot").figure().add_subplot()
-        assert ax is not None
-        epochs = range(1, self.epochs + 1)
-        ax.plot(epochs, self.loss, label="training")
-        if self.validation_loss:
-            ax.plot(epochs, self.validation_loss, label="validation")
-        if self.best_epoch is not None:
-            ax.axvline(self.best_epoch, color="0.6", linestyle=":", label="best epoch")
-        ax.set_xlabel("epoch")
-        ax.set_ylabel("loss")
-        ax.legend()
-        return ax
+        return plots.losses(self, ax)
+
+    def plot_all(self) -> list[Axes]:
+        """Draw a page: losses, gradient flow at the end and over time, sizes of the updates, activation histograms.
+
+        Returns
+        -------
+        list of matplotlib Axes
+            In that order, of one figure: ``axes[0].figure``.
+
+        Raises
+        ------
+        ValueError
+            If the fit had no ``monitor``.
+        """
+        return plots.page(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain lists and dictionaries, ready for JSON; a monitor has a `to_dict` of its own."""
+        numbers = {name: value for name, value in vars(self).items() if name not in ("monitor", "non_finite")}
+        return {**numbers, "non_finite": None if self.non_finite is None else self.non_finite.to_dict()}
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with a row per epoch.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
+        """
+        columns = {"loss": self.loss, "validation_loss": self.validation_loss, "lr": self.lr}
+        pandas = optional_package("pandas", "pandas")
+        index = pandas.RangeIndex(1, self.epochs + 1, name="epoch")
+        return pandas.DataFrame({name: values for name, values in columns.items() if values}, index=index)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                str(self.epochs),
+                *(f"{values[-1]:.6g}" if values else "-" for values in (self.loss, self.validation_loss)),
+            )
+        ]
+        return Table(("epochs", "loss", "validation loss"), rows)._repr_html_()
 
 
 @contextmanager
-def epoch_observer(mlp: MLP, epochs: int, callbacks: Iterable[Callback], progress: bool) -> Iterator[Observer | None]:
+def epoch_observer(
+    mlp: MLP, epochs: int, callbacks: Iterable[Callback], progress: bool, monitor: GradientFlow | None = None
+) -> Iterator[Observer | None]:
     """Give what the core is to call once an epoch: None where nobody listens, so that the loop stays in the core."""
     listeners = as_callbacks(callbacks)
     if not progress:
-        yield observer(mlp, epochs, listeners) if listeners else None
+        yield observer(mlp, epochs, listeners, monitor) if listeners else None
         return
     with optional_package("tqdm.auto", "progress").tqdm(total=epochs, unit="epoch") as bar:
 
         def advance(report: EpochReport) -> None:
-            losses = {"loss": report.loss, "val_loss": report.validation_loss}
-            bar.set_postfix({name: f"{loss:.4g}" for name, loss in losses.items() if loss is not None}, refresh=False)
+            figures = {"loss": report.loss, "val_loss": report.validation_loss}
+            if monitor is not None:
+                figures["min_grad"] = monitor.smallest_gradient()
+            bar.set_postfix({name: f"{x:.4g}" for name, x in figures.items() if x is not None}, refresh=False)
             bar.update(report.epoch - bar.n)
 
-        yield observer(mlp, epochs, [advance, *listeners])
+        yield observer(mlp, epochs, [advance, *listeners], monitor)
 
 
-def observer(mlp: MLP, epochs: int, callbacks: list[Callback]) -> Observer:
+def observer(mlp: MLP, epochs: int, callbacks: list[Callback], monitor: GradientFlow | None) -> Observer:
     """Make all callbacks one that says whether to stop."""
 
     def on_epoch(epoch: int, loss: float, validation_loss: float | None, lr: float, penalty: float) -> bool:
-        report = EpochReport(mlp, epoch, epochs, loss, validation_loss, lr)
+        report = EpochReport(mlp, epoch, epochs, loss, validation_loss, lr, monitor)
         answers = [callback(report) for callback in callbacks]
         return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
 

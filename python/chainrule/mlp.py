@@ -23,6 +23,7 @@ from chainrule.gradient_flow import GradientFlowReport
 from chainrule.history import Callback, History, epoch_observer
 from chainrule.initializers import InitLike, as_init, default_init
 from chainrule.losses import LossLike, as_loss
+from chainrule.monitor import GradientFlow
 from chainrule.optimizers import Optimizer, OptimizerLike
 from chainrule.schedules import ScheduleLike
 from chainrule.training import Validation, fit_settings
@@ -484,8 +485,9 @@ class MLP:
         ------
         ValueError, TypeError
             If an argument does not fit, or if the optimizer belongs to another network.
-        FloatingPointError
-            If the loss is not finite; nothing is updated.
+        NonFiniteError
+            If the loss or the gradient is not finite, with the layer, tensor and row where it began; a
+            FloatingPointError. Nothing is updated.
         """
         return self._model.step(X, y, optimizer, sample_weight)
 
@@ -508,6 +510,8 @@ class MLP:
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 1,
         resume: bool = False,
+        monitor: GradientFlow | None = None,
+        on_nonfinite: str = "raise",
     ) -> History:
         """Train: for each epoch, for each batch, a step.
 
@@ -543,7 +547,8 @@ class MLP:
             Each is called with an `EpochReport` after every epoch; one that returns True ends the fit. An exception in
             one ends the fit too, and comes out of it.
         progress : bool, default False
-            Whether to show a progress bar on the standard error stream.
+            Whether to show a progress bar on the standard error stream, with the losses and the smallest norm of a
+            layer's weight gradient.
         checkpoint : str or path-like, optional
             A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs and at
             the end. `load` reads the network from it. Needs the extra "io".
@@ -554,6 +559,11 @@ class MLP:
             the same bits as one that was never killed. The network takes its parameters, seed and count of epochs from
             the file, the optimizer its settings, its lr among them, and its state. Arguments have to be the same but
             for `epochs`, which may be more, and `callbacks`.
+        monitor : GradientFlow, optional
+            Records the gradient flow of the steps.
+        on_nonfinite : {"raise", "stop", "ignore"}, default "raise"
+            What to do about a step whose loss or gradient is not finite. It is never taken: "raise" tells where it
+            began, "stop" ends the fit, "ignore" goes on with the next batch; the last two tell in the History.
 
         Returns
         -------
@@ -564,8 +574,9 @@ class MLP:
         ------
         ValueError, TypeError
             If an argument does not fit, or if the optimizer belongs to another network.
-        FloatingPointError
-            If the loss of a step is not finite; the parameters are those before the step.
+        NonFiniteError
+            If the loss or the gradient of a step is not finite, with the epoch, batch, layer, tensor and row where it
+            began; a FloatingPointError. The parameters are those before the step.
         KeyboardInterrupt
             On Ctrl-C; the parameters are those after the last whole step.
         OSError
@@ -582,10 +593,21 @@ class MLP:
             schedule=schedule,
             clip_norm=clip_norm,
         )
-        with epoch_observer(self, settings["epochs"], callbacks, boolean("progress", progress)) as on_epoch:
+        progress = boolean("progress", progress)
+        if not isinstance(on_nonfinite, str):
+            raise TypeError(f"on_nonfinite is {shown(on_nonfinite)}; expected 'raise', 'stop' or 'ignore'")
+        known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
+        if not isinstance(monitor, GradientFlow | None):
+            raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
+        # The bar shows a gradient: of the last step of each epoch, where nobody asked for more.
+        watched = GradientFlow(every=None) if progress and monitor is None else monitor
+        record = None if watched is None else watched._attach(self)
+        with epoch_observer(self, settings["epochs"], callbacks, progress, watched) as on_epoch:
             written = checkpoints(self, X, settings, checkpoint, checkpoint_every, resume)
-            record = self._model.fit(X, y, on_epoch=on_epoch, **settings, **written)
-        return History(**record)
+            fitted = self._model.fit(
+                X, y, on_epoch=on_epoch, monitor=record, on_nonfinite=on_nonfinite, **settings, **written
+            )
+        return History.of(fitted, monitor)
 
     def gradient_flow(self) -> GradientFlowReport:
         """Report how the gradient of the last `backward` or `pullback` runs through the layers.
@@ -593,15 +615,17 @@ class MLP:
         Returns
         -------
         GradientFlowReport
-            Mean and largest absolute gradient of each parameter tensor, NaN and Inf counted; and for each layer the
-            share of saturated or dead units and the norm of δ_l. ``print`` gives the table.
+            Mean and largest absolute gradient, norm and share of zeros of each parameter tensor, NaN and Inf counted;
+            for each layer the share of saturated or dead units, mean and variance of its outputs and the norm of δ_l;
+            and a diagnosis in words. ``print`` gives the table.
 
         Raises
         ------
         RuntimeError
             Without a `backward` or `pullback` since the last `forward`, `step` or `fit`.
         """
-        return gradient_flow.report(self._model.gradient_flow())
+        activations = [activation.name for activation in self._model.activations]
+        return gradient_flow.report(self._model.gradient_flow(), activations)
 
     def input_gradient(self, X: npt.ArrayLike, output: int | None = None) -> FloatArray:
         """Differentiate one output with respect to the inputs, sample by sample: what each input does to it there.

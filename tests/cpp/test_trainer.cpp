@@ -54,7 +54,7 @@ struct Callbacks : Observer<T> {
   std::function<void(FitState<T>&)> on_gradient, on_step, on_epoch;
   bool whole = false;
 
-  bool wants_gradient() const override { return whole; }
+  bool wants_gradient(const FitState<T>&) const override { return whole; }
   void gradient_ready(FitState<T>& state) override {
     if (on_gradient) on_gradient(state);
   }
@@ -411,10 +411,10 @@ TEST_CASE_TEMPLATE("trainer: a loss that is not finite throws, with the paramete
       std::string message;
       try {
         fit(problem, optimizer, options, {&callbacks});
-      } catch (const NonFiniteLoss& error) {
+      } catch (const NonFiniteError& error) {
         message = error.what();
       }
-      CHECK(message.find("epoch 1, step 3") != std::string::npos);
+      CHECK(message.find("epoch 1, batch 3") != std::string::npos);
       steps_by_hand(twin, by_hand, {0, 4}, 4);
       CHECK(same_bits(parameters(problem.network), parameters(twin.network)));
       CHECK(optimizer.steps() == 2);
@@ -425,7 +425,7 @@ TEST_CASE_TEMPLATE("trainer: a loss that is not finite throws, with the paramete
 TEST_CASE_TEMPLATE("trainer: a learning rate that is far too large ends in an error, not in NaN", T, float, double) {
   auto problem = sample<T>();
   Optimizer<T> optimizer(SGD{1e30});
-  CHECK_THROWS_AS(fit(problem, optimizer, in_order(50)), NonFiniteLoss);
+  CHECK_THROWS_AS(fit(problem, optimizer, in_order(50)), NonFiniteError);
 }
 
 TEST_CASE_TEMPLATE("trainer: clip_norm shortens the gradient and keeps its direction", T, float, double) {

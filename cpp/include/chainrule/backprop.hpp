@@ -120,7 +120,7 @@ double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& s
 ///
 /// No sum depends on how the work is cut: the result is the same to the bit for any number of threads.
 ///
-/// Where the loss is not finite, nothing is updated.
+/// Where the loss or a gradient is not finite, nothing is updated and the result is not finite.
 template <class T>
 double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer,
             const Objective& objective = {});

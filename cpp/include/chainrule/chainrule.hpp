@@ -10,6 +10,7 @@
 #include "chainrule/loss.hpp"
 #include "chainrule/matrix.hpp"
 #include "chainrule/network.hpp"
+#include "chainrule/non_finite.hpp"
 #include "chainrule/optimizer.hpp"
 #include "chainrule/random.hpp"
 #include "chainrule/rule.hpp"

@@ -1,38 +1,78 @@
 #pragma once
 
+#include <mutex>
 #include <optional>
-#include <string>
 #include <vector>
 
-#include "chainrule/network.hpp"
-#include "chainrule/tape.hpp"
+#include "chainrule/trainer.hpp"
 
 namespace chainrule {
 
-/// Of the gradient of one parameter tensor.
+/// Of the gradient of one parameter tensor. Figures are over the finite entries.
 struct ParameterFlow {
-  std::string name;  // "layers.0.weight", …
-  double mean_abs;   // over the finite entries
-  double max_abs;
+  double mean_abs, max_abs, norm;
+  std::optional<double> update_ratio;  // ‖Δθ‖/‖θ‖ of the step that followed
+  double zeros;                        // share of the entries that are exactly zero
   Index nan, inf;
 };
 
 /// Of one layer, over the batch on the tape.
 struct LayerFlow {
-  std::string name;  // "layers.0", …
-  std::string activation;
   std::optional<double> saturated;  // share of sigmoid/tanh outputs within 1 % of the range of an end
   std::optional<double> dead;       // share of ReLU units that are zero for every row
-  double delta_norm;                // Frobenius norm of δ_l
+  double activation_mean, activation_variance;
+  double delta_norm;  // Frobenius norm of δ_l
 };
 
 struct GradientFlow {
-  std::vector<ParameterFlow> parameters;
-  std::vector<LayerFlow> layers;
+  std::vector<ParameterFlow> parameters;  // W_1, b_1, W_2, …
+  std::vector<LayerFlow> layers;          // l = 1 … L
 };
 
 /// How the gradient of the last backward pass runs through the layers.
 template <class T>
 GradientFlow gradient_flow(const Network<T>& network, Tape<T>& tape, ConstVectorView<T> gradient);
+
+/// How often the outputs a_l of the batch on the tape fall into even bins of [low, high]: of their range.
+struct ActivationHistogram {
+  double low, high;
+  std::vector<Index> counts;
+};
+template <class T>
+std::vector<ActivationHistogram> activation_histograms(const Network<T>& network, Tape<T>& tape);
+
+/// The gradient flow of every so many steps, or of the last one of each epoch. Another thread may read it, under the
+/// mutex, while a fit writes.
+struct FlowRecord {
+  explicit FlowRecord(std::optional<Index> every) : every(every) {}
+
+  const std::optional<Index> every;
+  mutable std::mutex mutex;
+  Index steps = 0;  // seen so far, over all fits
+  std::vector<Index> recorded;
+  std::vector<GradientFlow> flows;              // one for each of `recorded`
+  std::vector<ActivationHistogram> histograms;  // at the end of the last fit
+};
+
+/// Keeps such a record, with the ratio of each update to its parameters.
+template <class T>
+class FlowRecorder : public Observer<T> {
+ public:
+  explicit FlowRecorder(FlowRecord& record) : record_(record) {}
+  bool wants_gradient(const FitState<T>& state) const override {
+    return record_.every ? (record_.steps + 1) % *record_.every == 0 : state.last_of_epoch;
+  }
+  void gradient_ready(FitState<T>& state) override;
+  void step_done(FitState<T>& state) override;
+  void fit_done(FitState<T>& state) override;
+
+ private:
+  FlowRecord& record_;
+  Buffer<T> before_;                 // θ
+  std::optional<GradientFlow> now_;  // of a step that is not done yet
+};
+
+extern template class FlowRecorder<float>;
+extern template class FlowRecorder<double>;
 
 }  // namespace chainrule

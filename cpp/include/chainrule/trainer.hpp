@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "chainrule/backprop.hpp"
+#include "chainrule/non_finite.hpp"
 #include "chainrule/schedule.hpp"
 
 namespace chainrule {
@@ -21,6 +22,13 @@ struct Ranks {
   virtual void sum(double* values, Index count) = 0;
 };
 
+/// What to do about a step whose loss or gradient is not finite. It is never taken.
+enum class OnNonFinite {
+  raise,   // throw NonFiniteError
+  stop,    // end the fit
+  ignore,  // go on with the next batch
+};
+
 struct FitOptions {
   Index epochs = 1;
   Index batch_size = 32;
@@ -33,6 +41,7 @@ struct FitOptions {
   Objective objective;
   std::optional<Index> micro_batch;  // rows at a time: the gradient of a batch is then summed over its parts
   Ranks* ranks = nullptr;
+  OnNonFinite on_non_finite = OnNonFinite::raise;
 };
 
 struct History {
@@ -43,6 +52,8 @@ struct History {
   Index epochs = 0;
   std::optional<Index> best_epoch;  // 1-based, of the parameters that were kept, with patience
   bool stopped_early = false;
+  std::optional<NonFinite> non_finite;  // of the first step that was left out
+  Index steps_left_out = 0;
 };
 
 /// The parameters of the epoch with the lowest loss, and what that was.
@@ -78,6 +89,7 @@ struct FitState {
   double lr;                       // that the schedule starts from; one that is set at `epoch_done` starts it anew
   std::optional<double> validation_loss;
   T* gradient = nullptr;  // laid out like θ, at `gradient_ready`; else nullptr
+  bool last_of_epoch = false;
   bool stop = false;
 
   FitState(Network<T>& network, Optimizer<T>& optimizer, Tape<T>& tape, const FitOptions& options,
@@ -98,15 +110,11 @@ template <class T>
 class Observer {
  public:
   virtual ~Observer() = default;
-  virtual bool wants_gradient() const { return false; }
+  virtual bool wants_gradient(const FitState<T>&) const { return false; }  // of the step that comes
   virtual void gradient_ready(FitState<T>&) {}
   virtual void step_done(FitState<T>&) {}
   virtual void epoch_done(FitState<T>&) {}
-};
-
-/// A loss that is not finite. The parameters are those before the step.
-struct NonFiniteLoss : std::runtime_error {
-  explicit NonFiniteLoss(double loss, const std::string& where = "");
+  virtual void fit_done(FitState<T>&) {}  // with the last batch still on the tape
 };
 
 /// Where the samples come from: block by block, the same ones in each epoch. Only one block is in memory at a time.

@@ -336,6 +336,98 @@ bool all_finite(Size n, const T* x) {
 }
 
 template <class T>
+bool all_within(Size n, const T* x, T bound) {
+  using V = FullVec<T>;
+  const V limit = V(bound);
+  V beyond = V(0);
+  for (Size i = 0; i < n; i += V::size)
+    beyond = max(beyond,
+                 select(abs(V::load(x + i, static_cast<int>(n - i < V::size ? n - i : V::size))) <= limit, V(0), V(1)));
+  return sum(beyond).first_lane() == 0;
+}
+
+// Statistics. Lanes sum up runs of this many registers in T, so that the rounding error stays near T's own, and the
+// runs are added in double.
+inline constexpr Size run_length = 64;
+
+template <class V>
+CHAINRULE_INLINE double total(V lanes) {
+  return static_cast<double>(sum(lanes).first_lane());
+}
+
+template <class T>
+void gradient_sums(Size n, const T* x, Sums* sums) {
+  using V = FullVec<T>;
+  V top = V(0);
+  for (Size begin = 0; begin < n; begin += run_length * V::size) {
+    const Size end = n - begin < run_length * V::size ? n : begin + run_length * V::size;
+    V absolute = V(0), squares = V(0), zeros = V(0);
+    Size i = begin;
+    for (; i + V::size <= end; i += V::size) {
+      const V size = abs(V::load(x + i));
+      absolute += size;
+      squares = fma(size, size, squares);
+      top = max(top, size);
+      zeros += select(size == V(0), V(1), V(0));
+    }
+    if (i < end) {
+      const V size = abs(V::load(x + i, static_cast<int>(end - i)));
+      absolute += size;
+      squares = fma(size, size, squares);
+      top = max(top, size);
+      zeros += select(inside<V>(end - i, 0) & (size == V(0)), V(1), V(0));
+    }
+    sums->absolute += total(absolute);
+    sums->squares += total(squares);
+    sums->zeros += static_cast<Size>(total(zeros));
+  }
+  const double peak = static_cast<double>(largest(top).first_lane());
+  sums->largest = sums->largest > peak ? sums->largest : peak;
+}
+
+template <class T>
+void activation_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums) {
+  using V = FullVec<T>;
+  for (Size c = 0; c < columns; c += V::size) {
+    const auto in = inside<V>(columns, c);
+    const V floor = V(low), ceiling = V(high);
+    V top = select(in, V::load(x.data + c), V(0));
+    for (Size begin = 0; begin < rows; begin += run_length) {
+      const Size end = rows - begin < run_length ? rows : begin + run_length;
+      V plain = V(0), squares = V(0), outside = V(0);
+      for (Size r = begin; r < end; ++r) {
+        const V value = select(in, V::load(x.row(r) + c), V(0));
+        plain += value;
+        squares = fma(value, value, squares);
+        outside += select(in & ((value < floor) | (value > ceiling)), V(1), V(0));
+        top = max(top, value);
+      }
+      sums->plain += total(plain);
+      sums->squares += total(squares);
+      sums->outside += static_cast<Size>(total(outside));
+    }
+    top.store(peak + c, static_cast<int>(columns - c < V::size ? columns - c : V::size));
+  }
+}
+
+template <class T>
+double squared_distance(Size n, const T* x, const T* y) {
+  using V = FullVec<T>;
+  double result = 0;
+  for (Size begin = 0; begin < n; begin += run_length * V::size) {
+    const Size end = n - begin < run_length * V::size ? n : begin + run_length * V::size;
+    V squares = V(0);
+    for (Size i = begin; i < end; i += V::size) {
+      const int count = static_cast<int>(end - i < V::size ? end - i : V::size);
+      const V difference = V::load(x + i, count) - V::load(y + i, count);
+      squares = fma(difference, difference, squares);
+    }
+    result += total(squares);
+  }
+  return result;
+}
+
+template <class T>
 constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   Kernels<T> k{};
   k.tile_rows = max_tile_rows;
@@ -353,6 +445,10 @@ constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   k.prefetch = [](Size rows, Size columns, const T* data, Size stride) { prefetch(rows, columns, data, stride); };
   k.sum_of_squares = sum_of_squares<T>;
   k.all_finite = all_finite<T>;
+  k.all_within = all_within<T>;
+  k.gradient_sums = gradient_sums<T>;
+  k.activation_sums = activation_sums<T>;
+  k.squared_distance = squared_distance<T>;
   k.math = math;
   return k;
 }

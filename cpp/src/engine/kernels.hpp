@@ -40,6 +40,12 @@ inline constexpr int activation_count = 12;
 inline constexpr int loss_count = 7;
 inline constexpr int rule_count = 4;
 
+/// Of some numbers.
+struct Sums {
+  double plain = 0, absolute = 0, squares = 0, largest = 0;  // Σx, Σ|x|, Σx², max|x|
+  Size zeros = 0, outside = 0;                               // how many are zero, and how many outside a range
+};
+
 /// All that is compiled per instruction set. Shapes are (rows, columns); `kind` is an index into the variant of
 /// activation.hpp, loss.hpp or optimizer.hpp.
 template <class T>
@@ -94,6 +100,14 @@ struct Kernels {
   /// Σ x², summed in a fixed order in double.
   double (*sum_of_squares)(Size n, const T* x);
   bool (*all_finite)(Size n, const T* x);
+  /// Whether |x| ≤ bound throughout; a NaN is not.
+  bool (*all_within)(Size n, const T* x, T bound);
+  /// Adds up all but `plain` and `outside`. Not finite where a number is not.
+  void (*gradient_sums)(Size n, const T* x, Sums* sums);
+  /// Adds up `plain`, `squares` and `outside` of low ≤ x ≤ high;  peak[j] = max_i x_ij
+  void (*activation_sums)(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums);
+  /// Σ (x - y)²
+  double (*squared_distance)(Size n, const T* x, const T* y);
 
   const MathTable<T>* math;
 };

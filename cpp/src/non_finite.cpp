@@ -1,0 +1,106 @@
+#include "chainrule/non_finite.hpp"
+
+#include <cmath>
+#include <utility>
+
+namespace chainrule {
+
+namespace {
+
+/// Looks through one matrix after the other, up to the first number that is not finite.
+class Search {
+ public:
+  explicit Search(NonFinite& found) : found_(found) {}
+
+  template <class Matrix>
+  bool in(const Matrix& m, const std::string& tensor, Index layer, NonFinite::Cause cause) {
+    for (Index r = 0; r < m.rows(); ++r)
+      for (Index c = 0; c < m.cols(); ++c)
+        if (const auto value = static_cast<double>(m(r, c)); !std::isfinite(value)) {
+          found_.cause = cause;
+          found_.tensor = tensor;
+          found_.layer = layer;
+          found_.row = r;
+          found_.column = c;
+          found_.value = value;
+          return true;
+        }
+    return false;
+  }
+
+ private:
+  NonFinite& found_;
+};
+
+template <class T>
+bool search(const Network<T>& network, const Loss& loss, const Batch<T>& batch, const Objective& objective,
+            Tape<T>& tape, Index first, NonFinite& found) {
+  using Cause = NonFinite::Cause;
+  Vector<T> g(network.parameter_count());
+  found.loss = gradient(network, loss, batch, tape, VectorView<T>(g.data(), g.size()), objective);
+  const Index L = network.depth();
+  const auto layer = [](Index l) { return "layers." + std::to_string(l - 1); };
+  Search search(found);
+  bool of_samples = true;
+  const bool is_found = [&] {
+    if (search.in(tape.activation(0), "X", 0, Cause::bad_input)) return true;
+    for (Index l = 1; l <= L; ++l) {
+      of_samples = false;
+      if (search.in(network.weight(l), layer(l) + ".weight", l, Cause::bad_weight)) return true;
+      if (search.in(network.bias(l), layer(l) + ".bias", l, Cause::bad_weight)) return true;
+      of_samples = true;
+      if (search.in(tape.pre_activation(l), "z", l, Cause::overflow)) return true;
+      if (search.in(tape.activation(l), "a", l, Cause::overflow)) return true;
+    }
+    if (search.in(tape.target(), "y", L, Cause::bad_input)) return true;
+    if (search.in(Eigen::Map<Vector<double>>(tape.row_loss(), tape.rows()), "loss", L, Cause::overflow)) return true;
+    for (Index l = L; l > 0; --l)
+      if (search.in(tape.delta(l), "delta", l, Cause::overflow)) return true;
+    of_samples = false;
+    for (Index l = 1; l <= L; ++l) {
+      const ConstMatrixView<T> weight(g.data() + network.offset(l), network.units(l - 1), network.units(l),
+                                      Eigen::OuterStride<>(network.units(l)));
+      if (search.in(weight, layer(l) + ".weight gradient", l, Cause::overflow)) return true;
+      const ConstVectorView<T> bias(g.data() + network.bias_offset(l), network.units(l));
+      if (search.in(bias, layer(l) + ".bias gradient", l, Cause::overflow)) return true;
+    }
+    return false;
+  }();
+  if (is_found && of_samples) found.row = first + batch.row(found.row);
+  return is_found;
+}
+
+std::string text(const NonFinite& where) {
+  std::string result =
+      where.epoch > 0 ? "epoch " + std::to_string(where.epoch) + ", batch " + std::to_string(where.batch) + ": " : "";
+  result += where.tensor + " holds " + std::to_string(where.value) + " at row " + std::to_string(where.row) +
+            ", column " + std::to_string(where.column);
+  if (where.cause == NonFinite::Cause::overflow)
+    result += " of layer " + std::to_string(where.layer) + ": an overflow there, from finite numbers";
+  return result + ". The parameters are those before that step";
+}
+
+}  // namespace
+
+template <class T>
+std::optional<NonFinite> find_non_finite(const Network<T>& network, const Loss& loss, const Batch<T>& batch,
+                                         const Objective& objective, const std::optional<MaskDraw>& draw, Index first) {
+  Tape<T> tape(network, batch.size, true);
+  tape.set_draw(draw);
+  NonFinite found;
+  if (search(network, loss, batch, objective, tape, first, found)) return found;
+  if (std::isfinite(found.loss)) return {};
+  // The mean of finite losses, too many of them large.
+  found.layer = network.depth();
+  found.value = found.loss;
+  return found;
+}
+
+NonFiniteError::NonFiniteError(NonFinite where) : std::runtime_error(text(where)), where(std::move(where)) {}
+
+template std::optional<NonFinite> find_non_finite(const Network<float>&, const Loss&, const Batch<float>&,
+                                                  const Objective&, const std::optional<MaskDraw>&, Index);
+template std::optional<NonFinite> find_non_finite(const Network<double>&, const Loss&, const Batch<double>&,
+                                                  const Objective&, const std::optional<MaskDraw>&, Index);
+
+}  // namespace chainrule

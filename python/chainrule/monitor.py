@@ -1,0 +1,223 @@
+"""The gradient flow of a whole fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from chainrule import _core, plots
+from chainrule._arguments import integer
+from chainrule._extras import optional_package
+from chainrule._table import Table
+from chainrule.diagnosis import Finding
+from chainrule.gradient_flow import GradientFlowReport, report_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from chainrule._core import FlowRows
+    from chainrule.mlp import MLP
+
+PARAMETER_FIGURES = ("mean_abs", "max_abs", "norm", "update_ratio", "zeros", "nan", "inf")
+LAYER_FIGURES = ("saturated", "dead", "activation_mean", "activation_variance", "delta_norm")
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARKLINE_WIDTH = 32
+
+
+class GradientFlow:
+    """Records the gradient flow of a fit: pass it as ``fit(..., monitor=flow)``, and look at it then or later.
+
+    A recorded step's gradient is written whole, and read once; other steps cost nothing. Several fits of networks of
+    the same layers add up. ``print`` it for a table with sparklines.
+
+    Parameters
+    ----------
+    every : int or None, default 1
+        Record every so many steps; None records the last step of each epoch.
+
+    Attributes
+    ----------
+    every : int or None
+        What was given.
+    steps : ndarray of int, (k,)
+        The steps that were recorded, counted from 1.
+    names : list of str
+        "layers.0.weight", "layers.0.bias", ...; empty before the first fit.
+    mean_abs, max_abs, norm, update_ratio, zeros, nan, inf : ndarray of float, (k, 2L)
+        The figures of `ParameterFlow`, by step and tensor; NaN where there is none.
+    saturated, dead, activation_mean, activation_variance, delta_norm : ndarray of float, (k, L)
+        The figures of `LayerFlow`, by step and layer; NaN where there is none.
+
+    Examples
+    --------
+    >>> import chainrule as cr
+    >>> flow = cr.GradientFlow()
+    >>> mlp = cr.MLP([2, 4, 1], hidden_activation="tanh", loss="bce", seed=0)
+    >>> _ = mlp.fit([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0], epochs=100, monitor=flow)
+    >>> flow.norm.shape
+    (100, 4)
+    """
+
+    def __init__(self, every: int | None = 1) -> None:
+        self._record = _core.FlowRecord(None if every is None else integer("every", every, 1, 2**63 - 1))
+        self._activations: list[str] = []
+        self._layer_sizes: tuple[int, ...] = ()
+
+    @property
+    def every(self) -> int | None:
+        """Record every so many steps, or the last of each epoch."""
+        return self._record.every
+
+    @property
+    def steps(self) -> npt.NDArray[np.int64]:
+        """The recorded steps, from 1."""
+        return np.asarray(self._rows()["recorded"], dtype=np.int64)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the parameter tensors."""
+        return [f"layers.{i}.{part}" for i in range(len(self._activations)) for part in ("weight", "bias")]
+
+    def __getattr__(self, name: str) -> npt.NDArray[np.float64]:
+        if name in PARAMETER_FIGURES:
+            figures, columns = self._rows()["parameters"], len(self.names)
+            return figures[:, :, PARAMETER_FIGURES.index(name)].reshape(len(figures), columns)
+        if name in LAYER_FIGURES:
+            figures, columns = self._rows()["layers"], len(self._activations)
+            return figures[:, :, LAYER_FIGURES.index(name)].reshape(len(figures), columns)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def report(self, index: int = -1) -> GradientFlowReport:
+        """Return the report of one recorded step.
+
+        Parameters
+        ----------
+        index : int, default -1
+            Which of `steps`; the last by default. It alone has the histograms of the activations, once the fit is over.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing has been recorded yet.
+        IndexError
+            If there are fewer steps.
+        """
+        rows = self._recorded()
+        is_last = index in (-1, len(rows["recorded"]) - 1)
+        return report_of(
+            rows["parameters"][index],
+            rows["layers"][index],
+            self._activations,
+            rows["histograms"] if is_last else (),
+        )
+
+    def diagnose(self) -> list[Finding]:
+        """Say what was wrong at the last recorded step; see `GradientFlowReport.diagnose`."""
+        return self.report().diagnose()
+
+    def smallest_gradient(self) -> float:
+        """Return the smallest norm of a layer's weight gradient at the last recorded step; NaN before."""
+        norms = self._rows()["parameters"][-1:, 0::2, PARAMETER_FIGURES.index("norm")]
+        return float(norms.min()) if norms.size else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return steps, names and all figures as lists, ready for JSON; None where there is nothing to say."""
+        figures = {
+            name: [[None if np.isnan(x) else float(x) for x in row] for row in getattr(self, name)]
+            for name in (*PARAMETER_FIGURES, *LAYER_FIGURES)
+        }
+        return {"every": self.every, "steps": self.steps.tolist(), "names": self.names, **figures}
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with a row per step and parameter tensor.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
+        """
+        pandas = optional_package("pandas", "pandas")
+        index = pandas.MultiIndex.from_product([self.steps, self.names], names=["step", "name"])
+        figures = self._rows()["parameters"].reshape(-1, len(PARAMETER_FIGURES))
+        return pandas.DataFrame(figures, index=index, columns=list(PARAMETER_FIGURES))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the norm of each layer's weight gradient over the steps, as a heat map on a log scale.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure's by default.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        RuntimeError
+            If nothing has been recorded yet.
+        """
+        self._recorded()
+        return plots.flow_over_time(self, ax)
+
+    def __str__(self) -> str:
+        return f"{self._table()}" if len(self.steps) else repr(self)
+
+    def __repr__(self) -> str:
+        return f"GradientFlow(every={self.every}, {len(self.steps)} of {self._record.steps} steps recorded)"
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_() if len(self.steps) else f"<p>{self!r}</p>"
+
+    def _table(self) -> Table:
+        norms, ratios = self.norm[:, 0::2], self.update_ratio[-1, 0::2]
+        return Table(
+            ("weight", f"norm of dL/dW, steps {self.steps[0]} to {self.steps[-1]}", "first", "last", "update/weight"),
+            [
+                (
+                    f"layers.{i}",
+                    sparkline(norms[:, i], norms),
+                    f"{norms[0, i]:.2e}",
+                    f"{norms[-1, i]:.2e}",
+                    "-" if np.isnan(ratios[i]) else f"{ratios[i]:.1e}",
+                )
+                for i in range(norms.shape[1])
+            ],
+            left=2,
+        )
+
+    def _rows(self) -> FlowRows:
+        return self._record.flows()
+
+    def _recorded(self) -> FlowRows:
+        rows = self._rows()
+        if not rows["recorded"]:
+            raise RuntimeError("nothing has been recorded yet; pass this as fit(..., monitor=...) first")
+        return rows
+
+    def _attach(self, mlp: MLP) -> _core.FlowRecord:
+        """Return the core's record for a fit of that network."""
+        activations = [activation.name for activation in (*mlp.hidden_activations, mlp.output_activation)]
+        if self._layer_sizes not in ((), mlp.layer_sizes):
+            raise ValueError(
+                f"monitor has recorded a network of layers {self._layer_sizes}; this one has {mlp.layer_sizes}"
+            )
+        self._layer_sizes, self._activations = mlp.layer_sizes, activations
+        return self._record
+
+
+def sparkline(values: npt.NDArray[np.float64], scale: npt.NDArray[np.float64]) -> str:
+    """Draw positive values as a row of blocks, on the log scale that all of `scale` spans; a dot for none."""
+    finite = scale[np.isfinite(scale) & (scale > 0)]
+    if not finite.size:
+        return "·" * min(len(values), SPARKLINE_WIDTH)
+    low, high = np.log(finite.min()), np.log(finite.max())
+    marks = []
+    for part in np.array_split(values, min(len(values), SPARKLINE_WIDTH)):
+        usable = part[np.isfinite(part) & (part > 0)]
+        height = (np.log(usable).mean() - low) / (high - low) if usable.size and high > low else 1.0
+        marks.append(SPARKS[min(int(height * len(SPARKS)), len(SPARKS) - 1)] if usable.size else "·")
+    return "".join(marks)

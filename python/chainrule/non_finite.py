@@ -1,0 +1,82 @@
+"""Where numbers stopped being finite."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+CURES = {
+    "bad input": "Clean or scale the input.",
+    "bad weight": "Something wrote it, or the update before it was too large: a smaller learning rate or clip_norm.",
+    "overflow": "A smaller learning rate, clip_norm, a smaller initialisation, or scaled inputs usually help.",
+}
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """Where numbers first stopped being finite, in the order in which a training step computes them.
+
+    Attributes
+    ----------
+    cause : str
+        "bad input", "bad weight", or "overflow": here, from finite numbers. What was only received from an earlier
+        place is never reported.
+    tensor : str
+        "X"; "layers.0.weight", "layers.0.bias"; "z", "a" of the forward pass; "loss"; "delta" of the backward pass;
+        or "layers.0.weight gradient", "layers.0.bias gradient".
+    layer : int
+        l, from 1; 0 for X.
+    row, column : int
+        Its place: row of the samples that were given, or of the parameter.
+    value : float
+        NaN or an infinity.
+    loss : float
+        The loss of that step, which may be finite.
+    epoch, batch, step : int
+        When, from 1: the batch of the epoch, and the step of the whole fit; 0 outside a fit.
+    """
+
+    cause: str
+    tensor: str
+    layer: int
+    row: int
+    column: int
+    value: float
+    loss: float
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+    def __str__(self) -> str:
+        failed = "the gradient stopped being finite" if math.isfinite(self.loss) else f"the loss became {self.loss}"
+        when = f" in epoch {self.epoch}, batch {self.batch} (step {self.step})" if self.epoch else ""
+        name = {"z": f"z_{self.layer}", "a": f"a_{self.layer}", "delta": f"δ_{self.layer}"}.get(
+            self.tensor, self.tensor
+        )
+        of_parameter = self.tensor.startswith("layers.")
+        what = f"{name} is {self.value} at {'row' if of_parameter else 'sample'} {self.row}, column {self.column}"
+        if self.cause == "overflow":
+            what += f"; it overflowed there, in layers.{max(self.layer - 1, 0)}: all that it is computed from is finite"
+        return f"{failed}{when}: {what}. {CURES[self.cause]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as a dictionary."""
+        return asdict(self)
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss or gradient that is not finite; the parameters are those before that step.
+
+    Attributes
+    ----------
+    where : NonFinite
+        Where it began.
+    """
+
+    def __init__(self, where: NonFinite) -> None:
+        super().__init__(f"{where} The parameters are those before that step.")
+        self.where = where
+
+    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[NonFinite]]:
+        return type(self), (self.where,)

@@ -1,0 +1,96 @@
+"""The verdict: right about networks made to have a disease, silent about healthy ones."""
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+
+
+def problems_of(report):
+    return [finding.problem for finding in report.diagnose()]
+
+
+def report_of(mlp, X, y):
+    mlp.forward(X)
+    mlp.backward(y)
+    return mlp.gradient_flow()
+
+
+def deep(hidden, init=None, depth=6, scale=1.0, bias=0.0):
+    mlp = cr.MLP([32] * (depth + 1) + [1], hidden_activation=hidden, init=init, loss="bce", dtype="float64", seed=0)
+    for b in mlp.biases[:-1]:
+        b[:] = bias
+    rng = np.random.default_rng(0)
+    return report_of(mlp, scale * rng.normal(size=(64, 32)), rng.integers(0, 2, size=64))
+
+
+@pytest.mark.parametrize("depth", [4, 6, 12])
+@pytest.mark.parametrize(
+    ("hidden", "init"), [("sigmoid", "xavier"), ("tanh", cr.Normal(0.01)), ("relu", cr.Normal(0.02))]
+)
+def test_vanishing(hidden, init, depth):
+    report = deep(hidden, init, depth)
+    (finding,) = report.diagnose()
+    assert finding.problem == "vanishing" and finding.layers == [f"layers.{i}" for i in range(depth + 1)]
+    rate = (report.layers[0].delta_norm / report.layers[-1].delta_norm) ** (1 / depth)
+    ratio = report.parameters[0].norm / report.parameters[-2].norm
+    assert f"a factor of {rate:.2g} a layer" in finding.figures and f"{ratio:.1e}" in finding.figures
+    assert "Xavier" in finding.cure and "He" in finding.cure
+    assert "vanishing" in str(report) and "vanishing" in report._repr_html_()
+
+
+@pytest.mark.parametrize("depth", [10, 20])
+def test_exploding(depth):
+    assert problems_of(deep("relu", cr.Normal(0.5), depth)) == ["exploding"]
+    assert "exploding" in problems_of(deep("identity", cr.Normal(0.5), depth))
+
+
+def test_dead_units():
+    report = deep("relu", bias=-100.0)
+    (finding,) = report.diagnose()
+    assert finding.problem == "dead units" and finding.layers[0] == "layers.0"
+    assert "100% of layers.0" in finding.figures and "leaky_relu" in finding.cure
+
+
+@pytest.mark.parametrize("hidden", ["sigmoid", "tanh"])
+def test_saturated_units(hidden):
+    assert "saturated units" in problems_of(deep(hidden, depth=1, scale=100.0))
+    assert "saturated units" in problems_of(deep(hidden, cr.Normal(5.0)))
+
+
+def test_not_finite():
+    mlp = cr.MLP([4, 5, 3], seed=0)
+    mlp.forward(np.ones((2, 4)))
+    mlp.backward(np.ones((2, 3)))
+    mlp.weight_gradients[0][1, 2] = np.nan
+    mlp.bias_gradients[1][0] = np.inf
+    (finding,) = mlp.gradient_flow().diagnose()
+    assert finding.problem == "not finite" and finding.layers == ["layers.0", "layers.1"]
+    assert "layers.0.weight (1 NaN, 0 Inf)" in finding.figures and "layers.1.bias (0 NaN, 1 Inf)" in finding.figures
+
+
+@pytest.mark.parametrize("depth", [1, 4, 10, 20])
+@pytest.mark.parametrize("hidden", ["tanh", "relu", "gelu", "selu", "silu"])
+def test_silent_on_healthy_networks(hidden, depth):
+    assert deep(hidden, depth=depth).diagnose() == [] or (hidden, depth) == ("silu", 20)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_silent_on_xor_once_trained(seed):
+    X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+    mlp = cr.MLP([2, 4, 1], hidden_activation="sigmoid", loss="bce", dtype="float64", seed=seed)
+    flow = cr.GradientFlow(every=100)
+    mlp.fit(X, y, epochs=5000, optimizer=cr.SGD(lr=0.5), monitor=flow)
+    assert report_of(mlp, X, y).diagnose() == []
+    assert all(flow.report(i).diagnose() == [] for i in range(len(flow.steps)))
+
+
+@pytest.mark.parametrize("hidden", ["relu", "tanh", "sigmoid"])
+def test_silent_on_digits(hidden):
+    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed: no digits")
+    X, y = datasets.load_digits(return_X_y=True)
+    mlp = cr.MLP([64, 256, 10], hidden_activation=hidden, loss="cross_entropy", seed=0)
+    flow = cr.GradientFlow(every=20)
+    mlp.fit(X / 16, y, epochs=10, monitor=flow)
+    assert report_of(mlp, X / 16, y).diagnose() == []
+    assert all(flow.report(i).diagnose() == [] for i in range(len(flow.steps)))

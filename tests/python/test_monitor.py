@@ -1,0 +1,213 @@
+"""The recorded gradient flow of a fit, and what is made of it."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers import same_bits
+from nets import small_net, smooth_data
+
+import chainrule as cr
+
+
+def fitted(every=1, epochs=3, **settings):
+    X, y = smooth_data(n=50)
+    mlp = cr.MLP([4, 20, 7, 2], hidden_activation=["tanh", "relu"], dtype="float64", seed=1)
+    flow = cr.GradientFlow(every=every)
+    history = mlp.fit(X, y, epochs=epochs, batch_size=16, optimizer=cr.SGD(lr=0.05), monitor=flow, **settings)
+    return mlp, flow, history
+
+
+def test_figures_are_those_of_each_step():
+    _, flow, _ = fitted(shuffle=False)
+    X, y = smooth_data(n=50)
+    twin = cr.MLP([4, 20, 7, 2], hidden_activation=["tanh", "relu"], dtype="float64", seed=1)
+    assert flow.steps.tolist() == list(range(1, 13))
+    assert flow.names == [name for name, _ in twin.named_parameters()]
+    for step in range(12):
+        batch = slice(step % 4 * 16, step % 4 * 16 + 16)
+        twin.forward(X[batch])
+        before = twin.parameters.copy(), [W.copy() for W in twin.weights]
+        twin.backward(y[batch], lr=0.05)
+        report = flow.report(step)
+        for row, (name, gradient) in zip(report.parameters, twin.named_gradients(), strict=True):
+            assert row.name == name
+            assert row.norm == pytest.approx(np.linalg.norm(gradient), rel=1e-9)
+            assert row.mean_abs == pytest.approx(np.abs(gradient).mean(), rel=1e-9)
+            assert row.max_abs == pytest.approx(np.abs(gradient).max(), rel=1e-9)
+            assert row.zeros == np.mean(gradient == 0)
+        for layer, a, delta in zip(report.layers, twin.activations[1:], twin.deltas, strict=True):
+            assert layer.activation_mean == pytest.approx(a.mean(), rel=1e-9)
+            assert layer.activation_variance == pytest.approx(a.var(), rel=1e-9)
+            assert layer.delta_norm == pytest.approx(np.linalg.norm(delta), rel=1e-9)
+        assert report.layers[1].dead == np.mean(np.all(twin.activations[2] == 0, axis=0))
+        for i, W in enumerate(before[1]):
+            ratio = np.linalg.norm(twin.weights[i] - W) / np.linalg.norm(W)
+            assert report.parameters[2 * i].update_ratio == pytest.approx(ratio, rel=1e-9)
+    assert np.isnan(flow.update_ratio[0, 1])  # b_1 was zero
+    assert flow.report(0).parameters[1].update_ratio is None
+    assert flow.norm.shape == flow.zeros.shape == (12, 6) and flow.dead.shape == (12, 3)
+
+
+def test_histograms_of_the_last_batch():
+    mlp, flow, _ = fitted(shuffle=False)
+    histograms = flow.report().histograms
+    X, _ = smooth_data(n=50)
+    assert [sum(histogram.counts) for histogram in histograms] == [2 * 20, 2 * 7, 2 * 2]
+    assert not flow.report(0).histograms
+    mlp.forward(X)
+    mlp.pullback(np.ones((50, 2)))
+    for histogram, a in zip(mlp.gradient_flow().histograms, mlp.activations[1:], strict=True):
+        expected, edges = np.histogram(a, bins=40)
+        assert (histogram.low, histogram.high) == (edges[0], edges[-1])
+        assert np.abs(np.array(histogram.counts) - expected).sum() <= 2  # on an edge, rounding decides
+
+
+@pytest.mark.parametrize("every", [2, 5, 100])
+def test_only_every_so_many_steps(every):
+    _, flow, _ = fitted(every=every)
+    assert flow.steps.tolist() == list(range(every, 13, every))
+    _, whole, _ = fitted()
+    assert np.allclose(flow.norm, whole.norm[every - 1 :: every], rtol=1e-12)
+
+
+def test_the_last_step_of_each_epoch():
+    _, flow, _ = fitted(every=None)
+    assert flow.steps.tolist() == [4, 8, 12]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_figures_for_any_number_of_threads(dtype):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(400, 30)), rng.normal(size=(400, 3))
+    results = []
+    for threads in (1, 2, 5):
+        with cr.num_threads(threads):
+            flow = cr.GradientFlow(every=2)
+            mlp = cr.MLP([30, 200, 150, 3], hidden_activation="silu", dtype=dtype, seed=0)
+            mlp.fit(X, y, epochs=3, batch_size=200, monitor=flow)
+            results.append((flow, mlp))
+    for flow, mlp in results[1:]:
+        assert same_bits(flow._rows()["parameters"], results[0][0]._rows()["parameters"])
+        assert same_bits(flow._rows()["layers"], results[0][0]._rows()["layers"])
+        assert same_bits(mlp.parameters, results[0][1].parameters)
+
+
+def test_training_is_what_it_is_without():
+    X, y = smooth_data()
+    plain, watched = (cr.MLP([4, 20, 2], dtype="float64", seed=0) for _ in range(2))
+    plain.fit(X, y, epochs=5)
+    watched.fit(X, y, epochs=5, monitor=cr.GradientFlow())
+    assert np.allclose(plain.parameters, watched.parameters, rtol=1e-12, atol=0)
+
+
+def test_fits_add_up_and_networks_must_be_alike():
+    X, y = smooth_data()
+    flow, mlp = cr.GradientFlow(), cr.MLP([4, 5, 2], seed=0)
+    for _ in range(3):
+        mlp.fit(X, y, epochs=1, monitor=flow)
+    assert flow.steps.tolist() == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(ValueError, match=r"monitor has recorded a network of layers \(4, 5, 2\)"):
+        cr.MLP([4, 6, 2], seed=0).fit(X, y, epochs=1, monitor=flow)
+    with pytest.raises(TypeError, match="monitor is 'flow'"):
+        mlp.fit(X, y, epochs=1, monitor="flow")
+
+
+def test_before_a_fit_it_says_so():
+    flow = cr.GradientFlow()
+    assert "0 of 0 steps" in str(flow) and "0 of 0 steps" in flow._repr_html_()
+    assert np.isnan(flow.smallest_gradient()) and flow.norm.shape == (0, 0) and flow.to_dict()["steps"] == []
+    for call in (flow.report, flow.plot, flow.diagnose):
+        with pytest.raises(RuntimeError, match="nothing has been recorded yet"):
+            call()
+    with pytest.raises(ValueError, match="every is 0"):
+        cr.GradientFlow(every=0)
+    with pytest.raises(AttributeError):
+        flow.no_such_figure  # noqa: B018
+
+
+def test_callbacks_see_it_grow():
+    counts = []
+    X, y = smooth_data(n=50)
+    mlp = cr.MLP([4, 5, 2], seed=0)
+    callback = [lambda report: counts.append(len(report.monitor.steps))]
+    mlp.fit(X, y, epochs=3, batch_size=16, callbacks=callback, monitor=cr.GradientFlow())
+    assert counts == [4, 8, 12]
+
+
+def test_sparklines():
+    _, flow, _ = fitted(epochs=40)
+    lines = str(flow).splitlines()
+    assert len(lines) == 2 + 3 and max(map(len, lines)) <= 100
+    assert all(any(mark in line for mark in "▁▂▃▄▅▆▇█") for line in lines[2:])
+    assert f"{flow.norm[-1, 0]:.2e}" in lines[2]
+    assert "<table>" in flow._repr_html_()
+
+
+def test_the_bar_shows_the_smallest_gradient(capsys):
+    X, y = smooth_data(n=50)
+    cr.MLP([4, 5, 2], seed=0).fit(X, y, epochs=2, validation=(X, y), progress=True)
+    shown = capsys.readouterr().err
+    assert "loss=" in shown and "val_loss=" in shown and "min_grad=" in shown
+
+
+def test_dictionary_is_json():
+    _, flow, history = fitted()
+    numbers = json.loads(json.dumps(flow.to_dict(), allow_nan=False))
+    assert numbers["steps"] == flow.steps.tolist() and numbers["norm"] == flow.norm.tolist()
+    assert numbers["update_ratio"][0][1] is None
+    assert json.loads(json.dumps(history.to_dict()))["loss"] == history.loss
+    json.dumps(flow.report().to_dict(), allow_nan=False)
+
+
+def test_data_frames():
+    pytest.importorskip("pandas", reason="pandas is not installed: data frames are not checked")
+    _, flow, history = fitted()
+    frame = flow.to_pandas()
+    assert frame.loc[(3, "layers.1.weight"), "norm"] == flow.norm[2, 2]
+    assert flow.report().to_pandas().loc["layers.2.bias", "delta_norm"] == flow.delta_norm[-1, 2]
+    assert history.to_pandas()["loss"].tolist() == history.loss
+
+
+def test_plots(axes):
+    from matplotlib import pyplot
+
+    _, flow, history = fitted(epochs=100, validation=smooth_data(n=20))
+    assert flow.plot(axes) is axes and axes.has_data()
+    assert axes.get_xlabel() == "step" and axes.get_title()
+    panels = history.plot_all()
+    assert len(panels) == 4 + 3 and len({panel.figure for panel in panels}) == 1
+    assert all(panel.has_data() and panel.get_title() and panel.get_xlabel() for panel in panels)
+    assert len(flow.report().plot_activations()) == 3
+    for figure in map(pyplot.figure, pyplot.get_fignums()):
+        figure.canvas.draw()
+    pyplot.close("all")
+    with pytest.raises(ValueError, match="in the middle of a fit"):
+        flow.report(0).plot_activations()
+    with pytest.raises(ValueError, match="monitor="):
+        cr.History().plot_all()
+    mlp, X, y = small_net()
+    mlp.forward(X)
+    mlp.backward(y)
+    with pytest.raises(ValueError, match="axes has 1 entries"):
+        mlp.gradient_flow().plot_activations([axes])
+
+
+def test_tensorboard_files(tmp_path):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: event files are not checked")
+    from tensorboardX.proto.event_pb2 import Event
+
+    with cr.TensorBoard(tmp_path / "run") as board:
+        _, flow, history = fitted(callbacks=[board], validation=smooth_data(n=20))
+    (path,) = (tmp_path / "run").glob("events*")
+    data, at, figures = path.read_bytes(), 0, {}
+    while at < len(data):  # length (8 bytes) and its check (4), the event and its check (4)
+        size = int.from_bytes(data[at : at + 8], "little")
+        event = Event.FromString(data[at + 12 : at + 12 + size])
+        at += size + 16
+        figures.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
+    for epoch in (1, 2, 3):
+        assert figures["loss/training", epoch] == pytest.approx(history.loss[epoch - 1], rel=1e-6)
+        assert figures["loss/validation", epoch] == pytest.approx(history.validation_loss[epoch - 1], rel=1e-6)
+        norm = flow.norm[4 * epoch - 1, 2]
+        assert figures["gradient_norm/layers.1.weight", epoch] == pytest.approx(norm, rel=1e-6)
