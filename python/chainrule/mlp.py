@@ -388,7 +388,7 @@ class MLP:
         ValueError, TypeError
             If y or sample_weight does not fit; the gradients stay as they were.
         """
-        return self._model.backward(y, sample_weight, lr)
+        return self._model.backward(y, sample_weight, None if lr is None else real("lr", lr))
 
     def pullback(self, grad_output: npt.ArrayLike) -> FloatArray:
         """Run the backward pass for a loss of your own, from its gradient with respect to the outputs.
@@ -489,6 +489,10 @@ class MLP:
             If the loss or the gradient is not finite, with the layer, tensor and row where it began; a
             FloatingPointError. Nothing is updated.
         """
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer is {shown(optimizer)}; expected one such as Adam(lr=1e-3), made before the first step"
+            )
         return self._model.step(X, y, optimizer, sample_weight)
 
     def fit(

@@ -206,7 +206,13 @@ def test_lr_of_backward(lr):
 
 def test_lr_of_backward_that_is_no_number():
     world = World("mse", 3)
-    refused(world, lambda: world.mlp.backward(world.y, lr="fast"), TypeError, None)
+    refused(world, lambda: world.mlp.backward(world.y, lr="fast"), TypeError, "lr is 'fast'")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", None, cr.Adam])
+def test_step_without_an_optimizer_object(optimizer):
+    world = World("mse", 3)
+    refused(world, lambda: world.mlp.step(world.X, world.y, optimizer), TypeError, "optimizer is")
 
 
 class TestBeforeForward:
