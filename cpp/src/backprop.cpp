@@ -46,10 +46,12 @@ Index chunk_count(Index rows, int threads) {
   return std::min(rows, (wanted + threads - 1) / threads * threads);
 }
 
-/// Few rows read each weight but a few times: then rearranging the weights first does not pay.
+/// Few rows read each weight but a few times, and few weights stay in the first-level cache as they lie: then
+/// rearranging the weights of layer l first does not pay.
 template <class T>
-bool worth_packing(Index rows) {
-  return rows > 2 * kernels<T>().tile_rows;
+bool worth_packing(const Network<T>& network, Index l, Index rows) {
+  constexpr Index near = 32 * 1024 / sizeof(T);
+  return rows > 2 * kernels<T>().tile_rows && network.units(l - 1) * network.units(l) > near;
 }
 
 template <class T>
@@ -87,7 +89,7 @@ struct Weights {
     const T* weight = network.weight(l).data() + columns.begin;
     if (panels)
       kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, packed<T>(panels + columns.begin * k, k), z);
-    else if (large && worth_packing<T>(count))
+    else if (large && worth_packing(network, l, count))
       kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, weight, units, z);
     else
       kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, {weight, units, kernel.panel}, z);
@@ -340,9 +342,10 @@ class Sweeps {
     const auto panels = [panel](Index columns) { return (columns + panel - 1) / panel; };
     // To move a number takes as long as about sixteen operations on numbers that are in registers.
     const int threads = threads_for(16.0 * static_cast<double>(network_.parameter_count()));
-    if (forward && worth_packing<T>(rows_))
+    if (forward)
       parallel_over_layers(
-          sparse_ ? 2 : 1, depth_, threads, [&](Index l) { return panels(network_.units(l)); },
+          sparse_ ? 2 : 1, depth_, threads,
+          [&](Index l) { return worth_packing(network_, l, rows_) ? panels(network_.units(l)) : 0; },
           [&](Index l, Index i) {
             const Index in = network_.units(l - 1) + 1, out = network_.units(l), first = i * panel;
             kernel_.pack(in, std::min(panel, out - first), network_.weight(l).data() + first, out,
@@ -359,7 +362,7 @@ class Sweeps {
 
   /// a_l = σ_l([a_{l-1} 1] [W_l; b_l])
   void forward_layer(Index l, Range rows, Range columns) {
-    const bool packed = tape_.has_panels() && worth_packing<T>(rows_);
+    const bool packed = tape_.has_panels() && worth_packing(network_, l, rows_);
     const Weights<T> weights{network_, l, packed ? tape_.weight_panels(l) : nullptr, !tape_.has_panels()};
     const Rows<T> a = rows_of(tape_.activation(l), rows.begin);
     const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
@@ -495,17 +498,18 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
   const Index chunk_rows = (n + chunks - 1) / chunks;
   const Index wide = pitch<T>(network.widest());
   const bool large = !fits_packed<T>(network);
-  const bool pack = !large && worth_packing<T>(n);
   const auto panels_size = [&](Index l) {
+    if (large || !worth_packing(network, l, n)) return Index{0};
     return (network.units(l - 1) + 1) * ((network.units(l) + kernels<T>().panel - 1) / kernels<T>().panel) *
            kernels<T>().panel;
   };
   Index total = 0;
-  for (Index l = 1; pack && l <= depth; ++l) total += panels_size(l);
+  for (Index l = 1; l <= depth; ++l) total += panels_size(l);
   Buffer<T> panels(total);
   T* next = panels.data();
-  for (Index l = 1; pack && l <= depth; next += panels_size(l), ++l)
-    kernels<T>().pack(network.units(l - 1) + 1, network.units(l), network.weight(l).data(), network.units(l), next);
+  for (Index l = 1; l <= depth; next += panels_size(l), ++l)
+    if (panels_size(l) > 0)
+      kernels<T>().pack(network.units(l - 1) + 1, network.units(l), network.weight(l).data(), network.units(l), next);
   parallel(chunks, threads, [&](std::ptrdiff_t chunk) {
     const Range rows = part(n, chunks, chunk);
     T* memory = workspace<T>(3 * chunk_rows * wide);
@@ -515,9 +519,10 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
       X.load(rows.begin + r, before.row(r));
       before.row(r)[X.cols()] = T(1);
     }
-    const T* packed = pack ? panels.data() : nullptr;
+    const T* next_panels = panels.data();
     for (Index l = 1; l <= depth; ++l) {
       const Range columns{0, network.units(l)};
+      const T* packed = panels_size(l) > 0 ? next_panels : nullptr;
       layer_forward<T>(
           network, l, rows.size(), columns, after, after, logits && l == depth, [&](Range strip, Rows<T> z) {
             if (l > 1 || !X.mostly_zeros())
@@ -525,7 +530,7 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
             for (Index r = 0; r < strip.size(); ++r)
               sparse_product<T>(network, X.stored(rows.begin + strip.begin + r), columns, z.row(r));
           });
-      if (pack) packed += panels_size(l);
+      next_panels += panels_size(l);
       std::swap(before, after);
     }
     use(rows, before, targets);
