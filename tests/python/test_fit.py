@@ -446,3 +446,15 @@ def test_step_of_one_row_many_times_learns_online():
             mlp.step(X[i : i + 1], y[i : i + 1], optimizer)
     assert mlp.evaluate(X, y) < 0.5 * before
     assert optimizer.t == 1400
+
+
+def test_a_callback_may_set_the_rate():
+    mlp, X, y = small_net()
+    optimizer = cr.SGD(lr=0.8)
+
+    def halve(report):
+        optimizer.lr /= 2
+
+    history = mlp.fit(X, y, epochs=3, batch_size=3, optimizer=optimizer, schedule="constant", callbacks=[halve])
+    assert history.lr == [0.8, 0.4, 0.2]
+    assert optimizer.lr == 0.1
