@@ -83,3 +83,32 @@ def test_damage_never_crashes(tmp_path):
             outcomes.add("loaded")
             assert mlp.parameters.size == mlp.n_parameters
     assert outcomes <= {"refused", "loaded"} and "refused" in outcomes
+
+
+FILES = pathlib.Path(__file__).resolve().parents[1] / "files"
+HOSTILE = sorted((FILES / "hostile").iterdir())
+
+
+def test_a_file_of_this_version_stays_readable():
+    mlp = cr.MLP.load(FILES / "good.safetensors")
+    assert repr(mlp) == (
+        "MLP(2-3-1, hidden_activation=ELU(alpha=0.5), output_activation='sigmoid', loss='bce', dropout=0.25, "
+        "dtype=float32, 13 parameters)"
+    )
+    assert mlp.seed == 2**63 + 1 and mlp._model.epochs_trained == 2
+    expected = np.fromfile(FILES / "good.outputs", np.float32)
+    np.testing.assert_allclose(mlp.predict(np.eye(2)).ravel(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("path", HOSTILE, ids=lambda path: path.stem)
+def test_hostile_files_are_refused(path):
+    with pytest.raises(ValueError, match=path.name):
+        cr.MLP.load(path)
+
+
+def test_numbers_that_are_none_are_not_saved(tmp_path):
+    mlp, _, _ = rich_net()
+    mlp.biases[0][0] = np.inf
+    with pytest.raises(ValueError, match=r"layers\.0\.bias holds NaN or infinity"):
+        mlp.save(tmp_path / "net.model")
+    assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,7 @@
 #include "chainrule/random.hpp"
 #include "chainrule/rule.hpp"
 #include "chainrule/schedule.hpp"
+#include "chainrule/serialization.hpp"
 #include "chainrule/tape.hpp"
 #include "chainrule/threads.hpp"
 #include "chainrule/trainer.hpp"
