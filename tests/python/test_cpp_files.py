@@ -40,7 +40,7 @@ def test_files_go_to_cpp_and_back(train, tmp_path):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(100, 3))
     samples, file, predictions = (tmp_path / name for name in ("samples.csv", "net.safetensors", "predictions.csv"))
-    np.savetxt(samples, np.column_stack([X, np.sin(X[:, 0])]), delimiter=",", fmt="%r")
+    np.savetxt(samples, np.column_stack([X, np.sin(X[:, 0])]), delimiter=",", fmt="%.17g")
 
     losses = [float(word.rstrip(",")) for word in train(samples, file).split() if word[0].isdigit()]
     assert losses[-1] < 0.1 * losses[0]
