@@ -77,6 +77,24 @@ class EpochReport : public Observer<T> {
   Index& epochs_trained_;
 };
 
+/// The processes behind a Python object with `first`, `rows` and `sum(array)`, which adds up in place.
+class RanksIn : public Ranks {
+ public:
+  explicit RanksIn(const py::object& ranks)
+      : Ranks(ranks.attr("first").cast<Index>(), ranks.attr("rows").cast<Index>()), sum_(ranks.attr("sum")) {}
+  void sum(float* values, Index count) override { sum_of(values, count); }
+  void sum(double* values, Index count) override { sum_of(values, count); }
+
+ private:
+  template <class T>
+  void sum_of(T* values, Index count) {
+    const py::gil_scoped_acquire acquire;
+    sum_(vector_view<T>(values, count, py::none()));
+  }
+
+  py::object sum_;
+};
+
 struct AnyModel {
   virtual ~AnyModel() = default;
 };
@@ -247,9 +265,11 @@ class Model : public AnyModel {
                               const std::optional<std::vector<Index>>& validation_rows, FitQueue* queue,
                               const py::object& checkpoint, Index checkpoint_every,
                               const std::optional<py::dict>& resume, FlowRecord* monitor,
-                              const std::string& on_nonfinite) {
+                              const std::string& on_nonfinite, std::optional<Index> micro_batch,
+                              const py::object& ranks, const py::object& source) {
     auto& optimizer = optimizer_object.cast<AnyOptimizer&>();
-    const SamplesIn in = samples(X, y, sample_weight);
+    std::optional<SamplesIn> in;
+    if (source.is_none()) in = samples(X, y, sample_weight);
     std::optional<SamplesIn> held_out;
     if (validation) {
       const py::tuple& v = *validation;
@@ -280,13 +300,23 @@ class Model : public AnyModel {
     options.objective = {loss_weight, l2};
     if (on_nonfinite != "raise")
       options.on_non_finite = on_nonfinite == "stop" ? OnNonFinite::stop : OnNonFinite::ignore;
+    options.micro_batch = micro_batch;
+    std::optional<RanksIn> together;
+    if (!ranks.is_none()) {
+      options.ranks = &together.emplace(ranks);
+      if (!resume) options.seed = ranks.attr("seed").cast<std::uint64_t>();
+    }
     const auto run = [=, this, &mine](const std::vector<Observer<T>*>& observers) {
       ran_forward_ = has_gradient_ = false;
-      const Selection<T> chosen(in.view(), rows);
       std::optional<Selection<T>> chosen_held_out;
       if (held_out) chosen_held_out.emplace(held_out->view(), validation_rows);
-      return chainrule::fit<T>(*network_, loss_, chosen.samples(),
-                               chosen_held_out ? &chosen_held_out->samples() : nullptr, mine, options, observers,
+      const Samples<T>* const validation_samples = chosen_held_out ? &chosen_held_out->samples() : nullptr;
+      if (!in) {
+        SourceIn blocks(*this, source);
+        return chainrule::fit<T>(*network_, loss_, blocks, validation_samples, mine, options, observers, progress);
+      }
+      const Selection<T> chosen(in->view(), rows);
+      return chainrule::fit<T>(*network_, loss_, chosen.samples(), validation_samples, mine, options, observers,
                                progress);
     };
     if (queue) {
@@ -310,6 +340,13 @@ class Model : public AnyModel {
       history = run(observers);
     }
     return as_dict(history);
+  }
+
+  /// Memory of a tape for that many rows.
+  double tape_bytes(Index rows) const {
+    const auto one = static_cast<double>(Tape<T>(*network_, 1).bytes());
+    const auto two = static_cast<double>(Tape<T>(*network_, 2).bytes());
+    return one + static_cast<double>(rows - 1) * (two - one);
   }
 
   py::dict gradient_flow() {
@@ -440,6 +477,36 @@ class Model : public AnyModel {
     epochs_trained_ = epochs_trained;
   }
 
+  /// Blocks of samples from a Python object with `rows` and `next()`, which gives (X, y, sample_weight) or None.
+  class SourceIn : public Source<T> {
+   public:
+    SourceIn(const Model& model, const py::object& source) : model_(model), source_(source) {}
+    ~SourceIn() override {
+      const py::gil_scoped_acquire acquire;
+      block_ = {};
+    }
+    Index rows() const override {
+      const py::gil_scoped_acquire acquire;
+      return source_.attr("rows").template cast<Index>();
+    }
+    const Samples<T>* next() override {
+      const py::gil_scoped_acquire acquire;
+      view_.reset();
+      block_ = {};
+      const py::object given = source_.attr("next")();
+      if (given.is_none()) return nullptr;
+      const auto parts = given.cast<py::tuple>();
+      block_ = model_.samples(parts[0], parts[1], parts[2]);
+      return &view_.emplace(block_.view());
+    }
+
+   private:
+    const Model& model_;
+    const py::object& source_;
+    SamplesIn block_;
+    std::optional<Samples<T>> view_;
+  };
+
   /// A loss from the logits goes with the activation that turns them into its prediction, or with none.
   void check_output(const Activation& activation) const {
     const std::string given = name(activation), fitting = default_output(loss_);
@@ -554,7 +621,9 @@ void register_model(py::module_& module, const char* name) {
            py::arg("loss_weight") = 1.0, py::arg("l2") = 0.0, py::arg("rows") = py::none(),
            py::arg("validation_rows") = py::none(), py::arg("queue").none(true) = py::none(),
            py::arg("checkpoint") = py::none(), py::arg("checkpoint_every") = 1, py::arg("resume") = py::none(),
-           py::arg("monitor").none(true) = py::none(), py::arg("on_nonfinite") = "raise")
+           py::arg("monitor").none(true) = py::none(), py::arg("on_nonfinite") = "raise",
+           py::arg("micro_batch") = py::none(), py::arg("ranks") = py::none(), py::arg("source") = py::none())
+      .def("tape_bytes", &M::tape_bytes, py::arg("rows"))
       .def("gradient_flow", &M::gradient_flow)
       .def("jacobian", &M::jacobian, py::arg("X"))
       .def("input_gradient", &M::input_gradient, py::arg("X"), py::arg("output") = py::none())

@@ -7,6 +7,7 @@
 from chainrule import _core
 from chainrule.activations import ELU, LeakyReLU
 from chainrule.config import show_config
+from chainrule.distributed import shard
 from chainrule.fit_many import fit_many
 from chainrule.gradient_check import GradientCheckReport
 from chainrule.gradient_flow import GradientFlowReport
@@ -55,5 +56,6 @@ __all__ = [
     "get_num_threads",
     "num_threads",
     "set_num_threads",
+    "shard",
     "show_config",
 ]

@@ -333,8 +333,8 @@ class _ModelOf:
     def apply(self, optimizer: Optimizer) -> None: ...
     def fit(
         self,
-        X: npt.ArrayLike,
-        y: npt.ArrayLike,
+        X: Any,
+        y: Any,
         *,
         epochs: int,
         batch_size: int,
@@ -356,7 +356,11 @@ class _ModelOf:
         resume: RestoredFit | None = None,
         monitor: FlowRecord | None = None,
         on_nonfinite: str = "raise",
+        micro_batch: int | None = None,
+        ranks: object = None,
+        source: object = None,
     ) -> FitRecord: ...
+    def tape_bytes(self, rows: int) -> float: ...
     def gradient_flow(self) -> GradientFlow: ...
     def jacobian(self, X: npt.ArrayLike) -> _FloatArray: ...
     def input_gradient(self, X: npt.ArrayLike, output: int | None = None) -> _FloatArray: ...

@@ -54,7 +54,13 @@ class CheckpointSettings(TypedDict):
 
 
 def checkpoints(
-    mlp: MLP, X: Any, settings: FitSettings, path: str | os.PathLike[str] | None, every: int, resume: bool
+    mlp: MLP,
+    n_rows: int,
+    settings: FitSettings,
+    path: str | os.PathLike[str] | None,
+    every: int,
+    resume: bool,
+    writes: bool = True,
 ) -> CheckpointSettings:
     """Check the arguments of `MLP.fit` that are about checkpoints; read the one to go on from."""
     every, resume = integer("checkpoint_every", every, 1, 2**63 - 1), boolean("resume", resume)
@@ -63,19 +69,20 @@ def checkpoints(
             raise ValueError("resume is True; expected a checkpoint to go on from")
         return {"checkpoint": None, "checkpoint_every": every, "resume": None}
     optional_package("safetensors", "io")
-    optimizer, same = settings["optimizer"], arguments(X, settings)
-    remove_leftovers(path)
+    optimizer, same = settings["optimizer"], arguments(n_rows, settings)
+    if writes:
+        remove_leftovers(path)
     return {
-        "checkpoint": lambda progress: write(mlp, optimizer, progress, same, path),
+        "checkpoint": (lambda progress: write(mlp, optimizer, progress, same, path)) if writes else None,
         "checkpoint_every": every,
         "resume": read(mlp, optimizer, same, path) if resume and os.path.exists(path) else None,
     }
 
 
-def arguments(X: Any, settings: FitSettings) -> dict[str, Any]:
+def arguments(n_rows: int, settings: FitSettings) -> dict[str, Any]:
     """Return what has to be the same in a fit that goes on, in values that JSON knows."""
     return {
-        "samples": int(X.shape[0]) if hasattr(X, "shape") else len(X),
+        "samples": n_rows,
         "batch_size": settings["batch_size"],
         "shuffle": settings["shuffle"],
         "validation": settings["validation"] is not None,

@@ -82,6 +82,8 @@ class History:
         How many steps were left out because their loss or gradient was not finite.
     monitor : GradientFlow or None
         What was given to the fit.
+    micro_batch : int or None
+        Rows that were in memory at a time, given or picked by ``memory_limit``; None for whole batches.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -93,13 +95,14 @@ class History:
     non_finite: NonFinite | None = None
     steps_left_out: int = 0
     monitor: GradientFlow | None = field(default=None, compare=False)
+    micro_batch: int | None = None
 
     @classmethod
-    def of(cls, record: FitRecord, monitor: GradientFlow | None = None) -> History:
+    def of(cls, record: FitRecord, monitor: GradientFlow | None = None, micro_batch: int | None = None) -> History:
         """Turn what the core says of a fit into a history."""
         non_finite = record["non_finite"]
         where = None if non_finite is None else NonFinite(**non_finite)
-        return cls(**{**record, "non_finite": where}, monitor=monitor)  # type: ignore[arg-type]
+        return cls(**{**record, "non_finite": where}, monitor=monitor, micro_batch=micro_batch)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         parts = [f"epochs={self.epochs}"]

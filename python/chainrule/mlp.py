@@ -17,14 +17,14 @@ from chainrule._arguments import boolean, integer, known_name, real, shown
 from chainrule._table import Table
 from chainrule.activations import ActivationLike, as_activation, as_hidden_activations
 from chainrule.c_export import Footprint
-from chainrule.checkpoint import checkpoints
 from chainrule.gradient_check import GradientCheckReport
 from chainrule.gradient_flow import GradientFlowReport
-from chainrule.history import Callback, History, epoch_observer
+from chainrule.history import Callback, History
 from chainrule.initializers import InitLike, as_init, default_init
 from chainrule.losses import LossLike, as_loss
 from chainrule.monitor import GradientFlow
 from chainrule.optimizers import Optimizer, OptimizerLike
+from chainrule.run import run_fit
 from chainrule.schedules import ScheduleLike
 from chainrule.training import Validation, fit_settings
 
@@ -497,8 +497,8 @@ class MLP:
 
     def fit(
         self,
-        X: npt.ArrayLike,
-        y: npt.ArrayLike,
+        X: npt.ArrayLike | Iterable[tuple[npt.ArrayLike, ...]],
+        y: npt.ArrayLike | None = None,
         *,
         epochs: int,
         batch_size: int = 32,
@@ -516,13 +516,18 @@ class MLP:
         resume: bool = False,
         monitor: GradientFlow | None = None,
         on_nonfinite: str = "raise",
+        micro_batch: int | None = None,
+        memory_limit: str | int | None = None,
+        comm: Any = None,
     ) -> History:
         """Train: for each epoch, for each batch, a step.
 
         Parameters
         ----------
-        X : array-like of shape (N, d_0)
-            Samples as rows, finite.
+        X : array-like of shape (N, d_0), or iterable
+            Samples as rows, finite. What does not fit into memory is read in blocks, one ahead in a thread of its own:
+            a memory map (numpy.memmap; also chunked arrays as of h5py or zarr), or, without y, an iterable of blocks
+            (X, y) or (X, y, sample_weight) that gives the same ones in every epoch.
         y : array-like of shape (N, d_L), or (N,)
             Their targets; see the Notes of `MLP`.
         epochs : int
@@ -534,7 +539,8 @@ class MLP:
             fit to the next.
         shuffle : bool, default True
             Whether each epoch takes the samples in a new order. The order depends on `seed` and on how many epochs the
-            network has been trained, so that three fits of one epoch with one optimizer object equal one of three.
+            network has been trained, so that three fits of one epoch with one optimizer object equal one of three. What
+            is read in blocks is shuffled within each; the blocks of arrays are put together from all over them.
         sample_weight : array-like of shape (N,), optional
             Weight of each sample; equal by default. Each batch divides by the sum of its own.
         validation : tuple (X, y) or (X, y, sample_weight), optional
@@ -569,6 +575,20 @@ class MLP:
         on_nonfinite : {"raise", "stop", "ignore"}, default "raise"
             What to do about a step whose loss or gradient is not finite. It is never taken: "raise" tells where it
             began, "stop" ends the fit, "ignore" goes on with the next batch; the last two tell in the History.
+        micro_batch : int, optional
+            Rows that go through the network at a time. The gradient of a batch is then summed over its parts, which
+            gives the same to rounding: the memory for activations no longer grows with the batch, but the gradient has
+            to be stored.
+        memory_limit : int or str, optional
+            Bytes, or a text such as "2GB" or "512MiB", below which the memory of the whole process is to stay. Picks
+            the largest `micro_batch` that does, and tells it in the History.
+        comm : mpi4py communicator, optional
+            Train together with the other processes of a job, ``mpiexec -n 4 python -m mpi4py train.py``: each gives its
+            own rows of X and y (see `shard`) and the same other arguments. Batches, losses, validation and stopping
+            are those of one process with the rows of all, in the order of the ranks, to rounding; `batch_size` counts
+            the rows of all. Parameters and order are those of rank 0; that all ranks still have the same parameters
+            is checked after every epoch. Any object with `rank`, `size`, and `allreduce(array)`, `bcast(array)` and
+            `barrier()` that work in place will do.
 
         Returns
         -------
@@ -582,6 +602,8 @@ class MLP:
         NonFiniteError
             If the loss or the gradient of a step is not finite, with the epoch, batch, layer, tensor and row where it
             began; a FloatingPointError. The parameters are those before the step.
+        RuntimeError
+            With `comm`, if network, arguments or, after an epoch, parameters are not the same on all ranks.
         KeyboardInterrupt
             On Ctrl-C; the parameters are those after the last whole step.
         OSError
@@ -597,22 +619,21 @@ class MLP:
             patience=patience,
             schedule=schedule,
             clip_norm=clip_norm,
+            micro_batch=micro_batch,
         )
-        progress = boolean("progress", progress)
-        if not isinstance(on_nonfinite, str):
-            raise TypeError(f"on_nonfinite is {shown(on_nonfinite)}; expected 'raise', 'stop' or 'ignore'")
-        known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
-        if not isinstance(monitor, GradientFlow | None):
-            raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
-        # The bar shows a gradient: of the last step of each epoch, where nobody asked for more.
-        watched = GradientFlow(every=None) if progress and monitor is None else monitor
-        record = None if watched is None else watched._attach(self)
-        with epoch_observer(self, settings["epochs"], callbacks, progress, watched) as on_epoch:
-            written = checkpoints(self, X, settings, checkpoint, checkpoint_every, resume)
-            fitted = self._model.fit(
-                X, y, on_epoch=on_epoch, monitor=record, on_nonfinite=on_nonfinite, **settings, **written
-            )
-        return History.of(fitted, monitor)
+        return run_fit(
+            self,
+            X,
+            y,
+            settings,
+            callbacks=callbacks,
+            progress=boolean("progress", progress),
+            monitor=monitor,
+            on_nonfinite=on_nonfinite,
+            checkpoint=(checkpoint, checkpoint_every, resume),
+            memory_limit=memory_limit,
+            comm=comm,
+        )
 
     def gradient_flow(self) -> GradientFlowReport:
         """Report how the gradient of the last `backward` or `pullback` runs through the layers.

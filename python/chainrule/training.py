@@ -28,6 +28,7 @@ class FitSettings(TypedDict):
     patience: int | None
     schedule: Schedule | None
     clip_norm: float | None
+    micro_batch: int | None
 
 
 def fit_settings(
@@ -41,6 +42,7 @@ def fit_settings(
     patience: int | None,
     schedule: ScheduleLike | None,
     clip_norm: float | None,
+    micro_batch: int | None = None,
 ) -> FitSettings:
     """Check the arguments of `MLP.fit` that do not depend on the network."""
     return {
@@ -53,6 +55,7 @@ def fit_settings(
         "patience": None if patience is None else integer("patience", patience, 1, 2**63 - 1),
         "schedule": None if schedule is None else as_schedule(schedule),
         "clip_norm": None if clip_norm is None else positive("clip_norm", clip_norm),
+        "micro_batch": None if micro_batch is None else integer("micro_batch", micro_batch, 1, 2**63 - 1),
     }
 
 

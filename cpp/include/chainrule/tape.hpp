@@ -31,6 +31,12 @@ class Tape {
 
   Index capacity() const { return capacity_; }
   bool fits(Index rows) const { return rows <= capacity_; }
+  /// Memory that it takes.
+  std::size_t bytes() const {
+    return static_cast<std::size_t>(memory_.size() + row_weight_.size() + loss_parameter_.size() + panels_.size()) *
+               sizeof(T) +
+           static_cast<std::size_t>(row_loss_.size()) * sizeof(double);
+  }
   bool keeps_pre_activations() const { return keep_pre_activations_; }
   Index rows() const { return rows_; }  // n, of the batch that it holds
   void set_rows(Index rows) { rows_ = rows; }

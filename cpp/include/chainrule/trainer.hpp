@@ -16,6 +16,7 @@ struct Ranks {
   Index first;  // place of this process's samples among those of all
   Index rows;   // samples of all
 
+  Ranks(Index first, Index rows) : first(first), rows(rows) {}
   virtual ~Ranks() = default;
   /// Adds up over all processes, in place; all get the same bits.
   virtual void sum(float* values, Index count) = 0;

@@ -1,0 +1,146 @@
+"""One network trained by several processes, each with samples of its own: data parallelism through MPI or alike."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from chainrule._arguments import shown
+from chainrule._extras import optional_package
+
+CALLS = ("rank", "size", "allreduce", "bcast", "barrier")
+
+
+class Communicator(Protocol):
+    """What `MLP.fit` asks of `comm`: mpi4py's communicators have it, and any other object will do that has these."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+
+    def allreduce(self, array: npt.NDArray[Any]) -> object:
+        """Add up a contiguous array of floats over all processes, in place; every process gets the same bits."""
+
+    def bcast(self, array: npt.NDArray[Any]) -> object:
+        """Overwrite a contiguous array of floats by that of process 0, in place."""
+
+    def barrier(self) -> object:
+        """Wait for all processes."""
+
+
+class MPICommunicator:
+    """A communicator of mpi4py, by its calls that work in place on buffers."""
+
+    def __init__(self, comm: Any) -> None:
+        self._in_place = optional_package("mpi4py.MPI", "mpi").IN_PLACE
+        self._comm = comm
+        self.rank: int = comm.rank
+        self.size: int = comm.size
+
+    def allreduce(self, array: npt.NDArray[Any]) -> None:
+        self._comm.Allreduce(self._in_place, array)
+
+    def bcast(self, array: npt.NDArray[Any]) -> None:
+        self._comm.Bcast(array, root=0)
+
+    def barrier(self) -> None:
+        self._comm.Barrier()
+
+
+def as_communicator(given: Any) -> Communicator:
+    """Return an object with the calls of `Communicator`, from itself or from a communicator of mpi4py."""
+    if hasattr(given, "Allreduce"):
+        return MPICommunicator(given)
+    missing = [call for call in CALLS if not hasattr(given, call)]
+    if missing:
+        raise TypeError(
+            f"comm is {shown(given)}, without {', '.join(missing)}; expected a communicator such as mpi4py's "
+            f"MPI.COMM_WORLD, or an object with {', '.join(CALLS)}"
+        )
+    return given  # type: ignore[no-any-return]
+
+
+def shard(array: Any, comm: Any) -> Any:
+    """Return this process's share of the rows of an array that all processes can see.
+
+    The shares are contiguous and differ by at most one row. A slice of a memory-mapped file stays one, so that each
+    process reads only its own rows.
+
+    Parameters
+    ----------
+    array : array of shape (N, ...)
+        The same on all processes: NumPy's, a memory map, or anything else that has a length and can be sliced.
+    comm : mpi4py communicator, or an object with its `rank` and `size`
+        The processes.
+
+    Returns
+    -------
+    array
+        ``array[N * rank // size : N * (rank + 1) // size]``.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer rows than processes.
+    """
+    n = array.shape[0] if hasattr(array, "shape") else len(array)
+    if n < comm.size:
+        raise ValueError(f"array has {n} rows; expected at least one for each of the {comm.size} processes")
+    return array[n * comm.rank // comm.size : n * (comm.rank + 1) // comm.size]
+
+
+class Ranks:
+    """The processes of one fit, as the core sees them.
+
+    Attributes
+    ----------
+    rank, first, rows, seed : int
+        Number of this process, place of its samples among those of all, how many all have, and the seed of the order
+        in which they are taken.
+    """
+
+    def __init__(
+        self, comm: Communicator, parameters: npt.NDArray[Any], seed: int, n_rows: int, agreed: object
+    ) -> None:
+        self._comm = comm
+        self._parameters = parameters
+        self.rank = comm.rank
+        self.agree("network, its count of epochs or the arguments of fit", repr(agreed).encode())
+        rows = self._of_all(n_rows)
+        self.first, self.rows = int(rows[: comm.rank].sum()), int(rows.sum())
+        halves = np.array([seed >> 32, seed & 0xFFFFFFFF], dtype=np.float64)  # of a number that float64 cannot hold
+        comm.bcast(halves)
+        self.seed = int(halves[0]) << 32 | int(halves[1])
+        comm.bcast(parameters)
+
+    def sum(self, array: npt.NDArray[Any]) -> None:
+        self._comm.allreduce(array)
+
+    def epoch_done(self, stop: bool) -> bool:
+        """Check that all have the same parameters, to the bit; return whether any wants to stop."""
+        self.agree("parameters", self._parameters.tobytes())
+        return bool(self._of_all(stop).any())
+
+    def done(self) -> None:
+        self._comm.barrier()
+
+    def _of_all(self, number: float) -> npt.NDArray[np.float64]:
+        numbers = np.zeros(self._comm.size)
+        numbers[self._comm.rank] = number
+        self._comm.allreduce(numbers)
+        return numbers
+
+    def agree(self, what: str, content: bytes) -> None:
+        """Raise a RuntimeError where the content is not the same on all processes."""
+        # 48 bits of the hash, which float64 holds exactly.
+        hashes = self._of_all(int.from_bytes(hashlib.blake2b(content, digest_size=6).digest(), "little"))
+        others = np.flatnonzero(hashes != hashes[0])
+        if others.size:
+            raise RuntimeError(f"the {what} of rank {others[0]} differ from those of rank 0; expected the same on all")

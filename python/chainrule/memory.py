@@ -1,0 +1,98 @@
+"""How much memory a fit takes, and how it is kept below a limit."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chainrule._arguments import integer, shown
+from chainrule._core import SGD, RMSprop
+
+if TYPE_CHECKING:
+    from chainrule._core import Optimizer
+    from chainrule.mlp import MLP
+    from chainrule.training import FitSettings
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+OVERHEAD = 16 * 2**20  # stacks of threads, workspaces of evaluations, the interpreter's own
+
+
+def as_bytes(given: object) -> int:
+    """Return a number of bytes from itself or from a text such as "2GB" or "512 MiB"."""
+    if not isinstance(given, str):
+        return integer("memory_limit", given, 1)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", given)
+    if not match or match[2].upper() not in UNITS:
+        raise ValueError(
+            f'memory_limit is {shown(given)}; expected a number of bytes, or a text such as "2GB" or "512MiB"'
+        )
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process has now."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource  # not on Windows
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def moments(optimizer: Optimizer) -> int:
+    """Return how many numbers an optimizer keeps for each parameter."""
+    if isinstance(optimizer, SGD):
+        return int(optimizer.momentum != 0)
+    if isinstance(optimizer, RMSprop):
+        return 1 + int(optimizer.momentum != 0) + int(optimizer.centered)
+    return 2
+
+
+def micro_batch_within(
+    limit: int, mlp: MLP, settings: FitSettings, n_rows: int, samples_bytes: int, whole_gradient: bool
+) -> int | None:
+    """Return the largest micro-batch with which a fit stays below the limit; None where the whole batch does.
+
+    The peak is what the process has now, and with θ's size P in bytes: P for each moment that the optimizer does not
+    have yet, P for the best parameters with patience, P for the gradient where it is stored, the tape, the order of the
+    samples, and copies of the samples. A micro-batch makes the tape smaller, but the gradient has to be stored.
+
+    Raises
+    ------
+    ValueError
+        If not even one row at a time stays below it.
+    """
+    batch_size = min(settings["batch_size"], n_rows) if n_rows else settings["batch_size"]
+    P = mlp.n_parameters * mlp.dtype.itemsize
+    optimizer = settings["optimizer"]
+    fixed = resident() + OVERHEAD + samples_bytes + 2 * 8 * n_rows
+    fixed += P * (moments(optimizer) if optimizer.t == 0 else 0) + P * (settings["patience"] is not None)
+    if settings["validation"] is not None:
+        fixed += 8 * int(np.shape(settings["validation"][1])[0])
+    tape = mlp._model.tape_bytes
+    whole = settings["micro_batch"] or batch_size
+    if fixed + (P if whole_gradient else 0) + tape(whole) <= limit:
+        return settings["micro_batch"]
+    row = tape(2) - tape(1)
+    rows = int((limit - fixed - P - tape(1)) // row) + 1
+    if rows < 1:
+        least = fixed + P + tape(1)
+        raise ValueError(f"memory_limit is {limit:,} bytes; this fit needs at least {int(least):,}")
+    return min(rows, whole)
+
+
+def copy_bytes(array: Any, dtype: np.dtype[Any]) -> int:
+    """Return what the core's copy of an array takes: nothing where it is used as it is."""
+    if (
+        isinstance(array, np.ndarray)
+        and array.dtype == dtype
+        and (array.ndim < 2 or array.strides[1] == dtype.itemsize)
+    ):
+        return 0
+    return int(np.prod(np.shape(array))) * max(8 if getattr(array, "ndim", 2) < 2 else 0, dtype.itemsize)

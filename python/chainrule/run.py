@@ -1,0 +1,131 @@
+"""A fit with all that is around it: other processes, blocks from the disk, a memory limit, checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy.typing as npt
+
+from chainrule._arguments import known_name, shown
+from chainrule.checkpoint import checkpoints
+from chainrule.distributed import Communicator, Ranks, as_communicator
+from chainrule.history import Callback, History, Observer, epoch_observer
+from chainrule.memory import as_bytes, copy_bytes, micro_batch_within, resident
+from chainrule.monitor import GradientFlow
+from chainrule.schedules import OneCycle, Warmup
+from chainrule.serialization import describe
+from chainrule.stream import BLOCK_BYTES, ArrayStream, Stream, as_stream, is_on_disk
+from chainrule.training import FitSettings
+
+if TYPE_CHECKING:
+    from chainrule.mlp import MLP
+
+Checkpoint: TypeAlias = tuple[str | os.PathLike[str] | None, int, bool]  # path, every, resume
+
+
+def run_fit(
+    mlp: MLP,
+    X: Any,
+    y: npt.ArrayLike | None,
+    settings: FitSettings,
+    *,
+    callbacks: Iterable[Callback],
+    progress: bool,
+    monitor: GradientFlow | None,
+    on_nonfinite: str,
+    checkpoint: Checkpoint,
+    memory_limit: str | int | None,
+    comm: Any,
+) -> History:
+    """Train on samples in memory, or block by block; alone, or together with other processes."""
+    if not isinstance(on_nonfinite, str):
+        raise TypeError(f"on_nonfinite is {shown(on_nonfinite)}; expected 'raise', 'stop' or 'ignore'")
+    known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
+    if not isinstance(monitor, GradientFlow | None):
+        raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
+    if y is None and hasattr(X, "shape"):
+        raise TypeError("y has dtype object: None; expected real numbers, the targets of the rows of X")
+    limit = None if memory_limit is None else as_bytes(memory_limit)
+    ranks = source = None
+    if comm is not None:
+        if y is None:
+            raise ValueError("comm is given and X is an iterable; expected arrays, each process with its own rows")
+        ranks = _join(mlp, X, settings, as_communicator(comm))
+    elif y is None or is_on_disk(X):
+        source = _stream(mlp, X, y, settings, limit)
+    n_rows = ranks.rows if ranks else source.rows if source else _rows(X)
+    first = ranks is None or ranks.rank == 0
+    progress = progress and first
+    # The bar shows a gradient: of the last step of each epoch, where nobody asked for more.
+    watched = GradientFlow(every=None) if progress and monitor is None else monitor
+    flow = None if watched is None else watched._attach(mlp)
+    try:
+        with epoch_observer(mlp, settings["epochs"], callbacks, progress, watched) as on_epoch:
+            written = checkpoints(mlp, n_rows, settings, *checkpoint, writes=first)
+            resumed = written["resume"]
+            if ranks:
+                on_epoch = _agreed(on_epoch, ranks)
+                ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
+            if resumed and source:
+                source.first_epoch, source.seed = resumed["epochs_trained"], resumed["seed"]
+            if limit is not None:
+                stored = bool(ranks or settings["clip_norm"])
+                samples = _sample_bytes(mlp, X, y, source)
+                settings["micro_batch"] = micro_batch_within(limit, mlp, settings, n_rows, samples, stored)
+            arrays = (None, None) if source else (X, y)
+            record = mlp._model.fit(
+                *arrays,
+                on_epoch=on_epoch,
+                monitor=flow,
+                on_nonfinite=on_nonfinite,
+                ranks=ranks,
+                source=source,
+                **settings,
+                **written,
+            )
+    finally:
+        if source:
+            source.close()
+    if ranks:
+        ranks.done()
+    return History.of(record, monitor, settings["micro_batch"])
+
+
+def _rows(X: Any) -> int:
+    """Return the number of rows; 0 for what has none, which the core refuses."""
+    try:
+        return int(X.shape[0] if hasattr(X, "shape") else len(X))
+    except (TypeError, IndexError):
+        return 0
+
+
+def _join(mlp: MLP, X: Any, settings: FitSettings, comm: Communicator) -> Ranks:
+    network = {name: value for name, value in describe(mlp).items() if name != "seed"}
+    samples = ("sample_weight", "validation")
+    agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
+    own = [network, agreed, settings["optimizer"].t, settings["validation"] is None]
+    return Ranks(comm, mlp.parameters, mlp.seed, _rows(X), own)
+
+
+def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
+    """Let the fit end on all processes where one wants it to."""
+    return lambda *report: ranks.epoch_done(on_epoch is not None and on_epoch(*report))
+
+
+def _stream(mlp: MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, limit: int | None) -> Stream:
+    schedule = settings["schedule"]
+    if y is None and isinstance(schedule, (OneCycle, Warmup)):
+        raise ValueError(f"schedule is {schedule!r}, which needs the number of steps; an iterable does not tell it")
+    # Two blocks and what one is put together from take at most half of what there is.
+    room = BLOCK_BYTES if limit is None else max(2**20, min(BLOCK_BYTES, (limit - resident()) // 8))
+    stream = as_stream(X, y, settings["sample_weight"], mlp.dtype, settings["batch_size"], settings["shuffle"], room)
+    stream.first_epoch, stream.seed = mlp._model.epochs_trained, mlp.seed
+    return stream
+
+
+def _sample_bytes(mlp: MLP, X: Any, y: npt.ArrayLike | None, source: Stream | None) -> int:
+    if isinstance(source, ArrayStream):
+        return 4 * source.block_bytes
+    return 0 if source else copy_bytes(X, mlp.dtype) + copy_bytes(y, mlp.dtype)

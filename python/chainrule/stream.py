@@ -1,0 +1,168 @@
+"""Samples that need not fit into memory: read block by block, one block ahead."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from chainrule._arguments import shown
+
+BLOCK_BYTES = 64 * 2**20
+CHUNKS = 64  # of a shuffled block: pieces of the file that are read in one go
+
+Block: TypeAlias = tuple[Any, Any, Any]
+
+
+def is_on_disk(X: object) -> bool:
+    """Whether X is an array that is read in slices: a NumPy memory map, or a chunked array as of h5py or zarr."""
+    return isinstance(X, np.memmap) or (hasattr(X, "chunks") and hasattr(X, "shape") and hasattr(X, "dtype"))
+
+
+class Stream:
+    """Blocks of samples for the core. A thread reads one while another is trained on, so that two are in memory.
+
+    Attributes
+    ----------
+    rows : int
+        Samples of an epoch; 0 where that is not known.
+    first_epoch, seed : int
+        Epochs that the network was trained before, and the seed of the order of the samples.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.first_epoch = self.seed = 0
+        self._epochs_read = 0
+        self._reader = ThreadPoolExecutor(1, "chainrule-read")
+        self._blocks: Iterator[Block] | None = None
+        self._ahead: Future[Block | None] | None = None
+
+    def next(self) -> Block | None:
+        """Return the epoch's next block, or None at its end."""
+        if self._blocks is None:
+            self._blocks = self.epoch(self.first_epoch + self._epochs_read)
+            self._ahead = self._reader.submit(next, self._blocks, None)
+        assert self._ahead is not None
+        block = self._ahead.result()
+        if block is None:
+            self._blocks = None
+            self._epochs_read += 1
+        else:
+            self._ahead = self._reader.submit(next, self._blocks, None)
+        return block
+
+    def close(self) -> None:
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
+    def epoch(self, number: int) -> Iterator[Block]:
+        """Read the blocks of an epoch, counted from the network's first."""
+        raise NotImplementedError
+
+
+class ArrayStream(Stream):
+    """Arrays on the disk, cut into blocks of whole batches.
+
+    A shuffled block is put together from pieces from all over the arrays, so that its samples are mixed although the
+    disk is read in long runs.
+    """
+
+    def __init__(
+        self,
+        arrays: tuple[Any, Any, Any],
+        dtype: np.dtype[Any],
+        batch_size: int,
+        shuffle: bool,
+        block_bytes: int,
+    ) -> None:
+        X = arrays[0]
+        super().__init__(X.shape[0])
+        for name, array in zip(("y", "sample_weight"), arrays[1:], strict=True):
+            if array is not None and array.shape[:1] != (self.rows,):
+                raise ValueError(f"{name} has {array.shape[0] if array.ndim else 0} rows; X has {self.rows}")
+        self._arrays = arrays
+        self._dtype = dtype
+        self._shuffle = shuffle
+        row_bytes = max(1, int(np.prod(X.shape[1:]))) * dtype.itemsize
+        self.block_rows = max(1, block_bytes // (row_bytes * batch_size)) * batch_size
+        self.block_bytes = self.block_rows * row_bytes
+
+    def epoch(self, number: int) -> Iterator[Block]:
+        for ranges in self._blocks_of(number):
+            X, y, weight = (_rows_of(array, ranges) for array in self._arrays)
+            for array in self._arrays:
+                _forget_pages(array)
+            if X.dtype.kind in "fiub":
+                X = X.astype(self._dtype, copy=False)
+            yield X, y, weight
+
+    def _blocks_of(self, epoch: int) -> Iterator[list[tuple[int, int]]]:
+        """Cut the epoch's order of pieces into blocks of ranges of rows."""
+        mixed = self._shuffle and self.rows > self.block_rows
+        piece = max(1, self.block_rows // CHUNKS) if mixed else self.block_rows
+        firsts = np.arange(0, self.rows, piece)
+        if mixed:
+            firsts = np.random.default_rng([self.seed, epoch]).permutation(firsts)
+        ranges: list[tuple[int, int]] = []
+        room = self.block_rows
+        for first in firsts.tolist():
+            last = min(first + piece, self.rows)
+            while first < last:
+                taken = min(room, last - first)
+                ranges.append((first, first + taken))
+                first += taken
+                room -= taken
+                if room == 0:
+                    yield ranges
+                    ranges, room = [], self.block_rows
+        if ranges:
+            yield ranges
+
+
+class BlockStream(Stream):
+    """The items (X, y) or (X, y, sample_weight) of an iterable."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        super().__init__(0)
+        self._items = items
+
+    def epoch(self, number: int) -> Iterator[Block]:
+        for item in self._items:
+            if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+                raise TypeError(f"X gave {shown(item)}; expected a tuple (X, y) or (X, y, sample_weight)")
+            yield item[0], item[1], item[2] if len(item) == 3 else None
+
+
+def _rows_of(array: Any, ranges: list[tuple[int, int]]) -> Any:
+    return None if array is None else np.concatenate([np.asarray(array[first:last]) for first, last in ranges])
+
+
+def _forget_pages(array: Any) -> None:
+    """Tell the system that the pages of a memory map are not needed for now: else they count as this process's."""
+    pages = getattr(array, "_mmap", None)
+    if isinstance(array, np.memmap) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED") and pages is not None:
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def as_stream(
+    X: Any,
+    y: npt.ArrayLike | None,
+    sample_weight: npt.ArrayLike | None,
+    dtype: np.dtype[Any],
+    batch_size: int,
+    shuffle: bool,
+    block_bytes: int = BLOCK_BYTES,
+) -> Stream:
+    """Return the stream of arrays on the disk, or, without y, of an iterable of blocks."""
+    if y is not None:
+        weight = None if sample_weight is None else np.asarray(sample_weight)
+        return ArrayStream((X, y if is_on_disk(y) else np.asarray(y), weight), dtype, batch_size, shuffle, block_bytes)
+    if not isinstance(X, Iterable) and not hasattr(X, "__getitem__"):
+        raise TypeError(f"X is {shown(X)} and there is no y; expected an iterable of (X, y)")
+    if sample_weight is not None:
+        raise ValueError("sample_weight is given beside an iterable; expected it in its items, (X, y, sample_weight)")
+    return BlockStream(X)

@@ -1,0 +1,270 @@
+"""Several processes train one network: the result is that of one process with the rows of all."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers import assert_close, same_bits
+from nets import smooth_data
+
+import chainrule as cr
+
+PROGRAMS = pathlib.Path(__file__).parent / "programs"
+CASES = [
+    {"fit": {"epochs": 3, "batch_size": 10}},
+    {"fit": {"epochs": 3, "batch_size": 7, "shuffle": False}, "weighted": True},
+    {"fit": {"epochs": 40, "batch_size": 61, "patience": 1, "clip_norm": 0.5}, "validated": True},
+    {"fit": {"epochs": 2, "batch_size": 20, "schedule": "one_cycle", "micro_batch": 3}, "weighted": True},
+    {"fit": {"epochs": 2, "batch_size": 3}, "dtype": "float32"},
+]
+
+
+class Threads:
+    """A communicator of threads of this process: all that `fit` asks of one."""
+
+    def __init__(self, size):
+        self.size = size
+        self._barrier = threading.Barrier(size, timeout=30)
+        self._arrays = [None] * size
+        self._local = threading.local()
+
+    @property
+    def rank(self):
+        return self._local.rank
+
+    def allreduce(self, array):
+        self._exchange(array, lambda: np.sum(self._arrays, axis=0))
+
+    def bcast(self, array):
+        self._exchange(array, lambda: self._arrays[0].copy())
+
+    def barrier(self):
+        self._barrier.wait()
+
+    def _exchange(self, array, result):
+        self._arrays[self.rank] = array
+        self.barrier()
+        value = result()
+        self.barrier()
+        array[:] = value
+        self.barrier()
+
+    def run(self, job):
+        """What job(rank) gives on each rank; the first error is raised."""
+        results = [None] * self.size
+
+        def run(rank):
+            self._local.rank = rank
+            try:
+                results[rank] = job(rank)
+            except BaseException as error:
+                results[rank] = error
+                self._barrier.abort()
+
+        threads = [threading.Thread(target=run, args=(rank,)) for rank in range(self.size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        errors = [result for result in results if isinstance(result, Exception)]
+        errors.sort(key=lambda error: isinstance(error, threading.BrokenBarrierError))
+        if errors:
+            raise errors[0]
+        return results
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = smooth_data(61)
+    X_val, y_val = smooth_data(9, seed=5)
+    return {"X": X, "y": y, "X_val": X_val, "y_val": y_val, "weight": np.random.default_rng(2).uniform(0, 2, size=61)}
+
+
+def alone(data, case):
+    """One process with all rows."""
+    arguments = dict(case["fit"])
+    if case.get("weighted"):
+        arguments["sample_weight"] = data["weight"]
+    if case.get("validated"):
+        arguments["validation"] = data["X_val"], data["y_val"]
+    mlp = cr.MLP([4, 16, 2], hidden_activation="tanh", dtype=case.get("dtype", "float64"), seed=7)
+    return mlp, mlp.fit(data["X"], data["y"], optimizer=cr.Adam(lr=0.01), **arguments)
+
+
+def assert_like_one_process(parameters, record, data, case):
+    mlp, history = alone(data, case)
+    tolerance = 1e-12 if case.get("dtype", "float64") == "float64" else 1e-5
+    assert_close(parameters, mlp.parameters, tolerance, "parameters")
+    assert record["epochs"] == history.epochs
+    assert_close(record["loss"], history.loss, tolerance, "loss")
+    assert_close(record["validation_loss"], history.validation_loss, tolerance, "validation loss")
+
+
+def mpiexec():
+    """The launcher that belongs to mpi4py's MPI: that of this environment, where it came by pip."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed: MPI is not checked")
+    beside = pathlib.Path(sysconfig.get_path("scripts")) / "mpiexec"
+    launcher = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if launcher is None:
+        pytest.skip("there is no mpiexec: MPI is not checked")
+    version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
+    return [launcher, "--oversubscribe", "--allow-run-as-root"] if "Open MPI" in version else [launcher]
+
+
+def mpi(ranks, *arguments, timeout=100):
+    return subprocess.run(
+        [*mpiexec(), "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+class TestMPI:
+    @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+    def test_equal_to_one_process(self, ranks, data, tmp_path):
+        np.savez(tmp_path / "data.npz", **data)
+        process = mpi(ranks, PROGRAMS / "mpi_fit.py", tmp_path, json.dumps({"cases": CASES}))
+        assert process.returncode == 0, process.stderr
+        for i, case in enumerate(CASES):
+            every = [np.load(tmp_path / f"{i}-{rank}.npy") for rank in range(ranks)]
+            records = [json.loads((tmp_path / f"{i}-{rank}.json").read_text()) for rank in range(ranks)]
+            assert all(same_bits(one, every[0]) for one in every)
+            assert all(one == records[0] for one in records)
+            assert_like_one_process(every[0], records[0], data, case)
+
+    @pytest.mark.parametrize("how", ["raise", "kill"])
+    def test_a_rank_that_fails_ends_the_job(self, how, tmp_path):
+        started = time.monotonic()
+        process = mpi(3, PROGRAMS / "mpi_failure.py", how, tmp_path, timeout=60)
+        assert process.returncode != 0
+        failed = float((tmp_path / "failed").read_text())
+        assert failed > started
+        assert time.monotonic() - failed < 5
+        if how == "raise":
+            assert "ArithmeticError: rank 1 has had enough" in process.stdout + process.stderr
+
+
+class TestAnyCommunicator:
+    @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+    def test_equal_to_one_process(self, case, data):
+        comm = Threads(3)
+        bounds = [0, 5, 30, 61]
+
+        def train(rank):
+            mine = slice(bounds[rank], bounds[rank + 1])
+            arguments = dict(case["fit"])
+            if case.get("weighted"):
+                arguments["sample_weight"] = data["weight"][mine]
+            if case.get("validated"):
+                arguments["validation"] = data["X_val"][rank::3], data["y_val"][rank::3]
+            mlp = cr.MLP([4, 16, 2], hidden_activation="tanh", dtype=case.get("dtype", "float64"), seed=7 + rank)
+            history = mlp.fit(data["X"][mine], data["y"][mine], optimizer=cr.Adam(lr=0.01), comm=comm, **arguments)
+            return mlp.parameters, vars(history)
+
+        results = comm.run(train)
+        assert all(same_bits(parameters, results[0][0]) for parameters, _ in results)
+        assert_like_one_process(*results[0], data, case)
+
+    def test_l2_of_the_core_counts_once(self, data):
+        """The penalty is of the network, not of a rank's samples."""
+        comm = Threads(2)
+        settings = {"batch_size": 10, "epochs": 2, "shuffle": False}
+        everything = {
+            **settings,
+            "sample_weight": None,
+            "validation": None,
+            "patience": None,
+            "schedule": None,
+            "clip_norm": None,
+            "on_epoch": None,
+            "l2": 3.0,
+        }
+        one = cr.MLP([4, 8, 2], dtype="float64", seed=0)
+        one._model.fit(data["X"], data["y"], optimizer=cr.SGD(lr=0.01), **everything)
+
+        def train(rank):
+            from chainrule.distributed import Ranks
+
+            mine = [slice(0, 1), slice(1, 61)][rank]
+            mlp = cr.MLP([4, 8, 2], dtype="float64", seed=0)
+            ranks = Ranks(comm, mlp.parameters, 0, len(data["X"][mine]), "")
+            mlp._model.fit(data["X"][mine], data["y"][mine], optimizer=cr.SGD(lr=0.01), ranks=ranks, **everything)
+            return mlp.parameters
+
+        for parameters in comm.run(train):
+            assert_close(parameters, one.parameters, 1e-12)
+
+    def test_a_callback_on_one_rank_stops_all(self, data):
+        comm = Threads(2)
+
+        def train(rank):
+            mlp = cr.MLP([4, 8, 2], seed=0)
+            callbacks = [lambda report: report.epoch == 2] if rank == 1 else []
+            return mlp.fit(data["X"][rank::2], data["y"][rank::2], epochs=9, comm=comm, callbacks=callbacks).epochs
+
+        assert comm.run(train) == [2, 2]
+
+    def test_parameters_that_drift_apart_are_noticed(self, data):
+        comm = Threads(3)
+
+        def train(rank):
+            mlp = cr.MLP([4, 8, 2], seed=0)
+
+            def spoil(report):
+                if rank == 2 and report.epoch == 3:
+                    mlp.parameters[5] += 1
+
+            mlp.fit(data["X"][rank::3], data["y"][rank::3], epochs=9, comm=comm, callbacks=[spoil])
+
+        with pytest.raises(RuntimeError, match="the parameters of rank 2 differ from those of rank 0"):
+            comm.run(train)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"batch_size": 5},
+            {"layers": [4, 9, 2]},
+            {"optimizer": cr.SGD(lr=0.5)},
+            {"validation": (np.ones((1, 4)), np.ones((1, 2)))},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_ranks_that_do_not_agree(self, change, data):
+        comm = Threads(2)
+
+        def train(rank):
+            arguments = {"layers": [4, 8, 2], "epochs": 2, "batch_size": 10, **(change if rank else {})}
+            mlp = cr.MLP(arguments.pop("layers"), seed=0)
+            mlp.fit(data["X"], data["y"], comm=comm, **arguments)
+
+        with pytest.raises(RuntimeError, match="of rank 1 differ from those of rank 0"):
+            comm.run(train)
+
+    def test_no_communicator(self, data):
+        with pytest.raises(TypeError, match=r"comm is 3 .*without rank, size, allreduce"):
+            cr.MLP([4, 8, 2]).fit(data["X"], data["y"], epochs=1, comm=3)
+
+
+def test_shares_are_all_rows_and_views():
+    X = np.arange(22).reshape(11, 2)
+
+    class Comm:
+        size = 4
+
+    shares = []
+    for Comm.rank in range(4):
+        shares.append(cr.shard(X, Comm))
+    assert np.shares_memory(shares[0], X)
+    assert sorted(map(len, shares)) == [2, 3, 3, 3]
+    assert same_bits(np.concatenate(shares), X)
+    with pytest.raises(ValueError, match="array has 3 rows; expected at least one for each of the 4 processes"):
+        cr.shard(X[:3], Comm)
