@@ -46,7 +46,7 @@ def run_fit(
     if not isinstance(monitor, GradientFlow | None):
         raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
     if y is None and hasattr(X, "shape"):
-        raise TypeError("y has dtype object: None; expected real numbers, the targets of the rows of X")
+        raise TypeError("y is None; expected real numbers, the targets of the rows of X")
     limit = None if memory_limit is None else as_bytes(memory_limit)
     ranks = source = None
     if comm is not None:
