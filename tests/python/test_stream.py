@@ -1,0 +1,203 @@
+"""Samples that are read block by block; parts of batches; the limit of memory."""
+
+import threading
+
+import numpy as np
+import pytest
+from helpers import assert_close, same_bits
+from nets import smooth_data
+
+import chainrule as cr
+from chainrule import memory, stream
+
+
+def network(dtype="float64", **settings):
+    return cr.MLP([4, 16, 2], hidden_activation="tanh", dtype=dtype, seed=3, **settings)
+
+
+@pytest.fixture
+def maps(tmp_path):
+    """X and y as memory maps of files, and in memory."""
+
+    def make(n, dtype="float64"):
+        X, y = (array.astype(dtype) for array in smooth_data(n))
+        for name, array in (("X", X), ("y", y)):
+            np.save(tmp_path / f"{name}.npy", array)
+        return *(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "Xy"), X, y
+
+    return make
+
+
+class TestMemoryMaps:
+    @pytest.mark.parametrize("shuffle", [True, False])
+    @pytest.mark.parametrize(("file_dtype", "dtype"), [("float64", "float64"), ("float64", "float32")])
+    def test_a_single_block_is_a_fit_in_memory(self, maps, shuffle, file_dtype, dtype):
+        X_map, y_map, X, y = maps(70, file_dtype)
+        mapped, loaded = network(dtype), network(dtype)
+        settings = {"epochs": 3, "batch_size": 16, "shuffle": shuffle, "schedule": "one_cycle"}
+        history = mapped.fit(X_map, y_map, sample_weight=np.arange(70), **settings)
+        assert history == loaded.fit(X, y, sample_weight=np.arange(70), **settings)
+        assert same_bits(mapped.parameters, loaded.parameters)
+
+    def test_blocks_in_order_are_a_fit_in_memory(self, maps, monkeypatch):
+        """Blocks hold whole batches, so that cutting changes nothing."""
+        monkeypatch.setattr(stream, "BLOCK_BYTES", 1000)
+        monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 1000)
+        X_map, y_map, X, y = maps(203)
+        mapped, loaded = network(), network()
+        mapped.fit(X_map, y_map, epochs=2, batch_size=10, shuffle=False)
+        loaded.fit(X, y, epochs=2, batch_size=10, shuffle=False)
+        assert same_bits(mapped.parameters, loaded.parameters)
+
+    def test_shuffled_blocks_hold_every_sample_once_and_mixed(self):
+        X = np.arange(5000.0)[:, None]
+        arrays = stream.ArrayStream((X, X, None), X.dtype, 8, True, 8 * 1000)
+        epochs = []
+        for epoch in range(2):
+            blocks = [block[0].ravel() for block in arrays.epoch(epoch)]
+            assert [len(block) for block in blocks] == [1000] * 5
+            assert all(np.ptp(block) > 3000 for block in blocks)
+            epochs.append(np.concatenate(blocks))
+            assert same_bits(np.sort(epochs[-1]), X.ravel())
+        assert not same_bits(*epochs)
+
+    def test_fits_of_one_epoch_are_one_of_three(self, maps, monkeypatch):
+        monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 1000)
+        X_map, y_map, _, _ = maps(203)
+        once, thrice = network(), network()
+        optimizers = [cr.Adam(), cr.Adam()]
+        once.fit(X_map, y_map, epochs=3, batch_size=10, optimizer=optimizers[0])
+        for _ in range(3):
+            thrice.fit(X_map, y_map, epochs=1, batch_size=10, optimizer=optimizers[1])
+        assert same_bits(once.parameters, thrice.parameters)
+
+    def test_rows_that_do_not_fit(self, maps):
+        X_map, y_map, _, _ = maps(20)
+        with pytest.raises(ValueError, match="y has 19 rows; X has 20"):
+            network().fit(X_map, y_map[:19], epochs=1)
+
+
+class TestIterables:
+    def test_a_list_of_blocks(self):
+        X, y = smooth_data(64)
+        weight = np.linspace(0, 1, 64)
+        blocks = [(X[i : i + 16], y[i : i + 16], weight[i : i + 16]) for i in range(0, 64, 16)]
+        streamed, loaded = network(), network()
+        streamed.fit(blocks, epochs=3, batch_size=16, shuffle=False)
+        loaded.fit(X, y, epochs=3, batch_size=16, shuffle=False, sample_weight=weight)
+        assert same_bits(streamed.parameters, loaded.parameters)
+
+    def test_the_next_block_is_read_by_another_thread(self):
+        X, y = smooth_data(8)
+        readers = set()
+
+        class Source:
+            def __iter__(self):
+                for _ in range(3):
+                    readers.add(threading.get_ident())
+                    yield X, y
+
+        assert network().fit(Source(), epochs=2).epochs == 2
+        assert threading.get_ident() not in readers
+        assert len(readers) == 1
+
+    def test_one_that_is_used_up(self):
+        X, y = smooth_data(8)
+        mlp = network()
+        with pytest.raises(ValueError, match="X gave no samples in epoch 2"):
+            mlp.fit(iter([(X, y)]), epochs=2)
+        assert mlp.fit(iter([(X, y)]), epochs=1).epochs == 1
+
+    @pytest.mark.parametrize(
+        ("blocks", "error", "message"),
+        [
+            ([3], TypeError, "X gave 3"),
+            ([(np.ones((2, 3)), np.ones((2, 2)))], ValueError, "X has 3 columns"),
+            ([(np.full((2, 4), np.nan), np.ones((2, 2)))], ValueError, "X holds nan"),
+            (3, TypeError, "X is 3 .*expected an iterable"),
+        ],
+        ids=str,
+    )
+    def test_bad_blocks(self, blocks, error, message):
+        with pytest.raises(error, match=message):
+            network().fit(blocks, epochs=1)
+
+    def test_an_error_of_the_source_comes_out(self):
+        def source():
+            yield smooth_data(8)
+            raise OSError("the disk is gone")
+
+        with pytest.raises(OSError, match="the disk is gone"):
+            network().fit(source(), epochs=1)
+
+    def test_what_does_not_go_with_an_iterable(self):
+        blocks = [smooth_data(8)]
+        with pytest.raises(ValueError, match=r"schedule is .* needs the number of steps"):
+            network().fit(blocks, epochs=1, schedule="one_cycle")
+        with pytest.raises(ValueError, match="sample_weight is given beside an iterable"):
+            network().fit(blocks, epochs=1, sample_weight=np.ones(8))
+
+
+class TestMicroBatches:
+    @pytest.mark.parametrize("micro_batch", [1, 7, 32, 1000])
+    @pytest.mark.parametrize("weighted", [True, False])
+    def test_the_gradient_of_the_parts_is_that_of_the_batch(self, micro_batch, weighted):
+        X, y = smooth_data(100)
+        settings = {"epochs": 3, "batch_size": 32, "clip_norm": 0.3}
+        settings["sample_weight"] = np.random.default_rng(0).uniform(size=100) if weighted else None
+        parts, whole = network(), network()
+        history = parts.fit(X, y, micro_batch=micro_batch, **settings)
+        expected = whole.fit(X, y, **settings)
+        assert_close(parts.parameters, whole.parameters, 1e-12)
+        assert_close(history.loss, expected.loss, 1e-12)
+        assert history.micro_batch == micro_batch
+
+    def test_dropout_is_that_of_the_batch(self):
+        X, y = smooth_data(100)
+        parts, whole = network(dropout=0.3), network(dropout=0.3)
+        parts.fit(X, y, epochs=3, batch_size=50, micro_batch=7)
+        whole.fit(X, y, epochs=3, batch_size=50)
+        assert_close(parts.parameters, whole.parameters, 1e-12)
+
+
+class TestMemoryLimit:
+    @pytest.mark.parametrize(
+        ("text", "number"), [("2GB", 2e9), ("512MiB", 2**29), (" 1.5 kb ", 1500), ("7", 7), (12, 12)]
+    )
+    def test_units(self, text, number):
+        assert memory.as_bytes(text) == number
+
+    @pytest.mark.parametrize("given", ["2 gigs", "", "-1GB", "GB", 0, -5])
+    def test_bad_limits(self, given):
+        with pytest.raises(ValueError, match="memory_limit"):
+            network().fit(*smooth_data(), epochs=1, memory_limit=given)
+
+    def test_a_loose_limit_changes_nothing(self):
+        X, y = smooth_data()
+        limited, free = network(), network()
+        assert limited.fit(X, y, epochs=2, memory_limit="100GB") == free.fit(X, y, epochs=2)
+        assert same_bits(limited.parameters, free.parameters)
+
+    def test_an_impossible_limit_is_an_error_before_training(self):
+        mlp = network()
+        before = mlp.parameters.copy()
+        with pytest.raises(ValueError, match="memory_limit is 1,000,000 bytes; this fit needs at least"):
+            mlp.fit(*smooth_data(), epochs=1, memory_limit="1MB")
+        assert same_bits(mlp.parameters, before)
+
+    def test_the_peak_stays_below(self, run_python):
+        """A batch whose activations take 400 MB is trained within 150 MB more than the process had."""
+        program = """
+import resource
+import numpy as np, chainrule as cr
+from chainrule import memory
+cr.set_num_threads(1)
+mlp = cr.MLP([8, *[256] * 12, 1], seed=0)
+X, y = np.ones((16384, 8), np.float32), np.ones(16384, np.float32)
+limit = memory.resident() + 150_000_000
+history = mlp.fit(X, y, epochs=1, batch_size=16384, memory_limit=limit)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(mlp._model.tape_bytes(16384) > 400e6, 1 <= history.micro_batch < 16384, peak <= limit, peak, limit)
+"""
+        pytest.importorskip("resource", reason="there is no resource module: the peak of memory is not checked")
+        assert run_python("-c", program).stdout.startswith("True True True")
