@@ -105,9 +105,13 @@ LayerSums sums_of_columns(const Network<T>& network, Tape<T>& tape, Index l, Ran
   kernels<T>().activation_sums(a.rows(), columns.size(), {a.data() + columns.begin, a.outerStride()},
                                static_cast<T>(low), static_cast<T>(high), peak, &sums.activation);
   for (Index c = 0; c < columns.size(); ++c) sums.dead += peak[c] == T(0);
-  for (Index r = 0; r < delta.rows(); ++r)
-    sums.delta_squares +=
-        kernels<T>().sum_of_squares(columns.size(), delta.data() + r * delta.outerStride() + columns.begin);
+  Sums of_delta;
+  kernels<T>().activation_sums(delta.rows(), columns.size(), {delta.data() + columns.begin, delta.outerStride()}, T(0),
+                               T(0), peak, &of_delta);
+  sums.delta_squares = of_delta.squares;
+  if (!std::isfinite(of_delta.squares) || of_delta.squares < std::numeric_limits<T>::min())
+    sums.delta_squares =
+        delta.middleCols(columns.begin, columns.size()).template cast<double>().squaredNorm();  // out of T's range
   return sums;
 }
 
@@ -232,9 +236,8 @@ void FlowRecorder<T>::step_done(FitState<T>& state) {
   parallel(static_cast<std::ptrdiff_t>(parts.size()), threads_for(operations), [&](std::ptrdiff_t i) {
     const auto& [of, range] = parts[static_cast<std::size_t>(i)];
     const Index at = tensors[of].offset + range.begin;
-    of_part[static_cast<std::size_t>(i)] = {
-        kernels<T>().squared_distance(range.size(), theta + at, before_.data() + at),
-        kernels<T>().sum_of_squares(range.size(), before_.data() + at)};
+    auto& [of_change, of_theta] = of_part[static_cast<std::size_t>(i)];
+    kernels<T>().change_sums(range.size(), theta + at, before_.data() + at, &of_change, &of_theta);
   });
   std::vector<std::pair<double, double>> of_tensor(tensors.size());
   for (std::size_t i = 0; i < parts.size(); ++i) {

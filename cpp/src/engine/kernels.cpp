@@ -411,20 +411,21 @@ void activation_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T*
 }
 
 template <class T>
-double squared_distance(Size n, const T* x, const T* y) {
+void change_sums(Size n, const T* x, const T* y, double* of_change, double* of_y) {
   using V = FullVec<T>;
-  double result = 0;
+  *of_change = *of_y = 0;
   for (Size begin = 0; begin < n; begin += run_length * V::size) {
     const Size end = n - begin < run_length * V::size ? n : begin + run_length * V::size;
-    V squares = V(0);
+    V changes = V(0), squares = V(0);
     for (Size i = begin; i < end; i += V::size) {
       const int count = static_cast<int>(end - i < V::size ? end - i : V::size);
-      const V difference = V::load(x + i, count) - V::load(y + i, count);
-      squares = fma(difference, difference, squares);
+      const V ys = V::load(y + i, count), change = V::load(x + i, count) - ys;
+      changes = fma(change, change, changes);
+      squares = fma(ys, ys, squares);
     }
-    result += total(squares);
+    *of_change += total(changes);
+    *of_y += total(squares);
   }
-  return result;
 }
 
 template <class T>
@@ -448,7 +449,7 @@ constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   k.all_within = all_within<T>;
   k.gradient_sums = gradient_sums<T>;
   k.activation_sums = activation_sums<T>;
-  k.squared_distance = squared_distance<T>;
+  k.change_sums = change_sums<T>;
   k.math = math;
   return k;
 }

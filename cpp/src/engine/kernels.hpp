@@ -106,8 +106,8 @@ struct Kernels {
   void (*gradient_sums)(Size n, const T* x, Sums* sums);
   /// Adds up `plain`, `squares` and `outside` of low ≤ x ≤ high;  peak[j] = max_i x_ij
   void (*activation_sums)(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums);
-  /// Σ (x - y)²
-  double (*squared_distance)(Size n, const T* x, const T* y);
+  /// Σ (x - y)² and Σ y²
+  void (*change_sums)(Size n, const T* x, const T* y, double* of_change, double* of_y);
 
   const MathTable<T>* math;
 };
