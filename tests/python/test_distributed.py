@@ -268,3 +268,11 @@ def test_shares_are_all_rows_and_views():
     assert same_bits(np.concatenate(shares), X)
     with pytest.raises(ValueError, match="array has 3 rows; expected at least one for each of the 4 processes"):
         cr.shard(X[:3], Comm)
+
+
+def test_gloo_example(root, run_python):
+    """The example's own comparison with one process."""
+    pytest.importorskip("torch", reason="PyTorch is not installed: the gloo example is not run")
+    output = run_python(root / "examples" / "gloo.py").stdout
+    assert "2 processes: loss" in output
+    assert float(output.split()[-1]) < 1e-12
