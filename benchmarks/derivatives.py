@@ -98,7 +98,7 @@ def pytorch(net: Net, name: str, threads: int) -> Callable[[], Any]:
         "jvp": lambda: func.jvp(outputs, (X,), (X,))[1],
         "per_sample_gradients": lambda: per_sample(theta, X, y),
         "per_sample_gradient_norms": norms,
-        "hvp": lambda: func.jvp(func.grad(lambda theta: loss(theta, X, y)), (theta,), (ones,))[1],
+        "hvp": lambda: func.vjp(func.grad(lambda theta: loss(theta, X, y)), theta)[1](ones),
     }[name]
 
 
