@@ -51,7 +51,7 @@ static void predict(const chainrule::Matrix<Number>& table, const std::string& p
   const chainrule::Matrix<Number> X = table.leftCols(saved.network.inputs());
   chainrule::Matrix<Number> a(X.rows(), saved.network.outputs());
   chainrule::predict<Number>(saved.network, X, a.data());
-  std::ofstream(output) << a.format(Eigen::IOFormat(Eigen::FullPrecision, Eigen::DontAlignCols, ",", "\n")) << '\n';
+  std::ofstream(output) << a.format(Eigen::IOFormat(17, Eigen::DontAlignCols, ",", "\n")) << '\n';
   chainrule::save<Number>(saved.network, saved.loss, path, saved.seed, saved.epochs_trained);
 }
 
