@@ -1,6 +1,6 @@
 """Optimizers: how a gradient changes the parameters."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from chainrule._arguments import named_or_object
 from chainrule._core import SGD, Adam, AdamW, Optimizer, RMSprop
@@ -21,5 +21,15 @@ def as_optimizer(given: OptimizerLike) -> Optimizer:
         "optimizer", given, Optimizer, tuple(OPTIMIZERS), lambda name: OPTIMIZERS[name](), "one such as Adam(lr=1e-3)"
     )
 
+
+def restored(kind: Any, state: tuple[Any, ...]) -> Any:
+    """Return an optimizer from its class and what its `__getstate__` gave."""
+    optimizer = kind.__new__(kind)
+    optimizer.__setstate__(state)
+    return optimizer
+
+
+# What copyreg does for pickle's first protocols, which skops asks for, needs a base class in Python: it would abort.
+setattr(Optimizer, "__reduce__", lambda self: (restored, (type(self), self.__getstate__())))  # noqa: B010
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "OptimizerLike", "RMSprop", "as_optimizer"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,16 +28,18 @@ from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
 from chainrule.schedules import SCHEDULES, as_schedule
 from chainrule.sklearn.callbacks import CallbackSupportMixin
 from chainrule.sklearn.epochs import EpochDone, listeners
+from chainrule.sklearn.interchange import CORE_NAMES, SKLEARN_NAMES, from_sklearn, to_onnx, to_sklearn
 from chainrule.sklearn.lbfgs import fit_lbfgs
 from chainrule.sklearn.objective import Objective
 from chainrule.sklearn.samples import Samples
 from chainrule.threads import num_threads
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 OWN_RATES = ("constant", "invscaling", "adaptive")  # scikit-learn's, by its rules; the others are the core's schedules
-CORE_NAMES = {"logistic": "sigmoid"}
-SKLEARN_NAMES = {"sigmoid": "logistic"}
 
 
 class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
@@ -147,6 +150,63 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """Activation of the output, by scikit-learn's name."""
         name = self.mlp_.output_activation.name
         return SKLEARN_NAMES.get(name, name)
+
+    @classmethod
+    def from_sklearn(cls, fitted: Any) -> Self:
+        """Make an estimator of scikit-learn's fitted one, with copies of its parameters and fitted attributes.
+
+        Parameters
+        ----------
+        fitted : sklearn.neural_network.MLPClassifier or MLPRegressor
+            The one of the same name. An optimizer's moments do not come along: `partial_fit` starts with new ones.
+
+        Returns
+        -------
+        MLPClassifier or MLPRegressor
+
+        Raises
+        ------
+        TypeError
+            If it is another estimator.
+        sklearn.exceptions.NotFittedError
+            If it is not fitted.
+        """
+        return from_sklearn(cls, fitted)
+
+    def to_sklearn(self) -> Any:
+        """Return scikit-learn's estimator of this name with the same predictions.
+
+        Settings of training that scikit-learn does not have are left at its defaults.
+
+        Returns
+        -------
+        sklearn.neural_network.MLPClassifier or MLPRegressor
+
+        Raises
+        ------
+        ValueError
+            If scikit-learn has no network with these activations or this loss.
+        sklearn.exceptions.NotFittedError
+            If this one is not fitted.
+        """
+        return to_sklearn(self)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write an ONNX model as `MLP.to_onnx` does; a classifier's has the outputs "label" and "probabilities".
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; an existing one is replaced.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; an existing file stays as it was.
+        sklearn.exceptions.NotFittedError
+            If this estimator is not fitted.
+        """
+        to_onnx(self, path)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
