@@ -87,6 +87,7 @@ void multiply_all_ways(const Kernels<T>& kernels, const Matrix<T>& A, const Matr
   const Panels<T> unpacked{as_it_lies.data(), n, panel};
   kernels.multiply(m, n, k, A.data(), k, 1, unpacked, C.rows());
   call("as it lies", C);
+  if (k == 0) return;  // there are no such weights to rearrange
 
   const Index packed_size = k * round_up(n, panel);
   std::vector<T> panels(static_cast<std::size_t>(packed_size), std::numeric_limits<T>::quiet_NaN());
@@ -108,7 +109,6 @@ void multiply_all_ways(const Kernels<T>& kernels, const Matrix<T>& A, const Matr
   kernels.multiply(m, n, k, A.data(), k, 1, packed, C.rows());
   call("packed from the transpose", C);
 
-  if (k == 0) return;  // a network has no such weights
   C = Guarded<T>(m, n, lane);
   kernels.multiply_large(m, n, k, A.data(), k, B.data(), n, C.rows());
   call("large", C);
