@@ -1,6 +1,7 @@
 #include "chainrule/backprop.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -189,13 +190,20 @@ class Sweeps {
         sparse_(sparse) {}
   bool sparse() const { return sparse_; }
 
+  /// Lets the first sweep look for numbers that exceed the bound; a NaN does.
+  void watch(T bound) { bound_ = bound; }
+  bool all_within() const { return all_within_; }
+
   /// The first sweep: `load` the rows and take them forward, then to δ_L by `output` and back to δ_1; either half may
   /// be left out by a nullptr.
   template <class Load, class Output>
   void by_rows(const Load& load, const Output& output) {
     constexpr bool forward = !std::is_null_pointer_v<Load>, backward = !std::is_null_pointer_v<Output>;
     const auto load_chunk = [&](Range rows) {
-      if constexpr (forward) load(rows);
+      if constexpr (forward) {
+        load(rows);
+        if (!sparse_) look_at(tape_.activation(0), rows, {0, network_.inputs()});
+      }
     };
     const auto output_chunk = [&](Range rows) {
       if constexpr (backward) output(rows);
@@ -226,6 +234,7 @@ class Sweeps {
                                tape_.loss_parameter(), static_cast<T>(1 / divisor), tape_.row_weight() + rows.begin,
                                tape_.row_loss() + rows.begin, delta);
     if (!from_logits(loss)) times_derivative(depth_, rows, {0, network_.outputs()});
+    look_at(tape_.delta(depth_), rows, {0, network_.outputs()});
   }
 
   /// δ_L of some rows from dL/da_L, which the tape holds in its place.
@@ -375,6 +384,7 @@ class Sweeps {
                          sparse_product<T>(network_, sparse_row(rows.begin + strip.begin + r), columns, z_strip.row(r));
                      });
     if (tape_.drops_out(l)) tape_.drop_out(l, rows.begin, rows.end, columns.begin, columns.end);
+    if (l < depth_) look_at(tape_.passed_on(l), rows, columns);
   }
 
   /// δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}
@@ -389,7 +399,15 @@ class Sweeps {
                        rows_of(tape_.delta(l - 1), strip.begin).columns_from(columns.begin));
       times_derivative(l - 1, strip, columns);
       if (tape_.drops_out(l - 1)) times_mask(l - 1, strip, columns);
+      look_at(tape_.delta(l - 1), strip, columns);
     }
+  }
+
+  /// While they are at hand: a pass of its own over the tape would cost its way through the caches.
+  void look_at(MatrixView<T> m, Range rows, Range columns) {
+    if (bound_ > 0 &&
+        !kernel_.all_within(rows.size(), columns.size(), rows_of(m, rows.begin).columns_from(columns.begin), bound_))
+      all_within_ = false;
   }
 
   /// δ_l ← δ_l ⊙ m_l
@@ -415,6 +433,8 @@ class Sweeps {
   const Kernels<T>& kernel_ = kernels<T>();
   Index depth_, rows_;
   bool logits_only_;
+  T bound_ = 0;  // none
+  std::atomic<bool> all_within_{true};
   const Batch<T>* sparse_;
 };
 
@@ -657,10 +677,11 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   optimizer.attach(network);
   tape.set_rows(batch.size);
   Sweeps<T> sweeps(network, tape, from_logits(loss), batch.samples.X.mostly_zeros() ? &batch : nullptr);
+  // While no number on the tape exceeds this, no sum of products aᵀδ can overflow.
+  sweeps.watch(std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size)));
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   if (!std::isfinite(value)) return value;
-  // While no number on the tape exceeds this, no sum of products aᵀδ can overflow.
-  if (!tape.all_within(std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size)))) {
+  if (!sweeps.all_within()) {
     Buffer<T> memory(network.parameter_count());
     const VectorView<T> whole(memory.data(), memory.size());
     gradient(network, loss, batch, tape, whole, objective);

@@ -1,14 +1,12 @@
 #include "chainrule/tape.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
 
 #include "chainrule/random.hpp"
 #include "engine/kernels.hpp"
-#include "engine/thread_pool.hpp"
 #include "layout.hpp"
 
 namespace chainrule {
@@ -102,17 +100,6 @@ void Tape<T>::drop_out(Index l, Index first_row, Index last_row, Index first_col
     T* passed = thinned.data() + r * thinned.outerStride();
     for (Index c = first_column; c < last_column; ++c) passed[c] = from[c] * to[c];
   }
-}
-
-template <class T>
-bool Tape<T>::all_within(T bound) const {
-  const Index size = memory_.size(), parts = size / 32768 + 1;
-  std::atomic<bool> within{true};
-  engine::parallel(parts, engine::threads_for(16.0 * static_cast<double>(size)), [&](std::ptrdiff_t i) {
-    const engine::Range range = engine::part(size, parts, i);
-    if (!engine::kernels<T>().all_within(range.size(), memory_.data() + range.begin, bound)) within = false;
-  });
-  return within;
 }
 
 template class Tape<float>;

@@ -1,5 +1,6 @@
 """examples/cpp, built against the library that the package holds: files go there and come back with the same bits."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,14 @@ def train(root, tmp_path_factory):
     found = subprocess.run(
         [sys.executable, "-m", "chainrule", "--cmake-dir"], capture_output=True, text=True, check=False
     )
-    cmake = shutil.which("cmake")
+    beside_python = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+    cmake, ninja = (shutil.which(tool, path=beside_python) for tool in ("cmake", "ninja"))
     if found.returncode or not cmake:
         pytest.skip("no CMake, or a package without the C++ library: examples/cpp is not built")
     build = tmp_path_factory.mktemp("cpp")
     configure = ["-S", str(root / "examples" / "cpp"), "-B", str(build), f"-Dchainrule_DIR={found.stdout.strip()}"]
+    if ninja:
+        configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
     cmeel = subprocess.run([sys.executable, "-m", "cmeel", "cmake"], capture_output=True, text=True, check=False)
     if cmeel.returncode == 0:
         configure.append(f"-DCMAKE_PREFIX_PATH={cmeel.stdout.strip()}")

@@ -55,9 +55,6 @@ class Tape {
   /// Draws rows × columns of m_l and of a_l ⊙ m_l; both ranges from their first to behind their last.
   void drop_out(Index l, Index first_row, Index last_row, Index first_column, Index last_column);
 
-  /// Whether no number on the tape exceeds the bound; a NaN does.
-  bool all_within(T bound) const;
-
   MatrixView<T> target() { return view(target_); }        // y, (n, d_L): labels as one-hot rows
   T* row_weight() { return row_weight_.data(); }          // (n,)
   double* row_loss() { return row_loss_.data(); }         // (n,)

@@ -336,14 +336,16 @@ bool all_finite(Size n, const T* x) {
 }
 
 template <class T>
-bool all_within(Size n, const T* x, T bound) {
+bool all_within(Size rows, Size columns, Rows<const T> x, T bound) {
   using V = FullVec<T>;
   const V limit = V(bound);
-  V beyond = V(0);
-  for (Size i = 0; i < n; i += V::size)
-    beyond = max(beyond,
-                 select(abs(V::load(x + i, static_cast<int>(n - i < V::size ? n - i : V::size))) <= limit, V(0), V(1)));
-  return sum(beyond).first_lane() == 0;
+  const Size whole = columns / V::size * V::size;
+  typename V::Mask within = V(0) == V(0);
+  for (Size r = 0; r < rows; ++r) {
+    for (Size c = 0; c < whole; c += V::size) within &= abs(V::load(x.row(r) + c)) <= limit;
+    if (whole < columns) within &= abs(V::load(x.row(r) + whole, static_cast<int>(columns - whole))) <= limit;
+  }
+  return sum(select(within, V(0), V(1))).first_lane() == 0;
 }
 
 // Statistics. Lanes sum up runs of this many registers in T, so that the rounding error stays near T's own, and the

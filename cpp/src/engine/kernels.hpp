@@ -101,7 +101,7 @@ struct Kernels {
   double (*sum_of_squares)(Size n, const T* x);
   bool (*all_finite)(Size n, const T* x);
   /// Whether |x| ≤ bound throughout; a NaN is not.
-  bool (*all_within)(Size n, const T* x, T bound);
+  bool (*all_within)(Size rows, Size columns, Rows<const T> x, T bound);
   /// Adds up all but `plain` and `outside`. Not finite where a number is not.
   void (*gradient_sums)(Size n, const T* x, Sums* sums);
   /// Adds up `plain`, `squares` and `outside` of low ≤ x ≤ high;  peak[j] = max_i x_ij
