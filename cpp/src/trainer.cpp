@@ -61,6 +61,7 @@ class Batches {
     if (ranks_) ranks_->sum(weights_.data(), count());
   }
 
+  Index rows() const { return here_; }
   Index count() const { return (all_ + size_ - 1) / size_; }
   /// Where batch i starts in the order of the samples that are here.
   Index start(Index i) const {
@@ -121,6 +122,207 @@ double validate(const Network<T>& network, const Loss& loss, const Samples<T>& v
   return sums[0] / sums[1];
 }
 
+/// One fit: for each epoch, for each block, for each batch, a step.
+template <class T>
+class Fit {
+ public:
+  Fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samples<T>* validation, Optimizer<T>& optimizer,
+      const FitOptions& options, const std::vector<Observer<T>*>& observers, FitProgress<T> progress)
+      : network_(network),
+        loss_(loss),
+        source_(source),
+        validation_(validation),
+        optimizer_(optimizer),
+        options_(options),
+        observers_(observers),
+        ranks_(options.ranks),
+        rows_(ranks_ ? ranks_->rows : source.rows()),
+        batch_size_(rows_ > 0 ? std::min(options.batch_size, rows_) : options.batch_size),
+        part_size_(std::min(options.micro_batch.value_or(batch_size_), batch_size_)),
+        progress_(std::move(progress)),
+        tape_(network, source.rows() > 0 ? std::min(part_size_, source.rows()) : 1),
+        state_(network, optimizer, tape_, options, progress_),
+        batches_(batch_size_, ranks_),
+        rate_(options.schedule, progress_.history.epochs > 0 ? progress_.rate : LearningRate::State{state_.lr}) {}
+
+  ~Fit() { optimizer_.set_lr(state_.lr); }
+  Fit(const Fit&) = delete;
+  Fit& operator=(const Fit&) = delete;
+
+  History run() {
+    History& history = progress_.history;
+    while (history.epochs < options_.epochs && !state_.stop) {
+      state_.epoch = history.epochs + 1;
+      train_epoch();
+      if (!state_.stop) end_epoch();  // an epoch that stops in its midst does not count
+    }
+    history.stopped_early = state_.stop && history.epochs < options_.epochs;
+    for (Observer<T>* observer : observers_) observer->fit_done(state_);
+    if (progress_.best.epoch > 0) {
+      network_.parameters() = progress_.best.parameters;
+      history.best_epoch = progress_.best.epoch;
+    }
+    return std::move(history);
+  }
+
+ private:
+  void train_epoch() {
+    if (state_.lr != rate_.state().start) rate_ = LearningRate(options_.schedule, state_.lr);
+    epoch_stream_ = static_cast<std::uint64_t>(options_.epochs_before + state_.epoch);
+    Random random(options_.seed, (std::uint64_t{1} << 32) + epoch_stream_);
+    total_ = total_penalty_ = total_weight_ = 0;
+    any_batch_ = false;
+    rows_before_ = first_row();
+    while (const Samples<T>* block = source_.next()) {
+      batches_.begin(*block, options_.shuffle ? &random : nullptr);
+      const Index rows = block->X.rows();
+      const bool last_block = source_.rows() == 0 || rows_before_ - first_row() + rows == source_.rows();
+      for (Index b = 0; b < batches_.count(); ++b) {
+        train_batch(b, last_block && b + 1 == batches_.count());
+        if (state_.stop) return;
+      }
+      rows_before_ += rows;
+    }
+    if (!any_batch_)
+      throw std::invalid_argument("X gave no samples in epoch " + std::to_string(state_.epoch) +
+                                  "; expected some, and the same ones in each epoch");
+  }
+
+  void train_batch(Index b, bool last_of_epoch) {
+    const Index first = batches_.start(b), last = batches_.start(b + 1);
+    const double weight = batches_.weight(b);
+    const Index steps_per_epoch = (rows_ + batch_size_ - 1) / batch_size_;
+    optimizer_.set_lr(rate_.at({state_.epoch - 1, options_.epochs, state_.step, steps_per_epoch}));
+    ++state_.step;
+    state_.last_of_epoch = last_of_epoch;
+    if (weight == 0) return;  // such a batch says nothing
+    any_batch_ = true;
+    state_.penalty = penalty(network_, options_.objective) / weight;
+    const Index tape_rows = std::min(part_size_, last - first);
+    if (tape_rows > 0 && !tape_.fits(tape_rows)) tape_ = Tape<T>(network_, std::min(part_size_, batches_.rows()));
+
+    if (!(needs_gradient() ? step_by_gradient(first, last, weight) : fused_step(first, last)))
+      return leave_out(b, first, last, weight);
+    total_ += state_.loss * weight;
+    total_penalty_ += state_.penalty * weight;
+    total_weight_ += weight;
+    for (Observer<T>* observer : observers_) observer->step_done(state_);
+  }
+
+  bool needs_gradient() const {
+    return options_.clip_norm || ranks_ || part_size_ < batch_size_ ||
+           std::any_of(
+               observers_.begin(), observers_.end(),
+               [&](const Observer<T>* observer) { return observer->wants_gradient(state_); });
+  }
+
+  /// Both kinds of step tell whether loss and gradient are finite; if not, nothing was updated.
+  bool fused_step(Index first, Index last) {
+    tape_.set_draw(draw(first));
+    state_.loss = step(network_, loss_, batches_.cut(first, last), tape_, optimizer_, options_.objective);
+    return std::isfinite(state_.loss);
+  }
+
+  bool step_by_gradient(Index first, Index last, double weight) {
+    const Index parameters = network_.parameter_count();
+    if (gradient_and_loss_.size() == 0) gradient_and_loss_ = Buffer<T>(parameters + 1);
+    T* const data = gradient_and_loss_.data();
+    VectorView<T> whole(data, parameters);
+    state_.loss = 0;
+    if (first == last) whole.setZero();
+    for (Index from = first; from < last; from += part_size_) {
+      tape_.set_draw(draw(from));
+      const Batch<T> part = batches_.cut(from, std::min(from + part_size_, last), weight);
+      state_.loss += gradient(network_, loss_, part, tape_, whole, {options_.objective.loss_weight}, from > first);
+    }
+    if (ranks_) {
+      data[parameters] = static_cast<T>(state_.loss);
+      ranks_->sum(data, parameters + 1);
+      state_.loss = static_cast<double>(data[parameters]);
+    }
+    add_penalty_gradient(network_, options_.objective, weight, whole);
+    if (!std::isfinite(state_.loss) || !engine::kernels<T>().all_finite(parameters, data)) return false;
+    state_.gradient = data;
+    for (Observer<T>* observer : observers_) observer->gradient_ready(state_);
+    state_.gradient = nullptr;
+    if (options_.clip_norm) clip(whole, *options_.clip_norm);
+    optimizer_.step(network_, {data, parameters});
+    return true;
+  }
+
+  void leave_out(Index b, Index first, Index last, double weight) {
+    History& history = progress_.history;
+    ++history.steps_left_out;
+    for (Index from = first; from < last && !history.non_finite; from += part_size_)
+      history.non_finite =
+          find_non_finite(network_, loss_, batches_.cut(from, std::min(from + part_size_, last), weight),
+                          options_.objective, draw(from), rows_before_ + (options_.shuffle ? 0 : from));
+    // A sum of parts that are finite, or a part of another rank.
+    if (!history.non_finite) history.non_finite = NonFinite{.layer = network_.depth(), .value = state_.loss};
+    if (history.steps_left_out == 1) {
+      history.non_finite->epoch = state_.epoch;
+      history.non_finite->batch = b + 1;
+      history.non_finite->step = state_.step;
+    }
+    if (options_.on_non_finite == OnNonFinite::raise) throw NonFiniteError(*history.non_finite);
+    state_.stop = options_.on_non_finite == OnNonFinite::stop;
+  }
+
+  void end_epoch() {
+    History& history = progress_.history;
+    state_.loss = total_ / total_weight_;
+    state_.penalty = total_penalty_ / total_weight_;
+    if (validation_) state_.validation_loss = validate(network_, loss_, *validation_, ranks_);
+    const double watched = state_.validation_loss.value_or(state_.loss);
+    history.loss.push_back(state_.loss);
+    history.penalty.push_back(state_.penalty);
+    if (validation_) history.validation_loss.push_back(*state_.validation_loss);
+    history.lr.push_back(optimizer_.lr());
+    history.epochs = state_.epoch;
+    rate_.epoch_done(watched);
+    progress_.rate = rate_.state();
+    progress_.step = state_.step;
+    if (options_.patience) {
+      Best<T>& best = progress_.best;
+      if (watched < best.loss) {
+        best.epoch = state_.epoch;
+        best.loss = watched;
+        best.parameters = network_.parameters();
+      }
+      state_.stop = state_.epoch - best.epoch >= *options_.patience;
+    }
+    for (Observer<T>* observer : observers_) observer->epoch_done(state_);
+  }
+
+  Index first_row() const { return ranks_ ? ranks_->first : 0; }
+
+  MaskDraw draw(Index row) const {
+    return {options_.seed, (std::uint64_t{2} << 32) + epoch_stream_, rows_before_ + row};
+  }
+
+  Network<T>& network_;
+  const Loss& loss_;
+  Source<T>& source_;
+  const Samples<T>* validation_;
+  Optimizer<T>& optimizer_;
+  const FitOptions& options_;
+  const std::vector<Observer<T>*>& observers_;
+  Ranks* ranks_;
+  Index rows_, batch_size_, part_size_;  // of all ranks; of their steps; of what goes through the network at a time
+  FitProgress<T> progress_;
+  Tape<T> tape_;
+  FitState<T> state_;
+  Batches<T> batches_;
+  LearningRate rate_;
+  Buffer<T> gradient_and_loss_;  // side by side, to be summed over the ranks as one
+
+  // Of the epoch.
+  std::uint64_t epoch_stream_ = 0;
+  Index rows_before_ = 0;  // of the block, among those of all ranks
+  double total_ = 0, total_penalty_ = 0, total_weight_ = 0;
+  bool any_batch_ = false;
+};
+
 }  // namespace
 
 template <class T>
@@ -129,143 +331,7 @@ History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samp
             FitProgress<T> progress) {
   check(options);
   optimizer.attach(network);
-  Ranks* const ranks = options.ranks;
-  const Index n = ranks ? ranks->rows : source.rows();
-  const Index batch_size = n > 0 ? std::min(options.batch_size, n) : options.batch_size;
-  const Index steps_per_epoch = (n + batch_size - 1) / batch_size;
-  const Index part_size = std::min(options.micro_batch.value_or(batch_size), batch_size);
-  Tape<T> tape(network, source.rows() > 0 ? std::min(part_size, source.rows()) : 1);
-
-  // The gradient, and behind it the loss, which is summed over the ranks with it.
-  Buffer<T> gradient_memory;
-  Batches<T> batches(batch_size, ranks);
-  History& history = progress.history;
-  FitState<T> state(network, optimizer, tape, options, progress);
-  if (history.epochs == 0) progress.rate = {state.lr};
-  LearningRate rate(options.schedule, progress.rate);
-  struct RestoreRate {
-    const FitState<T>& state;
-    ~RestoreRate() { state.optimizer.set_lr(state.lr); }
-  } const restore{state};
-
-  for (state.epoch = history.epochs + 1; state.epoch <= options.epochs && !state.stop; ++state.epoch) {
-    if (state.lr != rate.state().start) rate = LearningRate(options.schedule, state.lr);
-    const auto epoch = static_cast<std::uint64_t>(options.epochs_before + state.epoch);
-    Random random(options.seed, (std::uint64_t{1} << 32) + epoch);
-    double total = 0, total_penalty = 0, total_weight = 0;
-    bool any_batch = false, finite = true;
-    Index rows_before = ranks ? ranks->first : 0;
-    while (const Samples<T>* block = source.next()) {
-      const Index rows = block->X.rows();
-      batches.begin(*block, options.shuffle ? &random : nullptr);
-      const bool last_block = source.rows() == 0 || rows_before - (ranks ? ranks->first : 0) + rows == source.rows();
-      for (Index b = 0; b < batches.count() && !state.stop; ++b) {
-        const Index first = batches.start(b), last = batches.start(b + 1);
-        const double weight = batches.weight(b);
-        const auto draw_of = [&](Index row) {
-          return MaskDraw{options.seed, (std::uint64_t{2} << 32) + epoch, rows_before + row};
-        };
-        optimizer.set_lr(rate.at({state.epoch - 1, options.epochs, state.step, steps_per_epoch}));
-        ++state.step;
-        state.last_of_epoch = last_block && b + 1 == batches.count();
-        if (weight == 0) continue;  // such a batch says nothing
-        any_batch = true;
-        state.penalty = penalty(network, options.objective) / weight;
-        const Index tape_rows = std::min(part_size, last - first);
-        if (tape_rows > 0 && !tape.fits(tape_rows)) tape = Tape<T>(network, std::min(part_size, rows));
-
-        if (options.clip_norm || ranks || part_size < batch_size ||
-            std::any_of(
-                observers.begin(), observers.end(), [&](auto* observer) { return observer->wants_gradient(state); })) {
-          const Index parameters = network.parameter_count();
-          if (gradient_memory.size() == 0) gradient_memory = Buffer<T>(parameters + 1);
-          VectorView<T> whole(gradient_memory.data(), parameters);
-          state.loss = 0;
-          if (first == last) whole.setZero();
-          for (Index from = first; from < last; from += part_size) {
-            tape.set_draw(draw_of(from));
-            const Batch<T> part = batches.cut(from, std::min(from + part_size, last), weight);
-            state.loss += gradient(network, loss, part, tape, whole, {options.objective.loss_weight}, from > first);
-          }
-          if (ranks) {
-            gradient_memory.data()[parameters] = static_cast<T>(state.loss);
-            ranks->sum(gradient_memory.data(), parameters + 1);
-            state.loss = static_cast<double>(gradient_memory.data()[parameters]);
-          }
-          add_penalty_gradient(network, options.objective, weight, whole);
-          finite = std::isfinite(state.loss) && engine::kernels<T>().all_finite(parameters, gradient_memory.data());
-          if (finite) {
-            state.gradient = gradient_memory.data();
-            for (Observer<T>* observer : observers) observer->gradient_ready(state);
-            state.gradient = nullptr;
-            if (options.clip_norm) clip(whole, *options.clip_norm);
-            optimizer.step(network, {gradient_memory.data(), parameters});
-          }
-        } else {
-          tape.set_draw(draw_of(first));
-          state.loss = step(network, loss, batches.cut(first, last), tape, optimizer, options.objective);
-          finite = std::isfinite(state.loss);
-        }
-        if (!finite) {
-          ++history.steps_left_out;
-          for (Index from = first; from < last && !history.non_finite; from += part_size)
-            history.non_finite =
-                find_non_finite(network, loss, batches.cut(from, std::min(from + part_size, last), weight),
-                                options.objective, draw_of(from), rows_before + (options.shuffle ? 0 : from));
-          // A sum of parts that are finite, or a part of another rank.
-          if (!history.non_finite) history.non_finite = NonFinite{.layer = network.depth(), .value = state.loss};
-          if (history.steps_left_out == 1) {
-            history.non_finite->epoch = state.epoch;
-            history.non_finite->batch = b + 1;
-            history.non_finite->step = state.step;
-          }
-          if (options.on_non_finite == OnNonFinite::raise) throw NonFiniteError(*history.non_finite);
-          state.stop = options.on_non_finite == OnNonFinite::stop;
-          continue;
-        }
-        total += state.loss * weight;
-        total_penalty += state.penalty * weight;
-        total_weight += weight;
-        for (Observer<T>* observer : observers) observer->step_done(state);
-      }
-      if (state.stop) break;
-      rows_before += rows;
-    }
-    if (state.stop) break;  // in mid-epoch, which does not count
-
-    if (!any_batch)
-      throw std::invalid_argument("X gave no samples in epoch " + std::to_string(state.epoch) +
-                                  "; expected some, and the same ones in each epoch");
-    state.loss = total / total_weight;
-    state.penalty = total_penalty / total_weight;
-    if (validation) state.validation_loss = validate(network, loss, *validation, ranks);
-    const double watched = state.validation_loss.value_or(state.loss);
-    history.loss.push_back(state.loss);
-    history.penalty.push_back(state.penalty);
-    if (validation) history.validation_loss.push_back(*state.validation_loss);
-    history.lr.push_back(optimizer.lr());
-    history.epochs = state.epoch;
-    rate.epoch_done(watched);
-    progress.rate = rate.state();
-    progress.step = state.step;
-    if (options.patience) {
-      Best<T>& best = progress.best;
-      if (watched < best.loss) {
-        best.epoch = state.epoch;
-        best.loss = watched;
-        best.parameters = network.parameters();
-      }
-      state.stop = state.epoch - best.epoch >= *options.patience;
-    }
-    for (Observer<T>* observer : observers) observer->epoch_done(state);
-  }
-  history.stopped_early = state.stop && history.epochs < options.epochs;
-  for (Observer<T>* observer : observers) observer->fit_done(state);
-  if (progress.best.epoch > 0) {
-    network.parameters() = progress.best.parameters;
-    history.best_epoch = progress.best.epoch;
-  }
-  return history;
+  return Fit<T>(network, loss, source, validation, optimizer, options, observers, std::move(progress)).run();
 }
 
 template <class T>
