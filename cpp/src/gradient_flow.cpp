@@ -211,7 +211,7 @@ template <class T>
 void FlowRecorder<T>::gradient_ready(FitState<T>& state) {
   if (!wants_gradient(state)) return;
   const ConstVectorView<T> theta = std::as_const(state.network).parameters();
-  now_ = gradient_flow<T>(state.network, state.tape, {state.gradient, theta.size()});
+  now_ = gradient_flow<T>(state.network, *state.tape, {state.gradient, theta.size()});
   if (before_.size() == 0) before_ = Buffer<T>(theta.size());
   const Index pieces = theta.size() / piece + 1;
   parallel(pieces, threads_for(4.0 * static_cast<double>(theta.size())), [&](std::ptrdiff_t i) {
@@ -254,7 +254,7 @@ void FlowRecorder<T>::step_done(FitState<T>& state) {
 
 template <class T>
 void FlowRecorder<T>::fit_done(FitState<T>& state) {
-  std::vector<ActivationHistogram> histograms = activation_histograms(state.network, state.tape);
+  std::vector<ActivationHistogram> histograms = activation_histograms(state.network, *state.tape);
   const std::lock_guard<std::mutex> lock(record_.mutex);
   record_.histograms = std::move(histograms);
 }

@@ -127,7 +127,8 @@ template <class T>
 class Fit {
  public:
   Fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samples<T>* validation, Optimizer<T>& optimizer,
-      const FitOptions& options, const std::vector<Observer<T>*>& observers, FitProgress<T> progress)
+      const FitOptions& options, const std::vector<Observer<T>*>& observers, FitProgress<T> progress,
+      std::shared_ptr<Tape<T>> tape)
       : network_(network),
         loss_(loss),
         source_(source),
@@ -140,8 +141,8 @@ class Fit {
         batch_size_(rows_ > 0 ? std::min(options.batch_size, rows_) : options.batch_size),
         part_size_(std::min(options.micro_batch.value_or(batch_size_), batch_size_)),
         progress_(std::move(progress)),
-        tape_(network, source.rows() > 0 ? std::min(part_size_, source.rows()) : 1),
-        state_(network, optimizer, tape_, options, progress_),
+        tape_(std::move(tape)),
+        state_(network, optimizer, tape_.get(), options, progress_),
         batches_(batch_size_, ranks_),
         rate_(options.schedule, progress_.history.epochs > 0 ? progress_.rate : LearningRate::State{state_.lr}) {}
 
@@ -199,7 +200,10 @@ class Fit {
     any_batch_ = true;
     state_.penalty = penalty(network_, options_.objective) / weight;
     const Index tape_rows = std::min(part_size_, last - first);
-    if (tape_rows > 0 && !tape_.fits(tape_rows)) tape_ = Tape<T>(network_, std::min(part_size_, batches_.rows()));
+    if (!tape_ || !tape_->fits(tape_rows)) {
+      tape_ = std::make_shared<Tape<T>>(network_, std::min(part_size_, std::max<Index>(1, batches_.rows())));
+      state_.tape = tape_.get();
+    }
 
     if (!(needs_gradient() ? step_by_gradient(first, last, weight) : fused_step(first, last)))
       return leave_out(b, first, last, weight);
@@ -218,8 +222,8 @@ class Fit {
 
   /// Both kinds of step tell whether loss and gradient are finite; if not, nothing was updated.
   bool fused_step(Index first, Index last) {
-    tape_.set_draw(draw(first));
-    state_.loss = step(network_, loss_, batches_.cut(first, last), tape_, optimizer_, options_.objective);
+    tape_->set_draw(draw(first));
+    state_.loss = step(network_, loss_, batches_.cut(first, last), *tape_, optimizer_, options_.objective);
     return std::isfinite(state_.loss);
   }
 
@@ -231,9 +235,9 @@ class Fit {
     state_.loss = 0;
     if (first == last) whole.setZero();
     for (Index from = first; from < last; from += part_size_) {
-      tape_.set_draw(draw(from));
+      tape_->set_draw(draw(from));
       const Batch<T> part = batches_.cut(from, std::min(from + part_size_, last), weight);
-      state_.loss += gradient(network_, loss_, part, tape_, whole, {options_.objective.loss_weight}, from > first);
+      state_.loss += gradient(network_, loss_, part, *tape_, whole, {options_.objective.loss_weight}, from > first);
     }
     if (ranks_) {
       data[parameters] = static_cast<T>(state_.loss);
@@ -310,7 +314,7 @@ class Fit {
   Ranks* ranks_;
   Index rows_, batch_size_, part_size_;  // of all ranks; of their steps; of what goes through the network at a time
   FitProgress<T> progress_;
-  Tape<T> tape_;
+  std::shared_ptr<Tape<T>> tape_;
   FitState<T> state_;
   Batches<T> batches_;
   LearningRate rate_;
@@ -328,26 +332,27 @@ class Fit {
 template <class T>
 History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samples<T>* validation,
             Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers,
-            FitProgress<T> progress) {
+            FitProgress<T> progress, std::shared_ptr<Tape<T>> tape) {
   check(options);
   optimizer.attach(network);
-  return Fit<T>(network, loss, source, validation, optimizer, options, observers, std::move(progress)).run();
+  return Fit<T>(network, loss, source, validation, optimizer, options, observers, std::move(progress), std::move(tape))
+      .run();
 }
 
 template <class T>
 History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, const Samples<T>* validation,
             Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers,
-            FitProgress<T> progress) {
+            FitProgress<T> progress, std::shared_ptr<Tape<T>> tape) {
   if (samples.X.rows() < 1) throw std::invalid_argument("X has no rows; expected at least one");
   OneBlock<T> source(samples);
-  return fit(network, loss, source, validation, optimizer, options, observers, std::move(progress));
+  return fit(network, loss, source, validation, optimizer, options, observers, std::move(progress), std::move(tape));
 }
 
 #define CHAINRULE_INSTANTIATE(T)                                                                                  \
   template History fit(Network<T>&, const Loss&, Source<T>&, const Samples<T>*, Optimizer<T>&, const FitOptions&, \
-                       const std::vector<Observer<T>*>&, FitProgress<T>);                                         \
+                       const std::vector<Observer<T>*>&, FitProgress<T>, std::shared_ptr<Tape<T>>);               \
   template History fit(Network<T>&, const Loss&, const Samples<T>&, const Samples<T>*, Optimizer<T>&,             \
-                       const FitOptions&, const std::vector<Observer<T>*>&, FitProgress<T>);
+                       const FitOptions&, const std::vector<Observer<T>*>&, FitProgress<T>, std::shared_ptr<Tape<T>>);
 CHAINRULE_INSTANTIATE(float)
 CHAINRULE_INSTANTIATE(double)
 

@@ -316,8 +316,9 @@ class Model : public AnyModel {
         return chainrule::fit<T>(*network_, loss_, blocks, validation_samples, mine, options, observers, progress);
       }
       const Selection<T> chosen(in->view(), rows);
+      grow_tape(std::min({batch_size, micro_batch.value_or(batch_size), chosen.samples().X.rows()}), false);
       return chainrule::fit<T>(*network_, loss_, chosen.samples(), validation_samples, mine, options, observers,
-                               progress);
+                               progress, tape_);
     };
     if (queue) {
       const py::tuple alive = py::make_tuple(py::cast(this, py::return_value_policy::reference), optimizer_object);
@@ -519,11 +520,15 @@ class Model : public AnyModel {
     if (!ran_forward_) throw std::runtime_error(std::string(what) + " needs a forward(X) before it");
   }
 
-  /// Makes the tape large enough, and ready for a batch with masks of its own. Views into an earlier one keep that
-  /// alive.
-  void make_tape(Index rows, bool keep_pre_activations) {
+  /// Views into an earlier tape keep that alive.
+  void grow_tape(Index rows, bool keep_pre_activations) {
     if (!tape_ || !tape_->fits(rows) || (keep_pre_activations && !tape_->keeps_pre_activations()))
       tape_ = std::make_shared<Tape<T>>(*network_, rows, keep_pre_activations);
+  }
+
+  /// Makes the tape large enough, and ready for a batch with masks of its own.
+  void make_tape(Index rows, bool keep_pre_activations) {
+    grow_tape(rows, keep_pre_activations);
     tape_->set_draw(MaskDraw{seed_, std::uint64_t{3} << 32, rows_drawn_});
     rows_drawn_ += rows;
   }

@@ -145,8 +145,8 @@ TEST_CASE_TEMPLATE("trainer: shuffled, every sample comes once an epoch, in anot
     std::vector<std::vector<T>> seen(3);
     Callbacks<T> callbacks;
     callbacks.on_step = [&](FitState<T>& state) {
-      for (Index i = 0; i < state.tape.rows(); ++i)
-        seen[static_cast<std::size_t>(state.epoch - 1)].push_back(state.tape.activation(0)(i, 0));
+      for (Index i = 0; i < state.tape->rows(); ++i)
+        seen[static_cast<std::size_t>(state.epoch - 1)].push_back(state.tape->activation(0)(i, 0));
     };
     Optimizer<T> optimizer(SGD{0.0});
     fit(problem, optimizer, options, {&callbacks});
@@ -228,8 +228,8 @@ TEST_CASE_TEMPLATE("trainer: observers see the state of the fit", T, float, doub
   Callbacks<T> callbacks;
   callbacks.on_step = [&](FitState<T>& state) {
     right = right && &state.network == &problem.network && &state.optimizer == &optimizer && &state.options == &options;
-    right = right && !state.stop && state.tape.rows() == (state.step % 3 == 0 ? 2 : 4);
-    total += state.loss * static_cast<double>(state.tape.rows());
+    right = right && !state.stop && state.tape->rows() == (state.step % 3 == 0 ? 2 : 4);
+    total += state.loss * static_cast<double>(state.tape->rows());
   };
   callbacks.on_epoch = [&](FitState<T>& state) {
     right = right && !state.validation_loss.has_value();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <limits>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <vector>
@@ -80,7 +81,7 @@ template <class T>
 struct FitState {
   Network<T>& network;
   Optimizer<T>& optimizer;
-  Tape<T>& tape;
+  Tape<T>* tape;
   const FitOptions& options;
   const FitProgress<T>& progress;  // as of the last whole epoch, at `epoch_done` of this one
   Index epoch = 0;                 // from 1
@@ -93,7 +94,7 @@ struct FitState {
   bool last_of_epoch = false;
   bool stop = false;
 
-  FitState(Network<T>& network, Optimizer<T>& optimizer, Tape<T>& tape, const FitOptions& options,
+  FitState(Network<T>& network, Optimizer<T>& optimizer, Tape<T>* tape, const FitOptions& options,
            const FitProgress<T>& progress)
       : network(network),
         optimizer(optimizer),
@@ -130,16 +131,17 @@ class Source {
 };
 
 /// Trains: for each epoch, for each block, for each batch, a step. The last batch of a block may be short; shuffling is
-/// within a block. With `progress`, and with network and optimizer as they were then, it goes on from there.
+/// within a block. With `progress`, and with network and optimizer as they were then, it goes on from there. A `tape`
+/// that is large enough is used instead of a new one.
 template <class T>
 History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samples<T>* validation,
             Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers = {},
-            FitProgress<T> progress = {});
+            FitProgress<T> progress = {}, std::shared_ptr<Tape<T>> tape = nullptr);
 
 /// All samples are one block.
 template <class T>
 History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, const Samples<T>* validation,
             Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers = {},
-            FitProgress<T> progress = {});
+            FitProgress<T> progress = {}, std::shared_ptr<Tape<T>> tape = nullptr);
 
 }  // namespace chainrule
