@@ -10,6 +10,7 @@
 #include "engine/kernels.hpp"
 #include "engine/thread_pool.hpp"
 #include "layout.hpp"
+#include "sparse_columns.hpp"
 
 namespace chainrule {
 
@@ -288,35 +289,34 @@ class Sweeps {
  private:
   typename Inputs<T>::Stored sparse_row(Index r) const { return sparse_->samples.X.stored(sparse_->row(r)); }
 
-  /// The second sweep's [dW_1; db_1] = [x 1]ᵀ δ_1 for sparse x: each row of δ_1 goes to the rows of a block of W_1 that
-  /// its sample has a number for.
+  /// The second sweep's [dW_1; db_1] = [x 1]ᵀ δ_1 for sparse x: each row is a sum of the rows of δ_1 whose samples have
+  /// a number in that column.
   template <class Prepare, class Use>
   void sparse_weights(const Prepare& prepare, const Use& use) {
     const Index units = network_.units(1), all_rows = network_.inputs() + 1;
     const Index across = (units + widest_block - 1) / widest_block;
-    const Index wide = pitch<T>((units + across - 1) / across), down = all_rows / (block_numbers / wide) + 1;
+    const Index wide = pitch<T>((units + across - 1) / across), most_rows = block_numbers / wide;
+    const int threads = threads_for(forward_operations(network_, rows_));
+    const Index down = std::min<Index>(all_rows, 2 * threads);
     const MatrixView<T> delta = tape_.delta(1);
-    parallel(down * across, threads_for(forward_operations(network_, rows_)), [&](std::ptrdiff_t i) {
-      const Range rows = part(all_rows, down, i / across), columns = part(units, across, i % across);
-      prepare(1, rows, columns);
-      alignas(64) T memory[block_numbers];
-      std::fill_n(memory, rows.size() * wide, T(0));
-      const Rows<T> block{memory, wide};
-      const auto bias = static_cast<std::int32_t>(network_.inputs());
-      for (Index r = 0; r < rows_; ++r) {
-        const T* from = rows_of(delta).row(r) + columns.begin;
-        const auto x = sparse_row(r);
-        const auto* first = std::lower_bound(x.columns, x.columns + x.count, rows.begin);
-        const auto* last = std::lower_bound(first, x.columns + x.count, rows.end);
-        kernel_.scatter_row(last - first, first, x.values + (first - x.columns), rows.begin, columns.size(), from,
-                            block);
-        if (rows.end == all_rows) kernel_.scatter_row(1, &bias, &one, rows.begin, columns.size(), from, block);
+    parallel(down * across, threads, [&](std::ptrdiff_t i) {
+      const Range all = part(all_rows, down, i / across), columns = part(units, across, i % across);
+      thread_local SparseColumns<T> x;
+      x.load(*sparse_, all);
+      for (Index first = all.begin; first < all.end; first += most_rows) {
+        const Range rows{first, std::min(first + most_rows, all.end)};
+        prepare(1, rows, columns);
+        alignas(64) T memory[block_numbers];
+        std::fill_n(memory, rows.size() * wide, T(0));
+        const Rows<T> block{memory, wide};
+        for (Index row = rows.begin; row < rows.end; ++row)
+          kernel_.gather_rows(x.count(row), x.samples(row), x.values(row), columns.size(), delta.data() + columns.begin,
+                              delta.outerStride(), block.row(row - rows.begin));
+        use(1, rows, columns, block);
       }
-      use(1, rows, columns, block);
     });
   }
-  static constexpr T one = 1;
-  static constexpr Index block_numbers = 64 * 1024 / sizeof(T), widest_block = 512;
+  static constexpr Index block_numbers = 32 * 1024 / sizeof(T), widest_block = 512;
 
   static constexpr Index max_tile_rows = 16, max_panel = 32;
   // Tiles above each other share a few panels of δ from the second-level cache; as long as there are enough units to

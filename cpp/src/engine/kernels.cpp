@@ -149,23 +149,45 @@ constexpr void fill_activations(Kernels<T>& k, std::variant<A...>*) {
 
 // Losses.
 
+template <class L, class V>
+CHAINRULE_INLINE V loss_slope(V x, V y, V parameter) {
+  if constexpr (L::from_logits)
+    return L::link(x) - y;
+  else
+    return L::derivative(x, y, parameter);
+}
+
+/// `loss` of one column, with rows for lanes.
+template <class L, class T>
+void loss_of_column(Size rows, Rows<const T> x, Rows<const T> y, T parameter, T scale, const T* weight,
+                    double* row_loss, Rows<T> delta) {
+  using V = FullVec<T>;
+  for (Size first = 0; first < rows; first += V::size) {
+    const int count = static_cast<int>(rows - first < V::size ? rows - first : V::size);
+    T values[V::size] = {}, xs[V::size] = {}, ys[V::size] = {};
+    for (int i = 0; i < count; ++i) xs[i] = *x.row(first + i);
+    for (int i = 0; i < count; ++i) ys[i] = *y.row(first + i);
+    L::value(V::load(xs), V::load(ys), V(parameter)).store(values);
+    for (int i = 0; i < count; ++i) row_loss[first + i] = static_cast<double>(values[i]);
+    if (!delta.data) continue;
+    const V factor = weight ? V(scale) * V::load(weight + first, count) : V(scale);
+    (factor * loss_slope<L>(V::load(xs), V::load(ys), V(parameter))).store(values);
+    for (int i = 0; i < count; ++i) *delta.row(first + i) = values[i];
+  }
+}
+
 template <class L, class T>
 void loss(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter, T scale, const T* weight,
           double* row_loss, Rows<T> delta) {
   using V = FullVec<T>;
+  if (columns == 1) return loss_of_column<L>(rows, x, y, *parameter, scale, weight, row_loss, delta);
   for (Size r = 0; r < rows; ++r) {
     const V factor = V(weight ? scale * weight[r] : scale);
     V total = V(0);
     for (Size c = 0; c < columns; c += V::size) {
       const V xs = V::load(x.row(r) + c), ys = V::load(y.row(r) + c), p = V::load(parameter + c);
       total += select(inside<V>(columns, c), L::value(xs, ys, p), V(0));
-      if (!delta.data) continue;
-      V slope;
-      if constexpr (L::from_logits)
-        slope = L::link(xs) - ys;
-      else
-        slope = L::derivative(xs, ys, p);
-      (factor * slope).store(delta.row(r) + c);
+      if (delta.data) (factor * loss_slope<L>(xs, ys, p)).store(delta.row(r) + c);
     }
     row_loss[r] = static_cast<double>(sum(total).first_lane());
   }
@@ -441,7 +463,6 @@ constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   k.multiply_large = multiply_large<false, T>;
   k.multiply_large_transposed = multiply_large<true, T>;
   k.gather_rows = gather_rows<T>;
-  k.scatter_row = scatter_row<T>;
   fill_activations(k, static_cast<Activation*>(nullptr));
   fill_losses(k, static_cast<Loss*>(nullptr));
   fill_updates(k, static_cast<Rule*>(nullptr));

@@ -70,9 +70,6 @@ struct Kernels {
   /// k.
   void (*gather_rows)(Size count, const std::int32_t* index, const T* value, Size columns, const T* rows, Size stride,
                       T* sum);
-  /// sums(index_k - first, j) += value_k row_j: a sparse row's share of a product with its transpose.
-  void (*scatter_row)(Size count, const std::int32_t* index, const T* value, Size first, Size columns, const T* row,
-                      Rows<T> sums);
 
   /// a = σ(z); z and a may be the same.
   void (*activate[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter);

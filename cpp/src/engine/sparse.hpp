@@ -35,28 +35,4 @@ void gather_rows(Size count, const std::int32_t* index, const T* value, Size col
   gather_columns<8>(count, index, value, columns, rows, stride, sum);
 }
 
-template <int registers, class T>
-void scatter_columns(Size count, const std::int32_t* index, const T* value, Size first, Size columns, const T* row,
-                     Rows<T> sums) {
-  using V = FullVec<T>;
-  for (; columns > (registers - 1) * V::size;
-       columns -= registers * V::size, row += registers * V::size, sums.data += registers * V::size) {
-    V numbers[registers];
-    for (int v = 0; v < registers; ++v) numbers[v] = V::load(row + v * V::size);
-    for (Size k = 0; k < count; ++k) {
-      T* to = sums.row(index[k] - first);
-      const V factor = V(value[k]);
-      for (int v = 0; v < registers; ++v) fma(factor, numbers[v], V::load(to + v * V::size)).store(to + v * V::size);
-    }
-  }
-  if constexpr (registers > 1) scatter_columns<registers - 1>(count, index, value, first, columns, row, sums);
-}
-
-/// sums(index_k - first, j) += value_k row_j
-template <class T>
-void scatter_row(Size count, const std::int32_t* index, const T* value, Size first, Size columns, const T* row,
-                 Rows<T> sums) {
-  scatter_columns<8>(count, index, value, first, columns, row, sums);
-}
-
 }  // namespace chainrule::engine::CHAINRULE_ISA
