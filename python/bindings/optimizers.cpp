@@ -1,11 +1,11 @@
 #include "optimizers.hpp"
 
 #include <pybind11/numpy.h>
-#include <pybind11/stl.h>
 
 #include <string>
 
 #include "register.hpp"
+#include "settings.hpp"
 
 namespace chainrule::bindings {
 
@@ -20,26 +20,11 @@ struct OptimizerOf : AnyOptimizer {
   const R& settings() const { return std::get<R>(rule()); }
 };
 
-template <class R, class Field>
-void def_setting(py::class_<OptimizerOf<R>, AnyOptimizer>& cls, const char* name, Field R::* field) {
-  cls.def_property(
-      name, [field](const OptimizerOf<R>& self) { return self.settings().*field; },
-      [field](OptimizerOf<R>& self, Field value) {
-        R changed = self.settings();
-        changed.*field = value;
-        self.set_rule(changed);
-      });
-}
-
+// The classes of Adam's family hold their pair of betas as two fields.
 template <class R>
-void def_betas(py::class_<OptimizerOf<R>, AnyOptimizer>& cls) {
-  cls.def_property(
-      "betas", [](const OptimizerOf<R>& self) { return std::pair(self.settings().beta1, self.settings().beta2); },
-      [](OptimizerOf<R>& self, std::pair<double, double> betas) {
-        R changed = self.settings();
-        std::tie(changed.beta1, changed.beta2) = betas;
-        self.set_rule(changed);
-      });
+auto betas() {
+  return Setting{"betas", [](const R& from) { return std::pair(from.beta1, from.beta2); },
+                 [](R& to, std::pair<double, double> betas) { std::tie(to.beta1, to.beta2) = betas; }};
 }
 
 template <class T>
@@ -71,16 +56,6 @@ void restore(AnyOptimizer& optimizer, const py::tuple& state) {
   }
 }
 
-/// (settings, state): all that a pickle holds.
-template <class R>
-py::tuple get_state(const py::object& self, const std::vector<std::string>& names) {
-  py::dict settings;
-  for (const std::string& name : names) settings[py::str(name)] = self.attr(name.c_str());
-  return py::make_tuple(settings,
-                        self.cast<const AnyOptimizer&>().visit_state(
-                            [](const auto& state) -> py::object { return moments_of(state); }, py::object(py::none())));
-}
-
 template <class R>
 std::unique_ptr<OptimizerOf<R>> from_state(const py::tuple& fields) {
   if (fields.size() != 2) throw py::value_error("this is no state of an optimizer");
@@ -97,20 +72,37 @@ std::unique_ptr<OptimizerOf<R>> from_state(const py::tuple& fields) {
   return optimizer;
 }
 
-/// What all rules share: pickle, copy, repr.
-template <class R>
-void def_common(py::class_<OptimizerOf<R>, AnyOptimizer>& cls, std::vector<std::string> names) {
-  cls.def("__repr__", [names](const py::object& self) {
-    std::string text = std::string(py::str(py::type::of(self).attr("__name__"))) + "(";
-    for (std::size_t i = 0; i < names.size(); ++i)
-      text += (i ? ", " : "") + names[i] + "=" + std::string(py::repr(self.attr(names[i].c_str())));
-    return text + ")";
-  });
-  const auto get = [names](const py::object& self) { return get_state<R>(self, names); };
+/// A class whose constructor takes the settings in order or by name, with the defaults of R.
+template <class R, class... Get, class... Set>
+void def_optimizer(py::module_& module, const char* name, const std::string& doc, Setting<Get, Set>... settings) {
+  const std::string signature = call(name, R{}, settings...) + "\n\n";
+  py::class_<OptimizerOf<R>, AnyOptimizer> cls(module, name, (signature + doc).c_str());
+  cls.def(py::init([=](const py::args& args, const py::kwargs& kwargs) {
+    return OptimizerOf<R>(with_settings<R>(name, args, kwargs, settings...));
+  }));
+  const auto def_setting = [&cls](const auto& setting) {
+    cls.def_property(
+        setting.name, [setting](const OptimizerOf<R>& self) { return setting.get(self.settings()); },
+        [setting](OptimizerOf<R>& self, const py::object& given) {
+          R changed = self.settings();
+          setting.set(changed, setting_value<decltype(setting.get(changed))>(setting.name, given));
+          self.set_rule(changed);
+        });
+  };
+  (def_setting(settings), ...);
+  cls.def("__repr__", [=](const OptimizerOf<R>& self) { return call(name, self.settings(), settings...); });
+
+  // (settings, state): all that a pickle holds.
+  const auto get = [=](const OptimizerOf<R>& self) {
+    py::dict values;
+    ((values[settings.name] = settings.get(self.settings())), ...);
+    return py::make_tuple(values, self.visit_state([](const auto& state) -> py::object { return moments_of(state); },
+                                                   py::object(py::none())));
+  };
   cls.def(py::pickle(get, &from_state<R>));
-  cls.def("__copy__", [get](const py::object& self) { return from_state<R>(get(self)); });
+  cls.def("__copy__", [get](const OptimizerOf<R>& self) { return from_state<R>(get(self)); });
   cls.def(
-      "__deepcopy__", [get](const py::object& self, const py::dict&) { return from_state<R>(get(self)); },
+      "__deepcopy__", [get](const OptimizerOf<R>& self, const py::dict&) { return from_state<R>(get(self)); },
       py::arg("memo"));
 }
 
@@ -123,9 +115,9 @@ void register_optimizers(py::module_& module) {
       .def_property_readonly("t", &AnyOptimizer::steps, "Steps taken.")
       .def_property(
           "lr", [](const AnyOptimizer& self) { return learning_rate(self.rule()); },
-          [](AnyOptimizer& self, double lr) {
+          [](AnyOptimizer& self, const py::object& lr) {
             Rule changed = self.rule();
-            set_learning_rate(changed, lr);
+            set_learning_rate(changed, setting_value<double>("lr", lr));
             self.set_rule(changed);
           },
           "Learning rate.")
@@ -142,81 +134,29 @@ void register_optimizers(py::module_& module) {
           "Update the parameters of `mlp` once, from the gradient that its last ``backward`` or ``pullback`` left.\n\n"
           "Raises RuntimeError where there is none, and ValueError where the optimizer belongs to another network.");
 
-  py::class_<OptimizerOf<SGD>, AnyOptimizer> sgd(
+  def_optimizer<SGD>(
       module, "SGD",
       "Stochastic gradient descent: b = momentum·b + g; W -= lr·b, or lr·(g + momentum·b) with ``nesterov``.\n\n"
       "``weight_decay``·W is added to g first. Names, defaults and rule are those of ``torch.optim.SGD``. With\n"
-      "``velocity`` the rate is part of the sum: b = momentum·b + lr·g; W -= b, or lr·g + momentum·b.");
-  sgd.def(py::init([](double lr, double momentum, bool nesterov, double weight_decay, bool velocity) {
-            return OptimizerOf<SGD>({lr, momentum, nesterov, weight_decay, velocity});
-          }),
-          py::arg("lr") = 1e-3, py::arg("momentum") = 0.0, py::arg("nesterov") = false, py::arg("weight_decay") = 0.0,
-          py::arg("velocity") = false);
-  def_setting(sgd, "momentum", &SGD::momentum);
-  def_setting(sgd, "nesterov", &SGD::nesterov);
-  def_setting(sgd, "weight_decay", &SGD::weight_decay);
-  def_setting(sgd, "velocity", &SGD::velocity);
-  def_common(sgd, {"lr", "momentum", "nesterov", "weight_decay", "velocity"});
-
-  py::class_<OptimizerOf<RMSprop>, AnyOptimizer> rmsprop(
+      "``velocity`` the rate is part of the sum: b = momentum·b + lr·g; W -= b, or lr·g + momentum·b.",
+      setting("lr", &SGD::lr), setting("momentum", &SGD::momentum), setting("nesterov", &SGD::nesterov),
+      setting("weight_decay", &SGD::weight_decay), setting("velocity", &SGD::velocity));
+  def_optimizer<RMSprop>(
       module, "RMSprop",
       "v = alpha·v + (1 - alpha)·g²; b = momentum·b + g / (√v + eps); W -= lr·b. With ``centered`` the variance of g\n"
-      "takes the place of v. Names, defaults and rule are those of ``torch.optim.RMSprop``.");
-  rmsprop.def(py::init([](double lr, double alpha, double eps, double weight_decay, double momentum, bool centered) {
-                return OptimizerOf<RMSprop>({lr, alpha, eps, weight_decay, momentum, centered});
-              }),
-              py::arg("lr") = 1e-2, py::arg("alpha") = 0.99, py::arg("eps") = 1e-8, py::arg("weight_decay") = 0.0,
-              py::arg("momentum") = 0.0, py::arg("centered") = false);
-  def_setting(rmsprop, "alpha", &RMSprop::alpha);
-  def_setting(rmsprop, "eps", &RMSprop::eps);
-  def_setting(rmsprop, "weight_decay", &RMSprop::weight_decay);
-  def_setting(rmsprop, "momentum", &RMSprop::momentum);
-  def_setting(rmsprop, "centered", &RMSprop::centered);
-  def_common(rmsprop, {"lr", "alpha", "eps", "weight_decay", "momentum", "centered"});
-
-  const auto def_adam = [&module]<class R>(const char* name, const R& defaults, const char* doc) {
-    py::class_<OptimizerOf<R>, AnyOptimizer> adam(module, name, doc);
-    adam.def(py::init([](double lr, std::pair<double, double> betas, double eps, double weight_decay, bool eps_hat) {
-               R rule;
-               rule.lr = lr;
-               std::tie(rule.beta1, rule.beta2) = betas;
-               rule.eps = eps;
-               rule.weight_decay = weight_decay;
-               rule.eps_hat = eps_hat;
-               return OptimizerOf<R>(rule);
-             }),
-             py::arg("lr") = defaults.lr, py::arg("betas") = std::pair(defaults.beta1, defaults.beta2),
-             py::arg("eps") = defaults.eps, py::arg("weight_decay") = defaults.weight_decay,
-             py::arg("eps_hat") = defaults.eps_hat);
-    def_betas(adam);
-    adam.def_property(
-        "eps", [](const OptimizerOf<R>& self) { return self.settings().eps; },
-        [](OptimizerOf<R>& self, double value) {
-          R changed = self.settings();
-          changed.eps = value;
-          self.set_rule(changed);
-        });
-    adam.def_property(
-        "weight_decay", [](const OptimizerOf<R>& self) { return self.settings().weight_decay; },
-        [](OptimizerOf<R>& self, double value) {
-          R changed = self.settings();
-          changed.weight_decay = value;
-          self.set_rule(changed);
-        });
-    adam.def_property(
-        "eps_hat", [](const OptimizerOf<R>& self) { return self.settings().eps_hat; },
-        [](OptimizerOf<R>& self, bool value) {
-          R changed = self.settings();
-          changed.eps_hat = value;
-          self.set_rule(changed);
-        });
-    def_common(adam, {"lr", "betas", "eps", "weight_decay", "eps_hat"});
+      "takes the place of v. Names, defaults and rule are those of ``torch.optim.RMSprop``.",
+      setting("lr", &RMSprop::lr), setting("alpha", &RMSprop::alpha), setting("eps", &RMSprop::eps),
+      setting("weight_decay", &RMSprop::weight_decay), setting("momentum", &RMSprop::momentum),
+      setting("centered", &RMSprop::centered));
+  const auto def_adam = [&module]<class R>(const R&, const char* name, const char* doc) {
+    def_optimizer<R>(module, name, doc, setting("lr", &R::lr), betas<R>(), setting("eps", &R::eps),
+                     setting("weight_decay", &R::weight_decay), setting("eps_hat", &R::eps_hat));
   };
-  def_adam("Adam", Adam{},
+  def_adam(Adam{}, "Adam",
            "m = β₁·m + (1 - β₁)·g; v = β₂·v + (1 - β₂)·g²; W -= lr·m̂ / (√v̂ + eps), with m̂ = m / (1 - β₁ᵗ) and\n"
            "v̂ = v / (1 - β₂ᵗ) (Kingma & Ba 2015). Names, defaults and rule are those of ``torch.optim.Adam``.\n"
            "With ``eps_hat`` it is W -= lr·√(1 - β₂ᵗ)·m̂ / (√v + eps), the end of their section 2.");
-  def_adam("AdamW", AdamW{},
+  def_adam(AdamW{}, "AdamW",
            "Adam with the weight decay apart from the gradient: W -= lr·weight_decay·W first (Loshchilov & Hutter\n"
            "2019). Names, defaults and rule are those of ``torch.optim.AdamW``.");
 }

@@ -1109,11 +1109,11 @@ def _check_addressable(sizes: list[int], itemsize: int) -> None:
 
 
 def _as_dtype_name(given: npt.DTypeLike) -> str:
-    if isinstance(given, str):
-        return known_name("dtype", given, tuple(MODELS))
     try:
         dtype = None if given is None else np.dtype(given)
     except TypeError:
+        if isinstance(given, str):
+            known_name("dtype", given, tuple(MODELS))
         dtype = None
     if dtype is None:
         raise TypeError(f"dtype is {shown(given)}; expected float32 or float64")

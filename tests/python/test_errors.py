@@ -276,7 +276,9 @@ BAD_NETWORKS = {
     "a loss as activation": ({"hidden_activation": cr.Huber()}, TypeError, r"hidden_activation"),
     "unknown dtype": ({"dtype": "float16"}, ValueError, r"dtype.*float32.*float64"),
     "integer dtype": ({"dtype": int}, ValueError, r"dtype"),
-    "no dtype at all": ({"dtype": "flaot32"}, (ValueError, TypeError), r"dtype"),
+    "dtype in the other byte order": ({"dtype": ">f8"}, ValueError, r"dtype is >f8.*float64"),
+    "misspelt dtype": ({"dtype": "flaot32"}, ValueError, r"dtype.*did you mean 'float32'"),
+    "no dtype at all": ({"dtype": None}, TypeError, r"dtype is None"),
     "negative seed": ({"seed": -1}, ValueError, r"seed"),
     "seed too large": ({"seed": 2**64}, ValueError, r"seed"),
     "seed with a fraction": ({"seed": 1.5}, TypeError, r"seed"),
@@ -335,6 +337,11 @@ def test_layer_sizes_that_no_memory_holds(sizes, dtype):
     """The product overflows or asks for hundreds of terabytes: an error at once."""
     with pytest.raises((MemoryError, ValueError)):
         cr.MLP(sizes, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "f8", "<f8", "d", "double", float, np.float64, np.dtype("float64")], ids=str)
+def test_dtypes_in_every_spelling(dtype):
+    assert cr.MLP([4, 3], dtype=dtype, seed=0).dtype == np.float64
 
 
 def test_sizes_of_numpy_integers_are_sizes():
@@ -438,6 +445,31 @@ def test_settings_are_keywords():
 )
 def test_parameters_of_losses_activations_and_inits(build, error, words):
     with pytest.raises(error, match=words):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: cr.Adam(lr="x"), r"^lr is 'x' \(str\); expected a number$"),
+        (lambda: cr.Adam(1, 0.9), r"^betas is 0\.9 \(float\); expected two numbers$"),
+        (lambda: cr.SGD(momentum=None), r"^momentum is None \(NoneType\); expected a number$"),
+        (lambda: cr.SGD(lr=True), r"^lr is True \(bool\); expected a number$"),
+        (lambda: cr.SGD(nesterov=1), r"^nesterov is 1 \(int\); expected True or False$"),
+        (lambda: setattr(cr.RMSprop(), "alpha", "x"), r"^alpha is 'x' \(str\); expected a number$"),
+        (lambda: cr.RMSprop(beta=3), r"^RMSprop\(\) got an unknown argument 'beta'; it takes \(lr, alpha, eps, "),
+        (lambda: cr.Adam(0.1, lr=0.1), r"^Adam\(\) got 'lr' twice; "),
+        (lambda: cr.StepDecay(2.5), r"^step_size is 2\.5 \(float\); expected an integer$"),
+        (lambda: cr.Plateau(0.1, True), r"^patience is True \(bool\); expected an integer$"),
+        (lambda: cr.CosineDecay(0, 1), r"^CosineDecay\(\) got 2 arguments; it takes \(eta_min\)$"),
+        (lambda: cr.ConstantRate(lr=1), r"^ConstantRate\(\) got an unknown argument 'lr'; it takes \(\)$"),
+        (lambda: cr.LeakyReLU("a"), r"^negative_slope is 'a' \(str\); expected a number$"),
+        (lambda: cr.Huber(None), r"^delta is None \(NoneType\); expected a number$"),
+        (lambda: cr.Uniform(bound=[1]), r"^bound is \[1\] \(list\); expected a number$"),
+    ],
+)
+def test_settings_of_another_type(build, words):
+    with pytest.raises(TypeError, match=words):
         build()
 
 

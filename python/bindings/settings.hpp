@@ -1,0 +1,83 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
+#include <chainrule/matrix.hpp>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace chainrule::bindings {
+
+/// One setting of an optimizer or a schedule S: its name in Python, `get(const S&)` and `set(S&, value)`.
+template <class Get, class Set>
+struct Setting {
+  const char* name;
+  Get get;
+  Set set;
+};
+
+template <class S, class Value>
+auto setting(const char* name, Value S::* field) {
+  return Setting{name, [field](const S& from) { return from.*field; },
+                 [field](S& to, Value value) { to.*field = value; }};
+}
+
+/// A setting's value from Python's. True and False are no numbers, nor are numbers True or False.
+template <class Value>
+Value setting_value(const char* name, pybind11::handle given) {
+  constexpr bool is_bool = std::is_same_v<Value, bool>;
+  pybind11::detail::make_caster<Value> caster;
+  if (caster.load(given, !is_bool) && (is_bool || !PyBool_Check(given.ptr())))
+    return pybind11::detail::cast_op<Value>(caster);
+  const char* expected = is_bool                         ? "True or False"
+                         : std::is_same_v<Value, double> ? "a number"
+                         : std::is_same_v<Value, Index>  ? "an integer"
+                                                         : "two numbers";
+  throw pybind11::type_error(pybind11::str("{} is {} ({}); expected {}")
+                                 .format(name, pybind11::module_::import("reprlib").attr("repr")(given),
+                                         pybind11::type::of(given).attr("__name__"), expected));
+}
+
+/// `S{}` changed by the arguments of a constructor: the settings in their order, or by their names.
+template <class S, class... Get, class... Set>
+S with_settings(const char* type, const pybind11::args& args, const pybind11::kwargs& kwargs,
+                const Setting<Get, Set>&... settings) {
+  const std::array<const char*, sizeof...(settings)> names{settings.name...};
+  const pybind11::object takes = pybind11::str(", ").attr("join")(pybind11::make_tuple(settings.name...));
+  const auto refuse = [&](const std::string& what) {
+    throw pybind11::type_error(pybind11::str("{}() got {}; it takes ({})").format(type, what, takes));
+  };
+  if (args.size() > names.size()) refuse(std::to_string(args.size()) + " arguments");
+  for (const auto& [key, value] : kwargs) {
+    const std::string name = pybind11::str(key);
+    const auto known = std::find(names.begin(), names.end(), name);
+    if (known == names.end()) refuse("an unknown argument '" + name + "'");
+    if (known < names.begin() + args.size()) refuse("'" + name + "' twice");
+  }
+  S made;
+  std::size_t i = 0;
+  [[maybe_unused]] const auto take = [&](const auto& each) {
+    using Value = decltype(each.get(made));
+    if (i < args.size())
+      each.set(made, setting_value<Value>(each.name, args[i]));
+    else if (kwargs.contains(each.name))
+      each.set(made, setting_value<Value>(each.name, kwargs[each.name]));
+    ++i;
+  };
+  (take(settings), ...);
+  return made;
+}
+
+/// "SGD(lr=0.001, momentum=0.0)": what makes it, from its own values.
+template <class S, class... Get, class... Set>
+std::string call(const char* type, [[maybe_unused]] const S& made, const Setting<Get, Set>&... settings) {
+  pybind11::list shown;
+  (shown.append(pybind11::str("{}={!r}").format(settings.name, settings.get(made))), ...);
+  return pybind11::str("{}({})").format(type, pybind11::str(", ").attr("join")(shown));
+}
+
+}  // namespace chainrule::bindings
