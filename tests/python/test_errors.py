@@ -339,7 +339,7 @@ def test_layer_sizes_that_no_memory_holds(sizes, dtype):
         cr.MLP(sizes, dtype=dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "f8", "<f8", "d", "double", float, np.float64, np.dtype("float64")], ids=str)
+@pytest.mark.parametrize("dtype", ["float64", "f8", "<f8", "d", "double", float, np.float64, np.dtype("f8")], ids=str)
 def test_dtypes_in_every_spelling(dtype):
     assert cr.MLP([4, 3], dtype=dtype, seed=0).dtype == np.float64
 
