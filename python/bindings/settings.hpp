@@ -19,6 +19,8 @@ struct Setting {
   Get get;
   Set set;
 };
+template <class Get, class Set>
+Setting(const char*, Get, Set) -> Setting<Get, Set>;  // clang < 17 needs it
 
 template <class S, class Value>
 auto setting(const char* name, Value S::* field) {
