@@ -222,6 +222,7 @@ void FlowRecorder<T>::gradient_ready(FitState<T>& state) {
 
 template <class T>
 void FlowRecorder<T>::step_done(FitState<T>& state) {
+  has_stepped_ = true;
   if (!now_) {
     const std::lock_guard<std::mutex> lock(record_.mutex);
     ++record_.steps;
@@ -254,6 +255,7 @@ void FlowRecorder<T>::step_done(FitState<T>& state) {
 
 template <class T>
 void FlowRecorder<T>::fit_done(FitState<T>& state) {
+  if (!has_stepped_) return;  // a fit that went on from its end: the tape holds nothing
   std::vector<ActivationHistogram> histograms = activation_histograms(state.network, *state.tape);
   const std::lock_guard<std::mutex> lock(record_.mutex);
   record_.histograms = std::move(histograms);

@@ -6,6 +6,7 @@
 #include <chainrule/trainer.hpp>
 
 #include "fit_queue.hpp"
+#include "flow.hpp"
 #include "optimizers.hpp"
 
 // A fit between two epochs, as Python writes it to a file and reads it back.
@@ -34,6 +35,9 @@ FitProgress<T> fit_progress(const py::dict& from) {
   progress.history.penalty = from["penalty"].cast<std::vector<double>>();
   progress.history.validation_loss = from["validation_loss"].cast<std::vector<double>>();
   progress.history.lr = from["lr"].cast<std::vector<double>>();
+  if (const py::object where = from["non_finite"]; !where.is_none())
+    progress.history.non_finite = non_finite_of(where.cast<py::dict>());
+  progress.history.steps_left_out = from["steps_left_out"].cast<Index>();
   progress.history.epochs = static_cast<Index>(progress.history.loss.size());
   progress.step = from["step"].cast<Index>();
   progress.stopped = from["stopped"].cast<bool>();

@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <limits>
 #include <mutex>
 
@@ -83,8 +84,9 @@ py::dict flow_dict(const GradientFlow& flow, const std::vector<ActivationHistogr
   return result;
 }
 
+constexpr const char* causes[] = {"bad input", "bad weight", "overflow"};
+
 py::dict non_finite_dict(const NonFinite& where) {
-  constexpr const char* causes[] = {"bad input", "bad weight", "overflow"};
   py::dict result;
   result["cause"] = causes[static_cast<int>(where.cause)];
   result["tensor"] = where.tensor;
@@ -99,6 +101,23 @@ py::dict non_finite_dict(const NonFinite& where) {
   return result;
 }
 
+NonFinite non_finite_of(const py::dict& from) {
+  NonFinite where;
+  const auto cause = std::find(std::begin(causes), std::end(causes), from["cause"].cast<std::string>());
+  if (cause == std::end(causes)) throw py::value_error("there is no such cause");
+  where.cause = static_cast<NonFinite::Cause>(cause - std::begin(causes));
+  where.tensor = from["tensor"].cast<std::string>();
+  where.layer = from["layer"].cast<Index>();
+  where.row = from["row"].cast<Index>();
+  where.column = from["column"].cast<Index>();
+  where.value = from["value"].cast<double>();
+  where.loss = from["loss"].cast<double>();
+  where.epoch = from["epoch"].cast<Index>();
+  where.batch = from["batch"].cast<Index>();
+  where.step = from["step"].cast<Index>();
+  return where;
+}
+
 void register_flow(py::module_& module) {
   py::class_<FlowRecord>(module, "FlowRecord")
       .def(py::init<std::optional<Index>>(), py::arg("every"))
@@ -108,6 +127,13 @@ void register_flow(py::module_& module) {
                                const std::lock_guard<std::mutex> lock(record.mutex);
                                return record.steps;
                              })
+      .def(
+          "begin",
+          [](FlowRecord& record, Index steps) {
+            const std::lock_guard<std::mutex> lock(record.mutex);
+            if (record.steps == 0) record.steps = steps;
+          },
+          py::arg("steps"))
       .def("flows", &record_dict);
   py::register_local_exception_translator([](std::exception_ptr pointer) {
     try {

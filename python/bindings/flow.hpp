@@ -16,5 +16,6 @@ py::dict flow_dict(const GradientFlow& flow, const std::vector<ActivationHistogr
 
 /// The fields of NonFinite.
 py::dict non_finite_dict(const NonFinite& where);
+NonFinite non_finite_of(const py::dict& from);
 
 }  // namespace chainrule::bindings

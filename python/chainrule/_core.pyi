@@ -231,6 +231,8 @@ class FitProgress(TypedDict):
     best_epoch: int
     best_loss: float
     best_parameters: _FloatArray
+    non_finite: _NonFiniteRecord | None
+    steps_left_out: int
 
 @type_check_only
 class RestoredFit(FitProgress):
@@ -261,6 +263,7 @@ class FlowRecord(metaclass=_Pybind11Type):
     def every(self) -> int | None: ...
     @property
     def steps(self) -> int: ...
+    def begin(self, steps: int) -> None: ...
     def flows(self) -> FlowRows: ...
 
 @type_check_only

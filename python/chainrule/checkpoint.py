@@ -10,22 +10,28 @@ import glob
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from chainrule import serialization
-from chainrule._arguments import boolean, integer, shown
+from chainrule._arguments import boolean, integer, known_name, shown
 from chainrule._core import SGD, Adam, AdamW, Optimizer, RMSprop
 from chainrule._extras import optional_package
+from chainrule.digest import digest
+from chainrule.non_finite import CURES, NonFinite
 from chainrule.serialization import FIT_KEY, Tensors
+from chainrule.stream import ArrayStream, Stream
 from chainrule.training import FitSettings
 
 if TYPE_CHECKING:
     from chainrule._core import FitProgress, RestoredFit
     from chainrule.mlp import MLP
 
+SAMPLES = ("X", "y", "sample_weight", "validation_samples")  # of which the file holds digests
+PICKED = ("micro_batch", "block_rows")  # by memory_limit, from what memory there was when the fit began
 HISTORY = ("loss", "penalty", "validation_loss", "lr")
 OPTIMIZERS = {kind.__name__: kind for kind in (SGD, RMSprop, Adam, AdamW)}
 
@@ -43,6 +49,8 @@ class FitDescription(TypedDict):
     stopped: bool
     bad_epochs: int
     best_epoch: int
+    non_finite: dict[str, Any] | None
+    steps_left_out: int
 
 
 class CheckpointSettings(TypedDict):
@@ -56,31 +64,50 @@ class CheckpointSettings(TypedDict):
 def checkpoints(
     mlp: MLP,
     n_rows: int,
+    samples: tuple[Any, Any] | None,
+    source: Stream | None,
     settings: FitSettings,
     path: str | os.PathLike[str] | None,
     every: int,
     resume: bool,
-    writes: bool = True,
+    writes: bool,
+    limited: bool,
 ) -> CheckpointSettings:
-    """Check the arguments of `MLP.fit` that are about checkpoints; read the one to go on from."""
+    """Check the arguments of `MLP.fit` that are about checkpoints; read the one to go on from.
+
+    Without `samples` their digests are left out. A fit that is `limited` in memory takes over what the limit made of
+    it.
+    """
     every, resume = integer("checkpoint_every", every, 1, 2**63 - 1), boolean("resume", resume)
     if path is None:
         if resume:
             raise ValueError("resume is True; expected a checkpoint to go on from")
         return {"checkpoint": None, "checkpoint_every": every, "resume": None}
     optional_package("safetensors", "io")
-    optimizer, same = settings["optimizer"], arguments(n_rows, settings)
+    optimizer, same = settings["optimizer"], arguments(n_rows, samples, source, settings, mlp.dtype)
+    restored = None
+    if resume and os.path.exists(path):
+        restored, there = read(mlp, optimizer, same, PICKED if limited else (), path)
+        same |= there
+        settings["micro_batch"] = same["micro_batch"]
+        if isinstance(source, ArrayStream):
+            source.block_rows = same["block_rows"]
     if writes:
         remove_leftovers(path)
     return {
         "checkpoint": (lambda progress: write(mlp, optimizer, progress, same, path)) if writes else None,
         "checkpoint_every": every,
-        "resume": read(mlp, optimizer, same, path) if resume and os.path.exists(path) else None,
+        "resume": restored,
     }
 
 
-def arguments(n_rows: int, settings: FitSettings) -> dict[str, Any]:
+def arguments(
+    n_rows: int, samples: tuple[Any, Any] | None, source: Stream | None, settings: FitSettings, dtype: np.dtype[Any]
+) -> dict[str, Any]:
     """Return what has to be the same in a fit that goes on, in values that JSON knows."""
+    weight, validation = settings["sample_weight"], settings["validation"]
+    digests = [digest(array, dtype) for array in (*samples, weight)] if samples else [None] * 3
+    held_out = [digest(array, dtype) for array in validation or ()] if samples else []
     return {
         "samples": n_rows,
         "batch_size": settings["batch_size"],
@@ -89,6 +116,9 @@ def arguments(n_rows: int, settings: FitSettings) -> dict[str, Any]:
         "patience": settings["patience"],
         "schedule": repr(settings["schedule"]),
         "clip_norm": settings["clip_norm"],
+        "micro_batch": settings["micro_batch"],
+        "block_rows": source.block_rows if isinstance(source, ArrayStream) else None,
+        **dict(zip(SAMPLES, (*digests, held_out), strict=True)),
     }
 
 
@@ -116,6 +146,8 @@ def write(
         "stopped": progress["stopped"],
         "bad_epochs": progress["bad_epochs"],
         "best_epoch": progress["best_epoch"],
+        "non_finite": written_non_finite(progress["non_finite"]),
+        "steps_left_out": progress["steps_left_out"],
     }
     tensors: dict[str, npt.NDArray[Any]] = {f"fit.{name}": np.array(progress[name], np.float64) for name in HISTORY}  # type: ignore[literal-required]
     tensors["fit.rate"] = np.array([*progress["rate"], progress["best_loss"]])
@@ -124,8 +156,10 @@ def write(
     serialization.save(mlp, path, tensors, {FIT_KEY: json.dumps(description)})
 
 
-def read(mlp: MLP, optimizer: Optimizer, given: dict[str, Any], path: str | os.PathLike[str]) -> RestoredFit:
-    """Read a checkpoint of a fit with that network, optimizer and arguments."""
+def read(
+    mlp: MLP, optimizer: Optimizer, given: dict[str, Any], taken_over: tuple[str, ...], path: str | os.PathLike[str]
+) -> tuple[RestoredFit, dict[str, Any]]:
+    """Read a checkpoint of a fit with that network, optimizer and arguments, some of which are taken from it."""
     with serialization.opened(path) as file:
         if file.fit is None:
             raise ValueError(f"{file.path} is a saved network; expected a checkpoint of a fit")
@@ -138,9 +172,25 @@ def read(mlp: MLP, optimizer: Optimizer, given: dict[str, Any], path: str | os.P
         if fit["optimizer"] != type(optimizer).__name__:
             raise ValueError(f"{file.path} was written with {fit['optimizer']}; optimizer is {shown(optimizer)}")
         for name, value in given.items():
-            if fit["arguments"].get(name) != value:
-                raise ValueError(f"{file.path} was written with {name} {fit['arguments'].get(name)}; it is {value} now")
-        return restored_fit(file, fit, mlp.n_parameters)
+            was = fit["arguments"].get(name)
+            if was == value or name in taken_over:
+                continue
+            if name in SAMPLES:
+                if "" in (value if isinstance(value, list) else [value]):
+                    continue  # the fit says what is wrong with them
+                what = "validation samples" if name == "validation_samples" else name
+                raise ValueError(f"{file.path} was written with other {what}; expected the same numbers")
+            raise ValueError(f"{file.path} was written with {name} {was}; it is {value} now")
+        return restored_fit(file, fit, mlp.n_parameters), read_picked(fit["arguments"], taken_over, file.path)
+
+
+def read_picked(arguments: dict[str, Any], names: tuple[str, ...], path: str) -> dict[str, int | None]:
+    """Read the numbers that a fit takes over."""
+    try:
+        given = {name: arguments.get(name) for name in names}
+        return {name: None if n is None else integer(name, n, 1, 2**63 - 1) for name, n in given.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: bad header: {error}") from error
 
 
 def read_fit_description(header: dict[str, Any], path: str) -> FitDescription:
@@ -157,11 +207,29 @@ def read_fit_description(header: dict[str, Any], path: str) -> FitDescription:
             "stopped": boolean("stopped", header["stopped"]),
             "bad_epochs": integer("bad_epochs", header["bad_epochs"], 0, 2**63 - 1),
             "best_epoch": integer("best_epoch", header["best_epoch"], 0, 2**63 - 1),
+            "non_finite": read_non_finite(header["non_finite"]),
+            "steps_left_out": integer("steps_left_out", header["steps_left_out"], 0, 2**63 - 1),
         }
     except KeyError as error:
         raise ValueError(f"{path}: its header has no {error.args[0]!r}") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: bad header: {error}") from error
+
+
+def written_non_finite(where: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the fields of `NonFinite` with its numbers, which JSON does not know, as text."""
+    return None if where is None else {**where, "value": repr(where["value"]), "loss": repr(where["loss"])}
+
+
+def read_non_finite(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Read what `written_non_finite` gave."""
+    if given is None:
+        return None
+    where = NonFinite(**{**given, "value": float(given["value"]), "loss": float(given["loss"])})
+    known_name("cause", where.cause, tuple(CURES))
+    for name in ("layer", "row", "column", "epoch", "batch", "step"):
+        integer(name, getattr(where, name), 0, 2**63 - 1)
+    return {**asdict(where), "tensor": str(where.tensor)}
 
 
 def restored_fit(file: Tensors, fit: FitDescription, n_parameters: int) -> RestoredFit:
@@ -204,6 +272,8 @@ def restored_fit(file: Tensors, fit: FitDescription, n_parameters: int) -> Resto
         "best_epoch": fit["best_epoch"],
         "best_loss": float(rate[3]),
         "best_parameters": best,
+        "non_finite": fit["non_finite"],
+        "steps_left_out": fit["steps_left_out"],
         "parameters": np.concatenate(parameters),
         "optimizer": made,
         "seed": file.description["seed"],

@@ -568,10 +568,12 @@ class MLP:
         resume : bool, default False
             Whether to go on from the checkpoint, if that file is there. The same call in a new process then ends with
             the same bits as one that was never killed. The network takes its parameters, seed and count of epochs from
-            the file, the optimizer its settings, its lr among them, and its state. Arguments have to be the same but
-            for `epochs`, which may be more, and `callbacks`.
+            the file, the optimizer its settings, its lr among them, and its state. Samples and arguments have to be the
+            same but for `epochs`, which may be more, `callbacks`, `progress`, `monitor` and `on_nonfinite`. Samples are
+            told by a digest of X, y, sample_weight and validation: of arrays on the disk their number and 64 runs of 16
+            rows, with `comm` their number, of an iterable nothing. The numbers that `memory_limit` picked stay.
         monitor : GradientFlow, optional
-            Records the gradient flow of the steps.
+            Records the gradient flow of the steps; of a fit that is resumed those of this call.
         on_nonfinite : {"raise", "stop", "ignore"}, default "raise"
             What to do about a step whose loss or gradient is not finite. It is never taken: "raise" tells where it
             began, "stop" ends the fit, "ignore" goes on with the next batch; the last two tell in the History.

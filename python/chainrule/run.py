@@ -63,17 +63,21 @@ def run_fit(
     flow = None if watched is None else watched._attach(mlp)
     try:
         with epoch_observer(mlp, settings["epochs"], callbacks, progress, watched) as on_epoch:
-            written = checkpoints(mlp, n_rows, settings, *checkpoint, writes=first)
+            if limit is not None:
+                stored = bool(ranks or settings["clip_norm"])
+                copies = _sample_bytes(mlp, X, y, source)
+                settings["micro_batch"] = micro_batch_within(limit, mlp, settings, n_rows, copies, stored)
+            samples = None if ranks or y is None else (X, y)
+            limited = limit is not None
+            written = checkpoints(mlp, n_rows, samples, source, settings, *checkpoint, writes=first, limited=limited)
             resumed = written["resume"]
+            if resumed and flow is not None:
+                flow.begin(resumed["step"])
             if ranks:
                 on_epoch = _agreed(on_epoch, ranks)
                 ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
             if resumed and source:
                 source.first_epoch, source.seed = resumed["epochs_trained"], resumed["seed"]
-            if limit is not None:
-                stored = bool(ranks or settings["clip_norm"])
-                samples = _sample_bytes(mlp, X, y, source)
-                settings["micro_batch"] = micro_batch_within(limit, mlp, settings, n_rows, samples, stored)
             arrays = (None, None) if source else (X, y)
             record = mlp._model.fit(
                 *arrays,

@@ -20,6 +20,14 @@ class Killed(Exception):  # noqa: N818
     pass
 
 
+def killer(epoch):
+    def die(report):
+        if report.epoch == epoch:
+            raise Killed
+
+    return die
+
+
 def network(seed=3, **settings):
     return cr.MLP([4, 8, 6, 2], hidden_activation="tanh", seed=seed, **settings)
 
@@ -31,6 +39,12 @@ CASES = {
     "adamw": (lambda: cr.AdamW(betas=(0.8, 0.95)), {"schedule": cr.Warmup(epochs=4)}, {"dtype": "float64"}),
     "plateau": (lambda: cr.Adam(lr=0.3), {"schedule": cr.Plateau(patience=0), "validation": (X_VAL, Y_VAL)}, {}),
     "patience": (lambda: cr.Adam(lr=0.3), {"patience": 3, "validation": (X_VAL, Y_VAL)}, {}),
+    "weights": (
+        lambda: cr.Adam(),
+        {"sample_weight": np.arange(50.0), "validation": (X_VAL, Y_VAL, np.arange(20.0)), "patience": 4},
+        {"dropout": 0.2},
+    ),
+    "micro-batches": (lambda: cr.SGD(lr=0.1, momentum=0.9), {"micro_batch": 3}, {"dropout": 0.3}),
     "in order": (lambda: cr.SGD(lr=0.1), {"shuffle": False, "sample_weight": np.arange(1.0, 51)}, {}),
 }
 
@@ -45,12 +59,8 @@ def test_a_resumed_fit_ends_with_the_same_bits(tmp_path, case, epoch, every):
     expected = whole.fit(X, Y, optimizer=whole_optimizer, **arguments)
     arguments |= {"checkpoint": tmp_path / "fit.safetensors", "checkpoint_every": every, "resume": True}
 
-    def die(report):
-        if report.epoch == epoch:
-            raise Killed
-
     try:
-        network(**settings).fit(X, Y, optimizer=make(), callbacks=[die], **arguments)
+        network(**settings).fit(X, Y, optimizer=make(), callbacks=[killer(epoch)], **arguments)
     except Killed:
         assert epoch <= expected.epochs
     seed = 99 if every < epoch else 3  # which the first checkpoint brings
@@ -144,6 +154,121 @@ def test_a_rate_that_a_callback_set_goes_along(tmp_path):
     assert same_bits(parameters, expected) and resumed_lr == lr == 0.01
 
 
+def blocks(folder):
+    """A memory map of many blocks, and an iterable of blocks."""
+    path = folder / "X.npy"
+    if not path.exists():
+        np.save(path, X)
+    return {
+        "memory map": (np.load(path, mmap_mode="r"), Y),
+        "iterable": ([(X[:20], Y[:20]), (X[20:], Y[20:], np.arange(30.0))], None),
+    }
+
+
+@pytest.mark.parametrize("source", ["memory map", "iterable"])
+@pytest.mark.parametrize("limit", [None, "100GB"])
+def test_a_fit_of_blocks_goes_on(tmp_path, monkeypatch, source, limit):
+    """With a limit the blocks and parts of the first run are taken over, whatever the memory is now."""
+    monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 14 * 4 * 4)
+    arguments = {"epochs": 6, "batch_size": 7, "memory_limit": limit}
+    arguments["validation"] = (X_VAL, Y_VAL)
+    samples = blocks(tmp_path)[source]
+    whole = network(dropout=0.3)
+    monkeypatch.setattr("chainrule.run.micro_batch_within", lambda *_: 5)
+    monkeypatch.setattr("chainrule.run.resident", lambda: 0)
+    expected = whole.fit(*samples, **arguments)
+    arguments |= {"checkpoint": tmp_path / "fit", "resume": True}
+    with pytest.raises(Killed):
+        network(dropout=0.3).fit(*samples, callbacks=[killer(3)], **arguments)
+    if limit:
+        monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 7 * 4 * 4)
+        monkeypatch.setattr("chainrule.run.micro_batch_within", lambda *_: None)
+    mlp = network(dropout=0.3)
+    assert mlp.fit(*blocks(tmp_path)[source], **arguments) == expected
+    assert same_bits(mlp.parameters, whole.parameters)
+
+
+@pytest.mark.parametrize("every", [1, 4, None])
+def test_a_monitor_changes_nothing_and_goes_on(tmp_path, every):
+    """It records the steps of its own call, by their numbers in the whole fit."""
+    arguments = {"epochs": 5, "batch_size": 7}
+    whole, plain, flow = network(dropout=0.3), network(dropout=0.3), cr.GradientFlow(every=every)
+    assert whole.fit(X, Y, monitor=flow, **arguments) == plain.fit(X, Y, **arguments)
+    assert same_bits(whole.parameters, plain.parameters)
+    arguments |= {"checkpoint": tmp_path / "fit", "resume": True}
+    with pytest.raises(Killed):
+        network(dropout=0.3).fit(X, Y, monitor=cr.GradientFlow(every=every), callbacks=[killer(3)], **arguments)
+    mlp, rest = network(dropout=0.3), cr.GradientFlow(every=every)
+    mlp.fit(X, Y, monitor=rest, **arguments)
+    assert same_bits(mlp.parameters, whole.parameters)
+    done = np.flatnonzero(flow.steps > 2 * 8)
+    assert np.array_equal(rest.steps, flow.steps[done])
+    assert same_bits(rest.norm, flow.norm[done]) and same_bits(rest.update_ratio, flow.update_ratio[done])
+    assert rest.report().layers == flow.report().layers
+
+
+@pytest.mark.parametrize("source", ["arrays", "iterable"])
+def test_a_monitor_of_a_fit_that_has_nothing_left_to_do(tmp_path, source):
+    samples = (X, Y) if source == "arrays" else ([(X, Y)], None)
+    arguments = {"epochs": 2, "checkpoint": tmp_path / "fit", "resume": True}
+    network().fit(*samples, **arguments)
+    flow = cr.GradientFlow()
+    network().fit(*samples, monitor=flow, **arguments)
+    assert len(flow.steps) == 0
+
+
+@pytest.mark.parametrize("on_nonfinite", ["ignore", "stop"])
+def test_steps_that_were_left_out_are_remembered(tmp_path, on_nonfinite):
+    wild = Y.copy()
+    wild[7] = 1e30
+    arguments = {"epochs": 5, "batch_size": 7, "on_nonfinite": on_nonfinite}
+    whole, mlp = network(), network()
+    if on_nonfinite == "stop":  # in the midst of an epoch, which is run again
+        expected = whole.fit(X, wild, **arguments)
+        mlp.fit(X, wild, checkpoint=tmp_path / "fit", **arguments)
+    else:
+        expected = whole.fit(X, wild, **arguments)
+        with pytest.raises(Killed):
+            mlp.fit(X, wild, callbacks=[killer(3)], checkpoint=tmp_path / "fit", **arguments)
+    mlp = network()
+    history = mlp.fit(X, wild, checkpoint=tmp_path / "fit", resume=True, **arguments)
+    assert expected.steps_left_out == (5 if on_nonfinite == "ignore" else 1)
+    assert str(history.to_dict()) == str(expected.to_dict())
+    assert same_bits(mlp.parameters, whole.parameters)
+
+
+@pytest.mark.parametrize("make", [list, lambda a: np.asfortranarray(a), lambda a: a.astype("float32")])
+def test_the_same_numbers_in_another_form_are_the_same_samples(tmp_path, make):
+    data = X.astype("float32").astype("float64")
+    arguments = {"epochs": 2, "checkpoint": tmp_path / "fit", "resume": True}
+    expected = network().fit(data, Y, **arguments)
+    assert network().fit(make(data), Y, **arguments) == expected
+
+
+def test_sparse_samples_are_known_again(tmp_path):
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: no sparse matrices")
+    data = sparse.csr_array(np.where(X > 0.5, X, 0))
+    arguments = {"epochs": 2, "checkpoint": tmp_path / "fit", "resume": True}
+    expected = network().fit(data, Y, **arguments)
+    assert network().fit(data.tocsc(), Y, **arguments) == expected
+    data.data[-1] += 1
+    with pytest.raises(ValueError, match="other X"):
+        network().fit(data, Y, **arguments)
+
+
+def test_samples_on_the_disk_are_known_again_by_runs_of_their_rows(tmp_path):
+    np.save(tmp_path / "X.npy", np.zeros((5000, 4), "float32"))
+    samples = np.load(tmp_path / "X.npy", mmap_mode="r+")
+    arguments = {"y": np.zeros((5000, 2)), "epochs": 1, "checkpoint": tmp_path / "fit", "resume": True}
+    network().fit(samples, **arguments)
+    network().fit(samples, **arguments)
+    for row in (0, 4999):
+        samples[row] = 1
+        with pytest.raises(ValueError, match="other X"):
+            network().fit(samples, **arguments)
+        samples[row] = 0
+
+
 def test_a_checkpoint_is_a_saved_network(tmp_path):
     mlp = network()
     mlp.fit(X, Y, epochs=3, checkpoint=tmp_path / "fit")
@@ -161,12 +286,18 @@ def test_a_checkpoint_is_a_saved_network(tmp_path):
         ({"schedule": "cosine"}, "with schedule None"),
         ({"clip_norm": 1.0}, "with clip_norm None"),
         ({"patience": 2}, "with patience None"),
+        ({"micro_batch": 3}, "with micro_batch None"),
+        ({"X": X + 1e-6 * (np.arange(50)[:, None] == 49)}, "with other X; expected the same"),
+        ({"y": Y[::-1]}, "with other y"),
+        ({"sample_weight": np.ones(50)}, "with other sample_weight"),
+        ({"validation": (X_VAL, X_VAL[:, :2])}, "with other validation samples"),
         ({"optimizer": "sgd"}, "written with Adam; optimizer is SGD"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_other_arguments_are_refused(tmp_path, change, message):
     arguments = {"X": X, "y": Y, "epochs": 3, "batch_size": 7, "checkpoint": tmp_path / "fit", "resume": True}
+    arguments["validation"] = (X_VAL, Y_VAL)
     network().fit(**arguments)
     mlp = network()
     before = state(mlp)
@@ -195,8 +326,8 @@ def test_bad_data_change_nothing_on_resume(tmp_path):
     network().fit(X, Y, epochs=2, checkpoint=tmp_path / "fit")
     mlp, optimizer = network(seed=5), cr.Adam()
     before = state(mlp, optimizer)
-    with pytest.raises(ValueError, match="X holds nan"):
-        mlp.fit(X * np.nan, Y, epochs=3, optimizer=optimizer, checkpoint=tmp_path / "fit", resume=True)
+    with pytest.raises(TypeError, match="X"):
+        mlp.fit(X.astype(str), Y, epochs=3, optimizer=optimizer, checkpoint=tmp_path / "fit", resume=True)
     assert state(mlp, optimizer) == before and mlp.seed == 5
 
 
@@ -234,11 +365,20 @@ def hostile(parts, change):
     return tensors, metadata
 
 
+WHERE = {"cause": "overflow", "tensor": "z", "layer": 1, "row": 0, "column": 0, "value": "nan", "loss": "nan"}
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"format": 2},
         {"steps": -1},
+        {"steps_left_out": -1},
+        {"non_finite": 3},
+        {"non_finite": {"cause": "overflow"}},
+        {"non_finite": {**WHERE, "cause": "fate"}},
+        {"non_finite": {**WHERE, "row": -1}},
+        {"non_finite": {**WHERE, "value": "much"}},
         {"steps": 2**70},
         {"moments": 3},
         {"moments": [True] * 3},

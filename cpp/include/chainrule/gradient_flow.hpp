@@ -68,6 +68,7 @@ class FlowRecorder : public Observer<T> {
 
  private:
   FlowRecord& record_;
+  bool has_stepped_ = false;
   Buffer<T> before_;                 // θ
   std::optional<GradientFlow> now_;  // of a step that is not done yet
 };
