@@ -8,6 +8,7 @@ from chainrule._extras import optional_package
 optional_package("sklearn", "sklearn")
 
 from chainrule.sklearn.classifier import MLPClassifier  # noqa: E402
+from chainrule.sklearn.ensemble import EnsembleRegressor  # noqa: E402
 from chainrule.sklearn.regressor import MLPRegressor  # noqa: E402
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["EnsembleRegressor", "MLPClassifier", "MLPRegressor"]

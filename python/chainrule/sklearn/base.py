@@ -222,18 +222,15 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         dtypes = (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
         return validate_data(self, X, accept_sparse="csr", dtype=dtypes, **settings)
 
-    def _threads(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.n_threads is None else num_threads(self.n_threads)
-
     def _outputs(self, X: Any) -> FloatArray:
         """Compute a_L for X as a user gives it."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", reset=False)
-        with self._threads():
+        with threads(self.n_threads):
             return self.mlp_.predict(X)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation_set: Any, *, incremental: bool) -> Any:
-        hidden = _hidden_layer_sizes(self.hidden_layer_sizes)
+        hidden = hidden_layers(self.hidden_layer_sizes)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         first = not hasattr(self, "mlp_") or not (self.warm_start or incremental)
@@ -247,7 +244,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         random = check_random_state(self.random_state)
         if first:
             self._initialise([X.shape[1], *hidden], objective, X.dtype, random)
-        with self._threads():
+        with threads(self.n_threads):
             if isinstance(self.solver, str) and self.solver == "lbfgs":
                 if any(self.mlp_.dropout):
                     raise ValueError("dropout needs a stochastic solver; solver is 'lbfgs'")
@@ -268,13 +265,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self, sizes: list[int], objective: Objective, dtype: npt.DTypeLike, random: np.random.RandomState
     ) -> None:
         """Make a new network, with the initial weights that scikit-learn draws for this random state."""
-        given = self.activation
-        hidden = [given] * (len(sizes) - 1) if isinstance(given, (str, Activation)) else list(given)
-        hidden = [CORE_NAMES.get(entry, entry) if isinstance(entry, str) else entry for entry in hidden]
         per_target = len(objective.loss.parameters) if objective.loss.name == "quantile" else 1
         self.mlp_ = MLP(
             [*sizes, self.n_outputs_ * per_target],
-            hidden_activation=hidden,
+            hidden_activation=activations_named(self.activation, len(sizes) - 1),
             loss=objective.loss,
             dtype=dtype,
             # A copy leaves the draws of the weights as scikit-learn's.
@@ -416,7 +410,19 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return self.mlp_.gradient_flow()
 
 
-def _hidden_layer_sizes(given: Any) -> list[int]:
+def threads(number: int | None) -> AbstractContextManager[None]:
+    """Use that many threads within, or as many as ever."""
+    return nullcontext() if number is None else num_threads(number)
+
+
+def activations_named(given: Any, layers: int) -> list[Any]:
+    """Give the activation of each hidden layer, by the core's name or as an object."""
+    each = [given] * layers if isinstance(given, (str, Activation)) else list(given)
+    return [CORE_NAMES.get(entry, entry) if isinstance(entry, str) else entry for entry in each]
+
+
+def hidden_layers(given: Any) -> list[int]:
+    """Give the units of each hidden layer."""
     sizes = list(given) if hasattr(given, "__iter__") else [given]
     if np.any(np.array(sizes) <= 0):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
