@@ -1043,10 +1043,16 @@ class MLP:
 
     def __getstate__(self) -> dict[str, Any]:
         others = {name: value for name, value in self.__dict__.items() if name not in ("_model", "_init")}
-        return {**others, "_description": serialization.describe(self), "_parameters": self.parameters.copy()}
+        return {
+            **others,
+            "_format": serialization.PICKLE_VERSION,
+            "_description": serialization.describe(self),
+            "_parameters": self.parameters.copy(),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
+        serialization.check_format("the pickled MLP", state.pop("_format", None), serialization.PICKLE_VERSION)
         description, parameters = state.pop("_description"), state.pop("_parameters")
         MLP.__init__(self, **serialization.arguments(description))
         self.parameters[:] = parameters

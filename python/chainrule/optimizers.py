@@ -4,6 +4,7 @@ from typing import Any, TypeAlias
 
 from chainrule._arguments import named_or_object
 from chainrule._core import SGD, Adam, AdamW, Optimizer, RMSprop
+from chainrule.serialization import PICKLE_VERSION, check_format
 
 OptimizerLike: TypeAlias = str | Optimizer
 
@@ -22,14 +23,15 @@ def as_optimizer(given: OptimizerLike) -> Optimizer:
     )
 
 
-def restored(kind: Any, state: tuple[Any, ...]) -> Any:
-    """Return an optimizer from its class and what its `__getstate__` gave."""
+def restored(kind: Any, state: tuple[Any, ...], version: int) -> Any:
+    """Return an optimizer from its class and what its `__getstate__` gave: settings by name, and plain arrays."""
+    check_format(f"the pickled {kind.__name__}", version, PICKLE_VERSION)
     optimizer = kind.__new__(kind)
     optimizer.__setstate__(state)
     return optimizer
 
 
 # What copyreg does for pickle's first protocols, which skops asks for, needs a base class in Python: it would abort.
-setattr(Optimizer, "__reduce__", lambda self: (restored, (type(self), self.__getstate__())))  # noqa: B010
+setattr(Optimizer, "__reduce__", lambda self: (restored, (type(self), self.__getstate__(), PICKLE_VERSION)))  # noqa: B010
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "OptimizerLike", "RMSprop", "as_optimizer"]

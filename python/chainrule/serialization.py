@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 METADATA_KEY = "chainrule"
 FIT_KEY = "chainrule.fit"
 FORMAT_VERSION = 1
+PICKLE_VERSION = 1  # of the states of networks, optimizers and estimators
 SAFETENSORS_DTYPES = {"float32": "F32", "float64": "F64"}
 
 
@@ -173,9 +174,14 @@ def read_json(metadata: Mapping[str, str], key: str, path: str) -> dict[str, Any
         raise ValueError(f"{path}: its header is not JSON: {error}") from error
     if not isinstance(header, dict):
         raise ValueError(f"{path}: its header is {shown(header)}; expected an object")
-    if header.get("format") != FORMAT_VERSION:
-        raise ValueError(f"{path} is of format {shown(header.get('format'))}; this version reads {FORMAT_VERSION}")
+    check_format(path, header.get("format"), FORMAT_VERSION)
     return header
+
+
+def check_format(name: str, found: object, expected: int) -> None:
+    """Check that this version of the library knows a format."""
+    if found != expected:
+        raise ValueError(f"{name} is of format {shown(found)}; version {_core.config()['version']} reads {expected}")
 
 
 def read_description(header: dict[str, Any], path: str) -> Description:

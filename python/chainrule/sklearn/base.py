@@ -26,6 +26,7 @@ from chainrule.gradient_flow import GradientFlowReport
 from chainrule.mlp import MLP
 from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
 from chainrule.schedules import SCHEDULES, as_schedule
+from chainrule.serialization import PICKLE_VERSION, check_format
 from chainrule.sklearn.callbacks import CallbackSupportMixin
 from chainrule.sklearn.epochs import EpochDone, listeners
 from chainrule.sklearn.interchange import CORE_NAMES, SKLEARN_NAMES, from_sklearn, to_onnx, to_sklearn
@@ -108,6 +109,14 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     best_validation_score_: Any
     gradient_flow_: GradientFlowReport
     _no_improvement_count: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_format": PICKLE_VERSION}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        check_format(f"the pickled {type(self).__name__}", state.pop("_format", None), PICKLE_VERSION)
+        super().__setstate__(state)
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of the constructor under their names, untouched, as scikit-learn asks."""
