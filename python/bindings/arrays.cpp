@@ -31,6 +31,7 @@ const py::dtype& dtype_of() {
 
 /// numpy.asarray; what is not made of real numbers is a TypeError.
 py::array real_array(const py::object& given, const char* name) {
+  if (given.is_none()) throw py::type_error(std::string(name) + " is None; expected real numbers");
   py::array a;
   if (py::isinstance<py::array>(given)) {
     a = py::reinterpret_borrow<py::array>(given);
@@ -45,7 +46,8 @@ py::array real_array(const py::object& given, const char* name) {
   const char kind = a.dtype().kind();
   if (kind != 'f' && kind != 'i' && kind != 'u' && kind != 'b')
     throw py::type_error(std::string(name) + " has dtype " + std::string(py::str(a.dtype())) +
-                         "; expected real numbers (float, integer or bool)");
+                         "; expected real numbers (float, integer or bool)" +
+                         (kind == 'O' ? ", which astype(float) makes of such objects" : ""));
   return a;
 }
 

@@ -116,7 +116,8 @@ struct Poisson : ElementwiseLoss {
   }
   template <class V>
   static V value(V z, V y, V) {
-    return exp(z) - y * z;
+    // Of two products a compiler may fuse either with the difference, not the same one in each caller. e^z ends in one.
+    return max(exp(z), V(0)) - y * z;
   }
   template <class V>
   static V second_derivative(V z, V, V) {
