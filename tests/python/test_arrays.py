@@ -213,6 +213,15 @@ BAD_DTYPES = {
 }
 
 
+def test_what_makes_numbers_of_objects(net):
+    X = np.ones((2, COLUMNS), object)
+    with pytest.raises(TypeError, match=r"X has dtype object; .*astype\(float\)"):
+        net.predict(X)
+    assert net.predict(X.astype(float)).shape[0] == 2
+    with pytest.raises(TypeError, match=r"^X is None; expected real numbers$"):
+        net.predict(None)
+
+
 @pytest.mark.parametrize("case", BAD_DTYPES)
 def test_dtypes_that_are_no_numbers(case):
     mlp, X, y = small_net((COLUMNS, 4, 3))
