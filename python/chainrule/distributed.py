@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from typing import Any, Protocol
 
 import numpy as np
@@ -96,6 +97,24 @@ def shard(array: Any, comm: Any) -> Any:
     return array[n * comm.rank // comm.size : n * (comm.rank + 1) // comm.size]
 
 
+def of_all(comm: Communicator, given: Any) -> list[Any]:
+    """Return what each process gives, anything that can be pickled, in the order of their ranks."""
+    content = np.frombuffer(pickle.dumps(given), dtype=np.uint8)
+    sizes = _numbers_of_all(comm, len(content)).astype(int)
+    ends = np.cumsum(sizes)
+    everything = np.zeros(ends[-1])
+    everything[ends[comm.rank] - len(content) : ends[comm.rank]] = content
+    comm.allreduce(everything)
+    return [pickle.loads(part.astype(np.uint8).tobytes()) for part in np.split(everything, ends[:-1])]
+
+
+def _numbers_of_all(comm: Communicator, number: float) -> npt.NDArray[np.float64]:
+    numbers = np.zeros(comm.size)
+    numbers[comm.rank] = number
+    comm.allreduce(numbers)
+    return numbers
+
+
 class Ranks:
     """The processes of one fit, as the core sees them.
 
@@ -113,7 +132,7 @@ class Ranks:
         self._parameters = parameters
         self.rank = comm.rank
         self.agree("network, its count of epochs or the arguments of fit", repr(agreed).encode())
-        rows = self._of_all(n_rows)
+        rows = _numbers_of_all(comm, n_rows)
         self.first, self.rows = int(rows[: comm.rank].sum()), int(rows.sum())
         halves = np.array([seed >> 32, seed & 0xFFFFFFFF], dtype=np.float64)  # of a number that float64 cannot hold
         comm.bcast(halves)
@@ -126,21 +145,15 @@ class Ranks:
     def epoch_done(self, stop: bool) -> bool:
         """Check that all have the same parameters, to the bit; return whether any wants to stop."""
         self.agree("parameters", self._parameters.tobytes())
-        return bool(self._of_all(stop).any())
+        return bool(_numbers_of_all(self._comm, stop).any())
 
     def done(self) -> None:
         self._comm.barrier()
 
-    def _of_all(self, number: float) -> npt.NDArray[np.float64]:
-        numbers = np.zeros(self._comm.size)
-        numbers[self._comm.rank] = number
-        self._comm.allreduce(numbers)
-        return numbers
-
     def agree(self, what: str, content: bytes) -> None:
         """Raise a RuntimeError where the content is not the same on all processes."""
         # 48 bits of the hash, which float64 holds exactly.
-        hashes = self._of_all(int.from_bytes(hashlib.blake2b(content, digest_size=6).digest(), "little"))
+        hashes = _numbers_of_all(self._comm, int.from_bytes(hashlib.blake2b(content, digest_size=6).digest(), "little"))
         others = np.flatnonzero(hashes != hashes[0])
         if others.size:
             raise RuntimeError(f"the {what} of rank {others[0]} differ from those of rank 0; expected the same on all")

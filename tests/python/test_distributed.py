@@ -6,11 +6,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import threading
 import time
 
 import numpy as np
 import pytest
+from communicators import Threads
 from helpers import assert_close, same_bits
 from nets import smooth_data
 
@@ -24,60 +24,6 @@ CASES = [
     {"fit": {"epochs": 2, "batch_size": 20, "schedule": "one_cycle", "micro_batch": 3}, "weighted": True},
     {"fit": {"epochs": 2, "batch_size": 3}, "dtype": "float32"},
 ]
-
-
-class Threads:
-    """A communicator of threads of this process: all that `fit` asks of one."""
-
-    def __init__(self, size):
-        self.size = size
-        self._barrier = threading.Barrier(size, timeout=30)
-        self._arrays = [None] * size
-        self._local = threading.local()
-
-    @property
-    def rank(self):
-        return self._local.rank
-
-    def allreduce(self, array):
-        self._exchange(array, lambda: np.sum(self._arrays, axis=0))
-
-    def bcast(self, array):
-        self._exchange(array, lambda: self._arrays[0].copy())
-
-    def barrier(self):
-        self._barrier.wait()
-
-    def _exchange(self, array, result):
-        self._arrays[self.rank] = array
-        self.barrier()
-        value = result()
-        self.barrier()
-        array[:] = value
-        self.barrier()
-
-    def run(self, job):
-        """What job(rank) gives on each rank; the first error is raised."""
-        results = [None] * self.size
-
-        def run(rank):
-            self._local.rank = rank
-            try:
-                results[rank] = job(rank)
-            except BaseException as error:
-                results[rank] = error
-                self._barrier.abort()
-
-        threads = [threading.Thread(target=run, args=(rank,)) for rank in range(self.size)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        errors = [result for result in results if isinstance(result, Exception)]
-        errors.sort(key=lambda error: isinstance(error, threading.BrokenBarrierError))
-        if errors:
-            raise errors[0]
-        return results
 
 
 @pytest.fixture(scope="module")

@@ -22,16 +22,17 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from chainrule._core import Activation, Optimizer, Schedule, activation_names
+from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.mlp import MLP
 from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
 from chainrule.schedules import SCHEDULES, as_schedule
-from chainrule.serialization import PICKLE_VERSION, check_format
+from chainrule.serialization import PICKLE_VERSION, check_format, describe
 from chainrule.sklearn.callbacks import CallbackSupportMixin
 from chainrule.sklearn.epochs import EpochDone, listeners
 from chainrule.sklearn.interchange import CORE_NAMES, SKLEARN_NAMES, from_sklearn, to_onnx, to_sklearn
 from chainrule.sklearn.lbfgs import fit_lbfgs
-from chainrule.sklearn.objective import Objective
+from chainrule.sklearn.objective import Objective, mean_over
 from chainrule.sklearn.samples import Samples
 from chainrule.threads import num_threads
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
+OF_THE_PROCESS = ("callbacks", "n_threads", "random_state", "verbose")  # parameters that ranks may differ in
 OWN_RATES = ("constant", "invscaling", "adaptive")  # scikit-learn's, by its rules; the others are the core's schedules
 
 
@@ -124,7 +126,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             setattr(self, name, arguments[name])
 
     @abstractmethod
-    def _targets(self, y: Any, incremental: bool, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def _targets(self, y: Any, incremental: bool, dtype: npt.DTypeLike, comm: Communicator | None) -> npt.NDArray[Any]:
         """Learn of validated y what there is to learn, and give it as the core takes it."""
 
     @abstractmethod
@@ -238,7 +240,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         with threads(self.n_threads):
             return self.mlp_.predict(X)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation_set: Any, *, incremental: bool) -> Any:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, validation_set: Any, comm: Any = None, *, incremental: bool
+    ) -> Any:
+        comm = None if comm is None else as_communicator(comm)
         hidden = hidden_layers(self.hidden_layer_sizes)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -248,7 +253,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
-        samples = Samples(X, self._targets(y, incremental, X.dtype), self._weights(y, sample_weight, incremental))
+        weights = self._weights(y, sample_weight, whole=not incremental and comm is None)
+        samples = Samples(X, self._targets(y, incremental, X.dtype, comm), weights)
         objective = self._objective()
         random = check_random_state(self.random_state)
         if first:
@@ -257,18 +263,29 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             if isinstance(self.solver, str) and self.solver == "lbfgs":
                 if any(self.mlp_.dropout):
                     raise ValueError("dropout needs a stochastic solver; solver is 'lbfgs'")
-                fit_lbfgs(self, samples, objective)
+                fit_lbfgs(self, samples, objective, comm)
             else:
-                samples = self._fit_stochastic(samples, validation_set, objective, random, incremental)
+                samples = self._fit_stochastic(samples, validation_set, objective, random, incremental, comm)
             if not np.isfinite(self.mlp_.parameters).all():
                 raise _not_finite()
             if not incremental:
                 self.gradient_flow_ = self._gradient_flow(samples)
         return self
 
-    def _weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
-        """Give the weight of each sample, or None."""
+    def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
+        """Give the weight of each sample, or None; `whole` says that y is all that there is."""
         return sample_weight
+
+    def _join(self, comm: Communicator, samples: Samples, validation: Samples | None) -> Ranks:
+        """Begin to train together with the other processes."""
+        network = {name: value for name, value in describe(self.mlp_).items() if name != "seed"}
+        parameters = [(name, repr(value)) for name, value in self.get_params().items() if name not in OF_THE_PROCESS]
+        agreed = [network, parameters, validation is None]
+        return Ranks(comm, self.mlp_.parameters, self.mlp_.seed, len(samples.y), agreed)
+
+    def _spoken(self, comm: Communicator | None) -> int:
+        """Give how much to print: on the first process what the user wants, on the others nothing."""
+        return int(self.verbose) if comm is None or comm.rank == 0 else 0
 
     def _initialise(
         self, sizes: list[int], objective: Objective, dtype: npt.DTypeLike, random: np.random.RandomState
@@ -304,6 +321,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         objective: Objective,
         random: np.random.RandomState,
         incremental: bool,
+        comm: Communicator | None,
     ) -> Samples:
         """Train by the core's loop, and give the samples that it trained on."""
         if not (incremental and hasattr(self, "_optimizer")):
@@ -315,18 +333,21 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         held_out = validation
         if self.early_stopping and validation is None:
             samples, held_out = self._split(samples, random)
-        n = len(samples.y)
+        ranks = None if comm is None else self._join(comm, samples, validation)
+        n = ranks.rows if ranks else len(samples.y)
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4
             )
         epochs = 1 if incremental else self.max_iter
-        constant = objective.constant(samples.y, samples.sample_weight)
-        validation_constant = 0.0 if validation is None else objective.constant(validation.y, validation.sample_weight)
+        constant = objective.constant_over(comm, samples)
+        validation_constant = 0.0 if validation is None else objective.constant_over(comm, validation)
         X = samples.X
         if not issparse(X) and 4 * np.count_nonzero(X) < X.size:
             X = csr_array(X)  # whose zeros the core skips
-        with listeners(self, samples, epochs) as tell:
+        watched = held_out if self.early_stopping else None
+        verbose = self._spoken(comm)
+        with listeners(self, samples, epochs, verbose) as tell:
             done = EpochDone(
                 self,
                 self._optimizer,
@@ -334,7 +355,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 loss=lambda L: objective.value * L + constant,
                 validation_loss=lambda L: objective.value * L + validation_constant,
                 n_samples=n,
-                score=(lambda: self._score_of(held_out)) if self.early_stopping and held_out is not None else None,
+                score=None if watched is None else lambda: mean_over(comm, self._score_of(watched), watched),
+                verbose=verbose,
+                ranks=ranks,
             )
             try:
                 self.mlp_._model.fit(
@@ -352,8 +375,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                     on_epoch=done,
                     loss_weight=objective.weight,
                     l2=self.alpha,
+                    ranks=ranks,
                 )
             except KeyboardInterrupt:
+                if ranks:  # the others wait
+                    raise
                 warnings.warn("Training interrupted by user.", stacklevel=4)
             except FloatingPointError as error:
                 raise _not_finite() from error
@@ -365,6 +391,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                         ConvergenceWarning,
                         stacklevel=4,
                     )
+        if ranks:
+            ranks.done()
         done.restore_best()
         return samples
 

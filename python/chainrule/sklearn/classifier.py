@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
+from chainrule.distributed import Communicator, of_all
 from chainrule.sklearn.base import BaseMLP, FloatArray
 from chainrule.sklearn.callbacks import with_callbacks
 from chainrule.sklearn.objective import Objective, log_loss
@@ -178,7 +179,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None) -> MLPClassifier:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None, comm: Any = None
+    ) -> MLPClassifier:
         """Train on X and y.
 
         Parameters
@@ -192,6 +195,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         validation_set : tuple (X, y) or (X, y, sample_weight), optional
             Samples whose loss is computed after each epoch, in `validation_curve_`, and which are not trained on. With
             `early_stopping` they take the place of the held-out share.
+        comm : mpi4py communicator, optional
+            Train together with the other processes of a job, each with its own rows, as `chainrule.MLP.fit` does: the
+            result is that of one process with the rows of all, with the weights and the order of rank 0. Each holds out
+            a share of its own rows, and the validation score is the mean over all.
 
         Returns
         -------
@@ -203,7 +210,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         ValueError
             If an argument does not fit, or if the training diverges.
         """
-        return self._fit(X, y, sample_weight, validation_set, incremental=False)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight, validation_set, comm, incremental=False)  # type: ignore[no-any-return]
 
     @available_if(BaseMLP._check_stochastic)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -284,12 +291,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         probability = self.predict_proba(X)
         return np.log(probability, out=probability)
 
-    def _targets(self, y: Any, incremental: bool, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def _targets(self, y: Any, incremental: bool, dtype: npt.DTypeLike, comm: Communicator | None) -> npt.NDArray[Any]:
+        labels = y
+        if comm is not None and not type_of_target(y).startswith("multilabel"):
+            labels = np.concatenate(of_all(comm, np.unique(y)))
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = LabelBinarizer().fit(labels)
             self.classes_ = self._label_binarizer.classes_
         else:
-            self._check_classes(unique_labels(y))
+            self._check_classes(unique_labels(labels))
         encoded = self._encode(y, dtype)
         self.n_outputs_ = len(self.classes_) if encoded.ndim == 1 else encoded.shape[1]
         return encoded
@@ -317,13 +327,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             raise ValueError(f"y holds {y[unknown].tolist()[0]!r}, which is not in classes_: {self.classes_}")
         return codes
 
-    def _weights(self, y: Any, sample_weight: Any, incremental: bool) -> Any:
+    def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
         if self.class_weight is None:
             return sample_weight
-        if incremental and self.class_weight == "balanced":
+        if not whole and self.class_weight == "balanced":
             raise ValueError(
-                "class_weight 'balanced' is not supported for partial_fit. Pass a dict, such as one computed with "
-                "compute_class_weight('balanced', classes=classes, y=y) on all of y."
+                "class_weight 'balanced' is not supported for partial_fit or with comm. Pass a dict, such as one "
+                "computed with compute_class_weight('balanced', classes=classes, y=y) on all of y."
             )
         weight = compute_sample_weight(self.class_weight, y)
         return weight if sample_weight is None else weight * sample_weight

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chainrule._core import Optimizer
+from chainrule.distributed import Ranks
 from chainrule.history import Observer, epoch_observer
 from chainrule.sklearn.callbacks import FitTask
 from chainrule.sklearn.samples import Samples
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def listeners(estimator: BaseMLP, samples: Samples, epochs: int) -> Iterator[Observer]:
+def listeners(estimator: BaseMLP, samples: Samples, epochs: int, verbose: int) -> Iterator[Observer]:
     """Give the one function that tells all who listen of an epoch: printed lines or a bar, callbacks of both kinds."""
-    lines, bar = estimator.verbose == 1, estimator.verbose > 1
+    lines, bar = verbose == 1, verbose > 1
     task = FitTask(estimator, *samples, epochs) if getattr(estimator, "_skl_callbacks", None) else None
     with epoch_observer(estimator.mlp_, epochs, estimator.callbacks or (), bar) as observer:
 
@@ -36,7 +37,8 @@ def listeners(estimator: BaseMLP, samples: Samples, epochs: int) -> Iterator[Obs
 class EpochDone:
     """The estimator's attributes after each epoch of a stochastic solver, and whether to stop.
 
-    `score` gives the validation score with early stopping, and is None without.
+    `score` gives the validation score with early stopping, and is None without. With `ranks` all stop where one wants
+    to.
     """
 
     def __init__(
@@ -48,10 +50,12 @@ class EpochDone:
         validation_loss: Callable[[float], float],
         n_samples: int,
         score: Callable[[], float] | None,
+        verbose: int,
+        ranks: Ranks | None,
     ) -> None:
         self.estimator, self.optimizer, self.tell = estimator, optimizer, tell
         self.loss, self.validation_loss, self.score = loss, validation_loss, score
-        self.n_samples = n_samples
+        self.n_samples, self.verbose, self.ranks = n_samples, verbose, ranks
         self.best_parameters = estimator.mlp_.parameters.copy() if score else None
         self.stopped = False
 
@@ -71,6 +75,8 @@ class EpochDone:
             self.optimizer.lr = e.learning_rate_init / (e.t_ + 1) ** e.power_t
         if e._no_improvement_count > e.n_iter_no_change:
             self._out_of_patience()
+        if self.ranks:
+            self.stopped = self.ranks.epoch_done(self.stopped)
         return self.stopped
 
     def _improved(self) -> bool:
@@ -81,7 +87,7 @@ class EpochDone:
             return e.loss_ <= best - e.tol
         score = self.score()
         e.validation_scores_.append(score)
-        if e.verbose == 1:
+        if self.verbose == 1:
             print(f"Validation score: {score:f}")
         improved = not score < e.best_validation_score_ + e.tol
         if score > e.best_validation_score_:
@@ -100,7 +106,7 @@ class EpochDone:
         else:
             self.stopped = True
             end = " Stopping."
-        if e.verbose == 1:
+        if self.verbose == 1:
             print(message + end)
 
     def restore_best(self) -> None:

@@ -11,8 +11,9 @@ from scipy.optimize import OptimizeResult, minimize
 from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 
+from chainrule.distributed import Communicator
 from chainrule.sklearn.epochs import listeners
-from chainrule.sklearn.objective import Objective
+from chainrule.sklearn.objective import Objective, sum_over
 from chainrule.sklearn.samples import Samples
 
 if TYPE_CHECKING:
@@ -21,15 +22,20 @@ if TYPE_CHECKING:
 DENSE_AT_A_TIME = 2**22  # numbers of a sparse X
 
 
-def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective) -> None:
-    """Minimise the objective over all samples at once."""
+def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: Communicator | None) -> None:
+    """Minimise the objective over all samples at once, those of all processes."""
     mlp = estimator.mlp_
-    constant = objective.constant(samples.y, samples.sample_weight)
-    total = len(samples.y) if samples.sample_weight is None else float(samples.sample_weight.sum())
+    ranks = None if comm is None else estimator._join(comm, samples, None)
+    total = sum_over(comm, samples.total_weight)
+    constant = objective.constant_over(comm, samples)
 
     def value_and_gradient(theta: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         mlp.parameters[:] = theta
         loss, gradient = _loss_and_gradient(estimator, samples, total)
+        if ranks:
+            sums = np.append(gradient, loss)
+            ranks.sum(sums)
+            loss, gradient = float(sums[-1]), sums[:-1]
         gradient *= objective.weight
         value = objective.value * loss + constant
         end = 0
@@ -40,11 +46,12 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective) -> Non
             end += w.size + b.size
         return value, gradient
 
-    with listeners(estimator, samples, estimator.max_iter) as tell:
+    with listeners(estimator, samples, estimator.max_iter, estimator._spoken(comm)) as tell:
 
         def iteration_done(intermediate_result: OptimizeResult) -> None:
             estimator.loss_curve_.append(float(intermediate_result.fun))
-            if tell(len(estimator.loss_curve_), estimator.loss_curve_[-1], None, 1.0, 0.0):
+            stop = tell(len(estimator.loss_curve_), estimator.loss_curve_[-1], None, 1.0, 0.0)
+            if ranks.epoch_done(stop) if ranks else stop:
                 raise StopIteration
 
         estimator.loss_curve_ = []

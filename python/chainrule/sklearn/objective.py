@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import xlogy
 
 from chainrule._core import Loss
+from chainrule.distributed import Communicator, of_all
 from chainrule.losses import as_loss
+from chainrule.sklearn.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,24 @@ class Objective:
     weight: float = 1.0
     deviance: bool = False  # counted from the loss of a perfect prediction
 
-    def constant(self, y: npt.NDArray[Any], sample_weight: npt.NDArray[Any] | None) -> float:
-        """What has to be added for these targets."""
+    def constant_over(self, comm: Communicator | None, samples: Samples) -> float:
+        """What has to be added for the targets of these samples, those of all processes."""
         if not self.deviance:
             return 0.0
-        return float(np.average((xlogy(y, y) - y).reshape(len(y), -1).sum(axis=1), weights=sample_weight))
+        y = samples.y
+        own = np.average((xlogy(y, y) - y).reshape(len(y), -1).sum(axis=1), weights=samples.sample_weight)
+        return mean_over(comm, float(own), samples)
+
+
+def sum_over(comm: Communicator | None, number: float) -> float:
+    """Add up a number of each process."""
+    return number if comm is None else sum(of_all(comm, number))
+
+
+def mean_over(comm: Communicator | None, number: float, samples: Samples) -> float:
+    """Average a number of each process by the weights of their samples."""
+    weight = samples.total_weight
+    return number if comm is None else sum_over(comm, number * weight) / sum_over(comm, weight)
 
 
 def log_loss(y_type: str, outputs: int) -> Objective:

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from chainrule._core import Loss, loss_names
+from chainrule.distributed import Communicator
 from chainrule.sklearn.base import BaseMLP, FloatArray
 from chainrule.sklearn.callbacks import with_callbacks
 from chainrule.sklearn.objective import Objective, regression_loss
@@ -177,7 +178,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None) -> MLPRegressor:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None, comm: Any = None
+    ) -> MLPRegressor:
         """Train on X and y.
 
         Parameters
@@ -191,6 +194,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         validation_set : tuple (X, y) or (X, y, sample_weight), optional
             Samples whose loss is computed after each epoch, in `validation_curve_`, and which are not trained on. With
             `early_stopping` they take the place of the held-out share.
+        comm : mpi4py communicator, optional
+            Train together with the other processes of a job, each with its own rows, as `chainrule.MLP.fit` does: the
+            result is that of one process with the rows of all, with the weights and the order of rank 0. Each holds out
+            a share of its own rows, and the validation score is the mean over all.
 
         Returns
         -------
@@ -202,7 +209,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         ValueError
             If an argument does not fit, or if the training diverges.
         """
-        return self._fit(X, y, sample_weight, validation_set, incremental=False)  # type: ignore[no-any-return]
+        return self._fit(X, y, sample_weight, validation_set, comm, incremental=False)  # type: ignore[no-any-return]
 
     @available_if(BaseMLP._check_stochastic)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -280,7 +287,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         ]
         return float(np.mean(scores))
 
-    def _targets(self, y: Any, incremental: bool, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def _targets(self, y: Any, incremental: bool, dtype: npt.DTypeLike, comm: Communicator | None) -> npt.NDArray[Any]:
         self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
         return self._encode(y, dtype)
 

@@ -18,3 +18,8 @@ class Samples(NamedTuple):
     def given(self) -> tuple[Any, ...]:
         """Give those that there are."""
         return self if self.sample_weight is not None else self[:2]
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights, or the number of samples without."""
+        return float(len(self.y) if self.sample_weight is None else self.sample_weight.sum())
