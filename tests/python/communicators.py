@@ -1,8 +1,16 @@
-"""A communicator for tests."""
+"""Several processes for tests: threads that pass for them, and those of MPI."""
 
+import pathlib
+import shutil
+import subprocess
+import sys
+import sysconfig
 import threading
 
 import numpy as np
+import pytest
+
+PROGRAMS = pathlib.Path(__file__).parent / "programs"
 
 
 class Threads:
@@ -57,3 +65,24 @@ class Threads:
         if errors:
             raise errors[0]
         return results
+
+
+def mpiexec():
+    """The launcher that belongs to mpi4py's MPI: that of this environment, where it came by pip."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed: MPI is not checked")
+    beside = pathlib.Path(sysconfig.get_path("scripts")) / "mpiexec"
+    launcher = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if launcher is None:
+        pytest.skip("there is no mpiexec: MPI is not checked")
+    version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
+    return [launcher, "--oversubscribe", "--allow-run-as-root"] if "Open MPI" in version else [launcher]
+
+
+def mpi(ranks, *arguments, timeout=100):
+    return subprocess.run(
+        [*mpiexec(), "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

@@ -1,22 +1,16 @@
 """Several processes train one network: the result is that of one process with the rows of all."""
 
 import json
-import pathlib
-import shutil
-import subprocess
-import sys
-import sysconfig
 import time
 
 import numpy as np
 import pytest
-from communicators import Threads
+from communicators import PROGRAMS, Threads, mpi
 from helpers import assert_close, same_bits
 from nets import smooth_data
 
 import chainrule as cr
 
-PROGRAMS = pathlib.Path(__file__).parent / "programs"
 CASES = [
     {"fit": {"epochs": 3, "batch_size": 10}},
     {"fit": {"epochs": 3, "batch_size": 7, "shuffle": False}, "weighted": True},
@@ -51,27 +45,6 @@ def assert_like_one_process(parameters, record, data, case):
     assert record["epochs"] == history.epochs
     assert_close(record["loss"], history.loss, tolerance, "loss")
     assert_close(record["validation_loss"], history.validation_loss, tolerance, "validation loss")
-
-
-def mpiexec():
-    """The launcher that belongs to mpi4py's MPI: that of this environment, where it came by pip."""
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed: MPI is not checked")
-    beside = pathlib.Path(sysconfig.get_path("scripts")) / "mpiexec"
-    launcher = str(beside) if beside.exists() else shutil.which("mpiexec")
-    if launcher is None:
-        pytest.skip("there is no mpiexec: MPI is not checked")
-    version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
-    return [launcher, "--oversubscribe", "--allow-run-as-root"] if "Open MPI" in version else [launcher]
-
-
-def mpi(ranks, *arguments, timeout=100):
-    return subprocess.run(
-        [*mpiexec(), "-n", str(ranks), sys.executable, "-m", "mpi4py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
 
 
 class TestMPI:

@@ -1,8 +1,10 @@
 """The estimators on several processes: the result is that of one process with the rows of all."""
 
+import json
+
 import numpy as np
 import pytest
-from communicators import Threads
+from communicators import PROGRAMS, Threads, mpi
 from helpers import assert_close, same_bits
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: its estimators are not checked")
@@ -144,3 +146,13 @@ def test_no_communicator():
     X, y, _ = samples()
     with pytest.raises(TypeError, match=r"comm is 3 .*without rank, size, allreduce"):
         MLPRegressor().fit(X, y, comm=3)
+
+
+def test_mpi():
+    process = mpi(3, PROGRAMS / "mpi_estimators.py", json.dumps([{"max_iter": 3}, {"solver": "lbfgs", "max_iter": 5}]))
+    assert process.returncode == 0, process.stderr
+    for line in process.stdout.splitlines():
+        distance, *classes = line.split()
+        assert float(distance) < 1e-12
+        assert classes == ["setosa", "versicolor", "virginica"]
+    assert len(process.stdout.splitlines()) == 2
