@@ -4,6 +4,7 @@ import difflib
 import math
 import numbers
 import operator
+import os
 import reprlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -16,6 +17,16 @@ T = TypeVar("T")
 def shown(value: object) -> str:
     """Return a value and its type, short enough for an error message."""
     return f"{reprlib.repr(value)} ({type(value).__name__})"
+
+
+def file_path(argument: str, given: object) -> str:
+    """Return the path of a file as text."""
+    if not isinstance(given, (str, os.PathLike)):
+        raise TypeError(f"{argument} is {shown(given)}; expected a str or path-like")
+    path = os.fspath(given)
+    if not path:
+        raise ValueError(f"{argument} is empty; expected the path of a file")
+    return str(path)
 
 
 def known_name(argument: str, given: str, known: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chainrule import _core
-from chainrule._arguments import boolean
+from chainrule._arguments import boolean, file_path
 from chainrule.serialization import check_finite, write_atomically
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class Footprint:
 
 def export(mlp: MLP, path: str | os.PathLike[str], train: bool) -> Footprint:
     """Write the header, whole or not at all."""
+    path = file_path("path", path)
     name = Path(path).stem
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in KEYWORDS.split():
         raise ValueError(

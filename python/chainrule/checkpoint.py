@@ -84,6 +84,7 @@ def checkpoints(
             raise ValueError("resume is True; expected a checkpoint to go on from")
         return {"checkpoint": None, "checkpoint_every": every, "resume": None}
     optional_package("safetensors", "io")
+    path = serialization.place_of("checkpoint", path)
     optimizer, same = settings["optimizer"], arguments(n_rows, samples, source, settings, mlp.dtype)
     restored = None
     if resume and os.path.exists(path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 
 from chainrule import _core
-from chainrule._arguments import shown
+from chainrule._arguments import file_path, shown
 from chainrule._core import Activation
 from chainrule._extras import optional_package
 from chainrule.interchange import Layer, network
@@ -119,7 +119,7 @@ KNOWN_OPERATORS = sorted(
 
 def from_onnx(cls: type[M], path: str | os.PathLike[str], loss: LossLike | None, seed: int | None) -> M:
     """Make a network that computes what the model in a file does."""
-    path = os.fspath(path)
+    path = file_path("path", path)
     try:
         model = onnx.load(path, load_external_data=False)
         for constant in constants_in(model.graph):

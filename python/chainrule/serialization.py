@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chainrule import _core
-from chainrule._arguments import integer, shown
+from chainrule._arguments import file_path, integer, shown
 from chainrule._core import Activation, Init, Loss
 from chainrule._extras import optional_package
 
@@ -145,7 +146,7 @@ class Tensors:
 def opened(path: str | os.PathLike[str]) -> Iterator[Tensors]:
     """Open a file that `save` wrote, with a header that is as it should be and no tensor that nobody knows."""
     safetensors = optional_package("safetensors", "io")
-    path = os.fspath(path)
+    path = file_path("path", path)
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder; expected a file that MLP.save wrote")
     try:
@@ -224,9 +225,19 @@ def check_finite(name: str, values: npt.NDArray[Any]) -> None:
         raise ValueError(f"{name} holds NaN or infinity")
 
 
+def place_of(argument: str, path: str | os.PathLike[str]) -> str:
+    """Return where a file is to be written, if one can be there."""
+    path = os.path.realpath(file_path(argument, path))
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, f"{argument} is a folder; expected a file", path)
+    if not os.path.isdir(os.path.dirname(path)):
+        raise FileNotFoundError(errno.ENOENT, f"{argument} is in a folder that is not there", path)
+    return path
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace the file, so that at any time, and after a crash, it is the old one or the new one."""
-    path = os.path.realpath(path)
+    path = place_of("path", path)
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

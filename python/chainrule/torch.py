@@ -63,6 +63,8 @@ def from_torch(cls: type[M], module: Any, loss: LossLike | None, seed: int | Non
             if id(part.weight) in linears:
                 raise ValueError(f"{name} has the weight of an earlier layer; expected one of its own")
             linears.add(id(part.weight))
+            if part.weight.is_meta:
+                raise ValueError(f"{name} is on the device 'meta'; expected one with data")
             if part.weight.dtype not in (torch.float32, torch.float64):
                 raise ValueError(f"{name} is of {part.weight.dtype}; expected torch.float32 or torch.float64")
             weight, bias = (parameter.detach().cpu().numpy() for parameter in (part.weight, part.bias))
@@ -103,7 +105,9 @@ def activation_of(name: str, module: Any) -> Activation:
         return Activation("softplus")
     if kind is nn.Softmax and module.dim in (1, -1):
         return Activation("softmax")
-    raise ValueError(f"{name} is {str(module).splitlines()[0]}, which has no counterpart; known are {ACCEPTED}")
+    lines = str(module).splitlines()  # of a module with parts: one for each
+    what = lines[0] if len(lines) == 1 else kind.__name__
+    raise ValueError(f"{name} is {what}, which has no counterpart; known are {ACCEPTED}")
 
 
 def to_torch(mlp: MLP) -> Any:

@@ -44,6 +44,40 @@ def test_a_file_that_is_not_there(tmp_path):
         rich_net()[0].save(tmp_path / "no folder" / "net.model")
 
 
+@pytest.mark.parametrize("write", ["save", "to_onnx", "export_c", "checkpoint"])
+def test_a_place_where_no_file_can_be(tmp_path, write):
+    """It is said before anything is done, and with the path."""
+    pytest.importorskip("onnx", reason="onnx is not installed: no files of it")
+    mlp, X, y = rich_net()
+    before = mlp.parameters.copy()
+
+    def to(path):
+        if write == "checkpoint":
+            mlp.fit(X, y, epochs=1, checkpoint=path)
+        else:
+            getattr(mlp, write)(path)
+
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"is a folder.*/folder'"):
+        to(tmp_path / "folder")
+    with pytest.raises(FileNotFoundError, match=r"/nothing/net'"):
+        to(tmp_path / "nothing" / "net")
+    for given in (3, b"net"):
+        with pytest.raises(TypeError, match=r"(path|checkpoint) is .*expected a str or path-like"):
+            to(given)
+    with pytest.raises(ValueError, match="is empty; expected"):
+        to("")
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["folder"]
+    assert same_bits(mlp.parameters, before)
+
+
+def test_a_place_where_no_file_is():
+    with pytest.raises(TypeError, match="path is 3"):
+        cr.MLP.load(3)
+    with pytest.raises(ValueError, match="path is empty"):
+        cr.MLP.load("")
+
+
 def test_every_truncation_is_an_error(tmp_path):
     path = tmp_path / "net.model"
     rich_net()[0].save(path)
