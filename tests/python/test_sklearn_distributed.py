@@ -148,11 +148,12 @@ def test_no_communicator():
         MLPRegressor().fit(X, y, comm=3)
 
 
-def test_mpi():
-    process = mpi(3, PROGRAMS / "mpi_estimators.py", json.dumps([{"max_iter": 3}, {"solver": "lbfgs", "max_iter": 5}]))
+def test_mpi(tmp_path):
+    settings = json.dumps([{"max_iter": 3}, {"solver": "lbfgs", "max_iter": 5}])
+    process = mpi(3, PROGRAMS / "mpi_estimators.py", tmp_path / "results", settings)
     assert process.returncode == 0, process.stderr
-    for line in process.stdout.splitlines():
-        distance, *classes = line.split()
-        assert float(distance) < 1e-12
+    results = json.loads((tmp_path / "results").read_text())
+    assert len(results) == 2
+    for distance, *classes in results:
+        assert distance < 1e-12
         assert classes == ["setosa", "versicolor", "virginica"]
-    assert len(process.stdout.splitlines()) == 2
