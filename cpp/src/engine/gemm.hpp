@@ -171,13 +171,14 @@ void pack_transposed(Size k, Size n, const T* B, Size ldb, T* panels) {
     pack_transposed_panel(k, n - j, B + j * ldb, ldb, panels);
 }
 
-/// See Kernels::prefetch.
+/// See Kernels::prefetch. Not into the first level of cache: rows that are a power of two apart share few of its sets,
+/// and would drive each other out before they are used.
 template <class T>
 CHAINRULE_INLINE void prefetch(Size rows, Size columns, const T* data, Size stride) {
   constexpr Size line = 64 / static_cast<Size>(sizeof(T));
   for (Size r = 0; r < rows; ++r, data += stride) {
-    for (Size c = 0; c < columns; c += line) __builtin_prefetch(data + c, 0, 3);
-    __builtin_prefetch(data + columns - 1, 0, 3);
+    for (Size c = 0; c < columns; c += line) __builtin_prefetch(data + c, 0, 2);
+    __builtin_prefetch(data + columns - 1, 0, 2);
   }
 }
 
