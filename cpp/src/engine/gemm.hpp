@@ -125,25 +125,27 @@ void pack_panel(Size k, Size columns, const T* B, Size ldb, T* panel) {
     }
 }
 
-/// The transpose of V::size rows of as many numbers, in registers.
+/// to (columns, V::size) = the transpose of `rows` rows of `columns` numbers, at most V::size each, and zeros.
 template <class V>
-CHAINRULE_INLINE void transpose_block(const typename V::Scalar* from, Size ldb, typename V::Scalar* to, Size ldt) {
-  V rows[V::size], next[V::size];
+CHAINRULE_INLINE void transpose_block(int rows, int columns, const typename V::Scalar* from, Size ldb,
+                                      typename V::Scalar* to, Size ldt) {
+  V row[V::size], next[V::size];
 #pragma GCC unroll 16
-  for (int i = 0; i < V::size; ++i) rows[i] = V::load(from + i * ldb);
+  for (int i = 0; i < V::size; ++i) row[i] = i < rows ? V::load(from + i * ldb, columns) : V(0);
   // Interleaving row i with row i + N/2, log₂ N times over, brings every number to its place.
 #pragma GCC unroll 4
   for (int width = 1; width < V::size; width *= 2) {
 #pragma GCC unroll 16
     for (int i = 0; i < V::size / 2; ++i) {
-      next[2 * i] = interleave_low(rows[i], rows[i + V::size / 2]);
-      next[2 * i + 1] = interleave_high(rows[i], rows[i + V::size / 2]);
+      next[2 * i] = interleave_low(row[i], row[i + V::size / 2]);
+      next[2 * i + 1] = interleave_high(row[i], row[i + V::size / 2]);
     }
 #pragma GCC unroll 16
-    for (int i = 0; i < V::size; ++i) rows[i] = next[i];
+    for (int i = 0; i < V::size; ++i) row[i] = next[i];
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < V::size; ++i) rows[i].store(to + i * ldt);
+  for (int i = 0; i < V::size; ++i)
+    if (i < columns) row[i].store(to + i * ldt);
 }
 
 /// One panel of Bᵀ, of B (columns, k), rows ldb apart.
@@ -151,12 +153,16 @@ template <class T>
 void pack_transposed_panel(Size k, Size columns, const T* B, Size ldb, T* panel) {
   using V = FullVec<T>;
   constexpr Size width = panel_columns<T>;
-  const Size whole = columns >= width ? k / V::size * V::size : 0;
-  for (Size p = 0; p < whole; p += V::size)
-    for (int v = 0; v < tile_vectors; ++v)
-      transpose_block<V>(B + v * V::size * ldb + p, ldb, panel + p * width + v * V::size, width);
-  for (Size p = whole; p < k; ++p)
-    for (Size c = 0; c < width; ++c) panel[p * width + c] = c < columns ? B[c * ldb + p] : T(0);
+  for (Size p = 0; p < k; p += V::size)
+    for (Size c = 0; c < width; c += V::size) {
+      const T* from = B + c * ldb + p;
+      T* to = panel + p * width + c;
+      if (columns - c >= V::size && k - p >= V::size)
+        transpose_block<V>(V::size, V::size, from, ldb, to, width);
+      else
+        transpose_block<V>(static_cast<int>(columns - c), static_cast<int>(k - p < V::size ? k - p : V::size), from,
+                           ldb, to, width);
+    }
 }
 
 template <class T>

@@ -295,16 +295,19 @@ void update_with(Size rows, Size columns, Rows<const T> gradient, T* theta, T* c
   using V = FullVec<T>;
   V c[std::tuple_size_v<UpdateConstants>];
   for (unsigned i = 0; i < std::tuple_size_v<UpdateConstants>; ++i) c[i] = V(static_cast<T>(constants[i]));
-  // Rows as long as θ's are one run there. In narrow layers most lanes would be idle row by row.
+  // Rows as long as θ's are one run there, in which no lane is idle at the end of a row.
   if (columns == stride && columns == gradient.pitch) {
     columns *= rows;
     rows = 1;
   }
-  constexpr Size longest_run = 16 * V::size;
-  if (columns == stride && columns < V::size && rows * columns <= longest_run) {
-    T run[longest_run];
+  constexpr Size longest_run = 128 * V::size;
+  if (columns == stride && columns % V::size != 0 && rows * columns <= longest_run) {
+    T run[longest_run + V::size];
     for (Size r = 0; r < rows; ++r)
-      for (Size j = 0; j < columns; ++j) run[r * columns + j] = gradient.row(r)[j];
+      for (Size j = 0; j < columns; j += V::size) {
+        const int width = static_cast<int>(columns - j < V::size ? columns - j : V::size);
+        V::load(gradient.row(r) + j, width).store(run + r * columns + j);
+      }
     update_run<Moments, R, V>(rows * columns, run, theta, moments, 0, c);
     return;
   }
