@@ -187,6 +187,7 @@ class Sweeps {
         tape_(tape),
         depth_(network.depth()),
         rows_(tape.rows()),
+        threads_(threads_for(forward_operations(network, rows_))),
         logits_only_(logits_only),
         sparse_(sparse) {}
   bool sparse() const { return sparse_; }
@@ -260,13 +261,12 @@ class Sweeps {
     };
     const Index first_dense = sparse_ ? 2 : 1;
     if (sparse_) sparse_weights(prepare, use);
-    const int threads = threads_for(forward_operations(network_, rows_));
     Index all_tiles = 0;
     for (Index l = first_dense; l <= depth_; ++l) all_tiles += tiles_down(l) * units_across(l);
-    const Index unit_tiles = std::clamp<Index>(all_tiles / (16 * threads), 1, most_unit_tiles);
+    const Index unit_tiles = std::clamp<Index>(all_tiles / (16 * threads_), 1, most_unit_tiles);
     const auto units_down = [&](Index l) { return (tiles_down(l) + unit_tiles - 1) / unit_tiles; };
     parallel_over_layers(
-        first_dense, depth_, threads, [&](Index l) { return units_down(l) * units_across(l); },
+        first_dense, depth_, threads_, [&](Index l) { return units_down(l) * units_across(l); },
         [&](Index l, Index i) {
           const Index units = network_.units(l), all_rows = network_.units(l - 1) + 1, tiles = tiles_down(l);
           const Range down = part(tiles, units_down(l), i / units_across(l));
@@ -296,10 +296,9 @@ class Sweeps {
     const Index units = network_.units(1), all_rows = network_.inputs() + 1;
     const Index across = (units + widest_block - 1) / widest_block;
     const Index wide = pitch<T>((units + across - 1) / across), most_rows = block_numbers / wide;
-    const int threads = threads_for(forward_operations(network_, rows_));
-    const Index down = std::min<Index>(all_rows, 2 * threads);
+    const Index down = std::min<Index>(all_rows, 2 * threads_);
     const MatrixView<T> delta = tape_.delta(1);
-    parallel(down * across, threads, [&](std::ptrdiff_t i) {
+    parallel(down * across, threads_, [&](std::ptrdiff_t i) {
       const Range all = part(all_rows, down, i / across), columns = part(units, across, i % across);
       thread_local SparseColumns<T> x;
       x.load(*sparse_, all);
@@ -325,9 +324,8 @@ class Sweeps {
 
   template <class Chunk>
   void in_chunks(const Chunk& chunk) {
-    const int threads = threads_for(2 * forward_operations(network_, rows_));
-    const Index chunks = chunk_count<T>(rows_, threads);
-    parallel(chunks, threads, [&](std::ptrdiff_t i) { chunk(part(rows_, chunks, i)); });
+    const Index chunks = chunk_count<T>(rows_, threads_);
+    parallel(chunks, threads_, [&](std::ptrdiff_t i) { chunk(part(rows_, chunks, i)); });
   }
 
   /// Blocks of some columns and all rows, for weights that should be read but once; or, where that makes too few to
@@ -336,10 +334,9 @@ class Sweeps {
   void in_blocks(Index columns, const Block& block) {
     const Index width = unit_panels * kernel_.panel;
     const Index across = (columns + width - 1) / width;
-    const int threads = threads_for(forward_operations(network_, rows_));
-    const Index wanted = threads > 1 ? (4 * threads + across - 1) / across : 1;
+    const Index wanted = threads_ > 1 ? (4 * threads_ + across - 1) / across : 1;
     const Index down = std::clamp<Index>(rows_ / (4 * kernel_.tile_rows), 1, wanted);
-    parallel(down * across, threads, [&](std::ptrdiff_t i) {
+    parallel(down * across, threads_, [&](std::ptrdiff_t i) {
       const Index first = i / down * width;
       block(part(rows_, down, i % down), Range{first, std::min(columns, first + width)});
     });
@@ -349,11 +346,9 @@ class Sweeps {
   void pack(bool forward, Index lowest) {
     const Index panel = kernel_.panel;
     const auto panels = [panel](Index columns) { return (columns + panel - 1) / panel; };
-    // To move a number takes as long as about sixteen operations on numbers that are in registers.
-    const int threads = threads_for(16.0 * static_cast<double>(network_.parameter_count()));
     if (forward)
       parallel_over_layers(
-          sparse_ ? 2 : 1, depth_, threads,
+          sparse_ ? 2 : 1, depth_, threads_,
           [&](Index l) { return worth_packing(network_, l, rows_) ? panels(network_.units(l)) : 0; },
           [&](Index l, Index i) {
             const Index in = network_.units(l - 1) + 1, out = network_.units(l), first = i * panel;
@@ -361,7 +356,7 @@ class Sweeps {
                          tape_.weight_panels(l) + first * in);
           });
     parallel_over_layers(
-        lowest, depth_, threads, [&](Index l) { return panels(network_.units(l - 1)); },
+        lowest, depth_, threads_, [&](Index l) { return panels(network_.units(l - 1)); },
         [&](Index l, Index i) {
           const Index in = network_.units(l - 1), out = network_.units(l), first = i * panel;
           kernel_.pack_transposed(out, std::min(panel, in - first), network_.weight(l).data() + first * out, out,
@@ -432,6 +427,9 @@ class Sweeps {
   Tape<T>& tape_;
   const Kernels<T>& kernel_ = kernels<T>();
   Index depth_, rows_;
+  // The same in both sweeps: where one thread is enough for one of them, the other's would fetch from its cache what
+  // they need, and leave theirs there.
+  int threads_;
   bool logits_only_;
   T bound_ = 0;  // none
   std::atomic<bool> all_within_{true};
