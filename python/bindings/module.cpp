@@ -8,6 +8,9 @@
 
 namespace py = pybind11;
 
+/// The symbol by which threadpoolctl knows this library from others of the same file name.
+extern "C" PYBIND11_EXPORT int chainrule_num_threads() { return chainrule::num_threads(); }
+
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled core of chainrule. Private: use the classes and functions of the package.";
   // Chosen here, so that an instruction set that the processor lacks is an error of the import.

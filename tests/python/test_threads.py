@@ -227,3 +227,17 @@ def test_multiprocessing_pool_after_training(run_python, tmp_path):
         "        print(pool.map(train, range(6)) == expected)\n"
     )
     assert run_python("-W", "ignore::DeprecationWarning", script).stdout == "True\n"
+
+
+def test_threadpoolctl_limits_hold_here_too():
+    """Where scikit-learn is, whoever limits threads by threadpoolctl limits chainrule's."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    pytest.importorskip("chainrule.sklearn")
+    with cr.num_threads(3):
+        with threadpoolctl.threadpool_limits(1):
+            assert cr.get_num_threads() == 1
+        assert cr.get_num_threads() == 3
+        with threadpoolctl.threadpool_limits(2, user_api="chainrule"):
+            assert cr.get_num_threads() == 2
+    pools = [each for each in threadpoolctl.threadpool_info() if each["user_api"] == "chainrule"]
+    assert [each["version"] for each in pools] == [cr.__version__]

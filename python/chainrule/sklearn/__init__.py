@@ -10,5 +10,8 @@ optional_package("sklearn", "sklearn")
 from chainrule.sklearn.classifier import MLPClassifier  # noqa: E402
 from chainrule.sklearn.ensemble import EnsembleRegressor  # noqa: E402
 from chainrule.sklearn.regressor import MLPRegressor  # noqa: E402
+from chainrule.sklearn.threadpools import register  # noqa: E402
+
+register()
 
 __all__ = ["EnsembleRegressor", "MLPClassifier", "MLPRegressor"]
