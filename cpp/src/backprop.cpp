@@ -154,23 +154,6 @@ void fill_loss_parameters(const Loss& loss, Index outputs, T* to) {
   for (Index j = 0; j < outputs; ++j) to[j] = static_cast<T>(values[static_cast<std::size_t>(j) % values.size()]);
 }
 
-/// Sample `from` of y as row `to`: labels as one-hot rows, a target with several quantiles once for each.
-template <class T>
-void load_target(const Targets<T>& y, Index from, Index outputs, T* to) {
-  if (y.labels) {
-    std::fill_n(to, outputs, T(0));
-    to[y.labels[from]] = T(1);
-    return;
-  }
-  const T* values = y.values + from * y.stride;
-  const Index repeat = outputs / y.columns;
-  if (repeat == 1) {
-    std::copy_n(values, outputs, to);
-    return;
-  }
-  for (Index j = 0; j < outputs; ++j) to[j] = values[j / repeat];
-}
-
 /// What a mean divides by: the sum of the samples' weights, times the outputs.
 double mean_divisor(const Loss& loss, Index outputs, double weight) {
   return sum_over_outputs(loss) ? weight : weight * static_cast<double>(outputs);
@@ -477,7 +460,7 @@ template <class T>
 void load_targets(const Batch<T>& batch, Range rows, Tape<T>& tape) {
   const Rows<T> target = rows_of(tape.target());
   for (Index r = rows.begin; r < rows.end; ++r) {
-    load_target(batch.samples.y, batch.row(r), tape.target().cols(), target.row(r));
+    batch.samples.y.load(batch.row(r), tape.target().cols(), target.row(r));
     tape.row_weight()[r] = batch.weight(r);
   }
 }
@@ -577,6 +560,21 @@ void predict_inputs(const Network<T>& network, const Inputs<T>& X, T* output) {
   });
 }
 
+/// The loss of each sample, summed over its outputs where it is their mean.
+template <class T>
+Vector<double> sample_losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples) {
+  const Index outputs = network.outputs();
+  Buffer<T> loss_parameter(outputs);
+  fill_loss_parameters(loss, outputs, loss_parameter.data());
+  Vector<double> row_loss(samples.X.rows());
+  stream<T>(network, samples.X, from_logits(loss), [&](Range rows, Rows<T> x, Rows<T> targets) {
+    for (Index r = 0; r < rows.size(); ++r) samples.y.load(rows.begin + r, outputs, targets.row(r));
+    kernels<T>().loss[loss.index()](rows.size(), outputs, x, targets, loss_parameter.data(), T(1), nullptr,
+                                    row_loss.data() + rows.begin, {nullptr, 0});
+  });
+  return row_loss;
+}
+
 template <class T>
 ConstMatrixView<T> view_of(const MatrixArgument<T>& X) {
   return {X.data(), X.rows(), X.cols(), Eigen::OuterStride<>(X.outerStride())};
@@ -644,19 +642,16 @@ void predict(const Network<T>& network, const SparseRows<T>& X, T* output) {
 }
 
 template <class T>
+Vector<double> losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples) {
+  return sample_losses(network, loss, samples) / mean_divisor(loss, network.outputs(), 1);
+}
+
+template <class T>
 double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& samples) {
   const Batch<T> batch{samples, samples.X.rows()};
-  const Index outputs = network.outputs();
   if (batch.size < 1) throw std::invalid_argument("X has no rows; expected at least one");
-  Buffer<T> loss_parameter(outputs);
-  fill_loss_parameters(loss, outputs, loss_parameter.data());
-  Buffer<double> row_loss(batch.size);
-  stream<T>(network, samples.X, from_logits(loss), [&](Range rows, Rows<T> x, Rows<T> targets) {
-    for (Index r = 0; r < rows.size(); ++r) load_target(samples.y, rows.begin + r, outputs, targets.row(r));
-    kernels<T>().loss[loss.index()](rows.size(), outputs, x, targets, loss_parameter.data(), T(1), nullptr,
-                                    row_loss.data() + rows.begin, {nullptr, 0});
-  });
-  return weighted_mean(batch, row_loss.data(), mean_divisor(loss, outputs, batch.weight()));
+  const Vector<double> row_loss = sample_losses(network, loss, samples);
+  return weighted_mean(batch, row_loss.data(), mean_divisor(loss, network.outputs(), batch.weight()));
 }
 
 template <class T>
@@ -761,6 +756,7 @@ void add_penalty_gradient(const Network<T>& network, const Objective& objective,
   template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, VectorView<T>);                   \
   template void predict(const Network<T>&, const MatrixArgument<T>&, T*);                                              \
   template void predict(const Network<T>&, const SparseRows<T>&, T*);                                                  \
+  template Vector<double> losses(const Network<T>&, const Loss&, const Samples<T>&);                                   \
   template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);                                         \
   template double penalty(const Network<T>&, const Objective&);                                                        \
   template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&, const Objective&);          \

@@ -41,14 +41,11 @@ bool search(const Network<T>& network, const Loss& loss, const Batch<T>& batch, 
   const Index L = network.depth();
   const auto layer = [](Index l) { return "layers." + std::to_string(l - 1); };
   Search search(found);
-  bool of_samples = true;
   const bool is_found = [&] {
     if (search.in(tape.activation(0), "X", 0, Cause::bad_input)) return true;
     for (Index l = 1; l <= L; ++l) {
-      of_samples = false;
       if (search.in(network.weight(l), layer(l) + ".weight", l, Cause::bad_weight)) return true;
       if (search.in(network.bias(l), layer(l) + ".bias", l, Cause::bad_weight)) return true;
-      of_samples = true;
       if (search.in(tape.pre_activation(l), "z", l, Cause::overflow)) return true;
       if (search.in(tape.activation(l), "a", l, Cause::overflow)) return true;
     }
@@ -56,7 +53,6 @@ bool search(const Network<T>& network, const Loss& loss, const Batch<T>& batch, 
     if (search.in(Eigen::Map<Vector<double>>(tape.row_loss(), tape.rows()), "loss", L, Cause::overflow)) return true;
     for (Index l = L; l > 0; --l)
       if (search.in(tape.delta(l), "delta", l, Cause::overflow)) return true;
-    of_samples = false;
     for (Index l = 1; l <= L; ++l) {
       const ConstMatrixView<T> weight(g.data() + network.offset(l), network.units(l - 1), network.units(l),
                                       Eigen::OuterStride<>(network.units(l)));
@@ -66,7 +62,7 @@ bool search(const Network<T>& network, const Loss& loss, const Batch<T>& batch, 
     }
     return false;
   }();
-  if (is_found && of_samples) found.row = first + batch.row(found.row);
+  if (is_found && found.is_of_sample()) found.row = first + batch.row(found.row);
   return is_found;
 }
 

@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "chainrule/random.hpp"
 #include "engine/kernels.hpp"
+#include "gathered.hpp"
+#include "tree_sum.hpp"
 
 namespace chainrule {
 
@@ -40,12 +44,21 @@ void clip(VectorView<T> gradient, double limit) {
   if (factor < 1) gradient *= static_cast<T>(factor);
 }
 
+/// Rows of the parts that a reproducible fit sums over: few, so that there are some for each rank; but each part makes
+/// another pass over the gradient.
+constexpr Index reproducible_part = 16;
+
 /// The samples that each step of a block takes: in their order, or shuffled. Of what the steps of all ranks take, those
-/// that are here.
+/// that are here; in a reproducible fit all of them.
 template <class T>
 class Batches {
  public:
-  Batches(Index size, Ranks* ranks) : size_(size), first_(ranks ? ranks->first : 0), ranks_(ranks) {}
+  Batches(Index size, const Network<T>& network, Ranks* ranks) : size_(size), ranks_(ranks) {
+    if (ranks && ranks->reproducible)
+      gathered_.emplace(*ranks, network.inputs(), network.outputs());
+    else if (ranks)
+      first_ = ranks->first;
+  }
 
   void begin(const Samples<T>& block, Random* random) {
     block_ = &block;
@@ -54,30 +67,45 @@ class Batches {
     if (random) {
       order_.resize(static_cast<std::size_t>(all_));
       shuffle(order_, *random);
-      if (here_ != all_) keep_mine();
+      if (here_ != all_ && !gathered_) keep_mine();
     }
+    if (gathered_) return;
     weights_.resize(static_cast<std::size_t>(count()));
     for (Index i = 0; i < count(); ++i) weights_[static_cast<std::size_t>(i)] = cut(start(i), start(i + 1)).weight();
     if (ranks_) ranks_->sum(weights_.data(), count());
   }
 
-  Index rows() const { return here_; }
+  /// Of which the batches are made.
+  Index rows() const { return gathered_ ? all_ : here_; }
   Index count() const { return (all_ + size_ - 1) / size_; }
-  /// Where batch i starts in the order of the samples that are here.
+  /// Goes on to batch i.
+  void go_to(Index i) {
+    current_ = i;
+    if (gathered_) gathered_->gather(*block_, order(), start(i), start(i + 1));
+  }
+  /// Where batch i starts in the order of those rows.
   Index start(Index i) const {
-    if (starts_.empty()) return std::clamp<Index>(i * size_ - first_, 0, here_);
+    if (starts_.empty()) return std::clamp<Index>(i * size_ - first_, 0, rows());
     return i < count() ? starts_[static_cast<std::size_t>(i)] : here_;
   }
-  /// Of batch i, over all ranks.
-  double weight(Index i) const { return weights_[static_cast<std::size_t>(i)]; }
+  /// Of the current batch, over all ranks.
+  double weight() const {
+    if (!gathered_) return weights_[static_cast<std::size_t>(current_)];
+    return Batch<T>{gathered_->samples(), start(current_ + 1) - start(current_)}.weight();
+  }
+  /// Of the sample at a place in the order, where `cut` does not tell.
+  Index row(Index place) const { return gathered_ && order() ? order_[static_cast<std::size_t>(place)] : place; }
 
-  /// The samples from place `from` in the order to before place `to`.
+  /// The samples from place `from` in the order to before place `to`, all in the current batch.
   Batch<T> cut(Index from, Index to, double whole_weight = 0) const {
+    if (gathered_) return {gathered_->samples().from(from - start(current_)), to - from, nullptr, whole_weight};
     if (order_.empty()) return {block_->from(from), to - from, nullptr, whole_weight};
     return {*block_, to - from, order_.data() + from, whole_weight};
   }
 
  private:
+  const Index* order() const { return order_.empty() ? nullptr : order_.data(); }
+
   void keep_mine() {
     starts_.clear();
     Index kept = 0;
@@ -88,10 +116,11 @@ class Batches {
     }
   }
 
-  Index size_, first_;
+  Index size_, first_ = 0;
   Ranks* ranks_;
   const Samples<T>* block_ = nullptr;
-  Index here_ = 0, all_ = 0;
+  Index here_ = 0, all_ = 0, current_ = 0;
+  std::optional<Gathered<T>> gathered_;
   std::vector<Index> order_, starts_;
   std::vector<double> weights_;
 };
@@ -111,9 +140,36 @@ class OneBlock : public Source<T> {
   bool given_ = false;
 };
 
+/// The loss of the validation samples of all ranks, added up sample by sample.
+template <class T>
+double validate_in_order(const Network<T>& network, const Loss& loss, const Samples<T>& validation, Ranks& ranks) {
+  const Index n = validation.X.rows();
+  std::vector<double> counts(static_cast<std::size_t>(ranks.size));
+  counts[static_cast<std::size_t>(ranks.rank)] = static_cast<double>(n);
+  ranks.sum(counts.data(), ranks.size);
+  const double before = std::accumulate(counts.begin(), counts.begin() + ranks.rank, 0.0);
+  Vector<double> terms =
+      Vector<double>::Zero(2 * static_cast<Index>(std::accumulate(counts.begin(), counts.end(), 0.0)));
+  const Vector<double> of_mine = losses(network, loss, validation);
+  const Batch<T> batch{validation, n};
+  for (Index i = 0; i < n; ++i) {
+    const Index place = 2 * (static_cast<Index>(before) + i);
+    terms[place] = static_cast<double>(batch.weight(i)) * of_mine[i];
+    terms[place + 1] = static_cast<double>(batch.weight(i));
+  }
+  ranks.sum(terms.data(), terms.size());
+  double total = 0, weight = 0;
+  for (Index i = 0; i < terms.size(); i += 2) {
+    total += terms[i];
+    weight += terms[i + 1];
+  }
+  return total / weight;
+}
+
 /// The loss of the validation samples of all ranks.
 template <class T>
 double validate(const Network<T>& network, const Loss& loss, const Samples<T>& validation, Ranks* ranks) {
+  if (ranks && ranks->reproducible) return validate_in_order(network, loss, validation, *ranks);
   const double mean = evaluate(network, loss, validation);
   if (!ranks) return mean;
   const double weight = Batch<T>{validation, validation.X.rows()}.weight();
@@ -139,11 +195,12 @@ class Fit {
         ranks_(options.ranks),
         rows_(ranks_ ? ranks_->rows : source.rows()),
         batch_size_(rows_ > 0 ? std::min(options.batch_size, rows_) : options.batch_size),
-        part_size_(std::min(options.micro_batch.value_or(batch_size_), batch_size_)),
+        part_size_(
+            std::min(options.micro_batch.value_or(reproducible() ? reproducible_part : batch_size_), batch_size_)),
         progress_(std::move(progress)),
         tape_(std::move(tape)),
         state_(network, optimizer, tape_.get(), options, progress_),
-        batches_(batch_size_, ranks_),
+        batches_(batch_size_, network, ranks_),
         rate_(options.schedule, progress_.history.epochs > 0 ? progress_.rate : LearningRate::State{state_.lr}) {}
 
   ~Fit() { optimizer_.set_lr(state_.lr); }
@@ -190,8 +247,9 @@ class Fit {
   }
 
   void train_batch(Index b, bool last_of_epoch) {
+    batches_.go_to(b);
     const Index first = batches_.start(b), last = batches_.start(b + 1);
-    const double weight = batches_.weight(b);
+    const double weight = batches_.weight();
     const Index steps_per_epoch = (rows_ + batch_size_ - 1) / batch_size_;
     optimizer_.set_lr(rate_.at({state_.epoch - 1, options_.epochs, state_.step, steps_per_epoch}));
     ++state_.step;
@@ -229,21 +287,8 @@ class Fit {
 
   bool step_by_gradient(Index first, Index last, double weight) {
     const Index parameters = network_.parameter_count();
-    if (gradient_and_loss_.size() == 0) gradient_and_loss_ = Buffer<T>(parameters + 1);
-    T* const data = gradient_and_loss_.data();
+    T* const data = reproducible() ? tree_sum(first, last, weight) : sum_of_parts(first, last, weight);
     VectorView<T> whole(data, parameters);
-    state_.loss = 0;
-    if (first == last) whole.setZero();
-    for (Index from = first; from < last; from += part_size_) {
-      tape_->set_draw(draw(from));
-      const Batch<T> part = batches_.cut(from, std::min(from + part_size_, last), weight);
-      state_.loss += gradient(network_, loss_, part, *tape_, whole, {options_.objective.loss_weight}, from > first);
-    }
-    if (ranks_) {
-      data[parameters] = static_cast<T>(state_.loss);
-      ranks_->sum(data, parameters + 1);
-      state_.loss = static_cast<double>(data[parameters]);
-    }
     add_penalty_gradient(network_, options_.objective, weight, whole);
     if (!std::isfinite(state_.loss) || !engine::kernels<T>().all_finite(parameters, data)) return false;
     state_.gradient = data;
@@ -254,13 +299,53 @@ class Fit {
     return true;
   }
 
+  /// Gradient and loss of the batch, side by side, and in `state_.loss`.
+  T* sum_of_parts(Index first, Index last, double weight) {
+    const Index parameters = network_.parameter_count();
+    if (gradient_and_loss_.size() == 0) gradient_and_loss_ = Buffer<T>(parameters + 1);
+    T* const data = gradient_and_loss_.data();
+    state_.loss = 0;
+    if (first == last) VectorView<T>(data, parameters).setZero();
+    for (Index from = first; from < last; from += part_size_)
+      state_.loss += part_gradient(from, last, weight, data, from > first);
+    if (ranks_) {
+      data[parameters] = static_cast<T>(state_.loss);
+      ranks_->sum(data, parameters + 1);
+      state_.loss = static_cast<double>(data[parameters]);
+    }
+    return data;
+  }
+
+  /// The same, to the same bits for any number of ranks.
+  T* tree_sum(Index first, Index last, double weight) {
+    const Index parameters = network_.parameter_count();
+    if (!tree_) tree_.emplace(*ranks_, parameters + 1);
+    T* const data = tree_->sum((last - first + part_size_ - 1) / part_size_, [&](Index i, T* to, bool add) {
+      const T loss = static_cast<T>(part_gradient(first + i * part_size_, last, weight, to, add));
+      to[parameters] = add ? to[parameters] + loss : loss;
+    });
+    state_.loss = static_cast<double>(data[parameters]);
+    return data;
+  }
+
+  /// The gradient of the part of a batch that starts at place `from`; returns its loss.
+  double part_gradient(Index from, Index last, double weight, T* to, bool add) {
+    tape_->set_draw(draw(from));
+    const Batch<T> part = batches_.cut(from, std::min(from + part_size_, last), weight);
+    const VectorView<T> whole(to, network_.parameter_count());
+    return gradient(network_, loss_, part, *tape_, whole, {options_.objective.loss_weight}, add);
+  }
+
   void leave_out(Index b, Index first, Index last, double weight) {
     History& history = progress_.history;
     ++history.steps_left_out;
+    const bool cut_knows_rows = options_.shuffle && !reproducible();
     for (Index from = first; from < last && !history.non_finite; from += part_size_)
       history.non_finite =
           find_non_finite(network_, loss_, batches_.cut(from, std::min(from + part_size_, last), weight),
-                          options_.objective, draw(from), rows_before_ + (options_.shuffle ? 0 : from));
+                          options_.objective, draw(from), rows_before_ + (cut_knows_rows ? 0 : from));
+    if (history.steps_left_out == 1 && history.non_finite && history.non_finite->is_of_sample())
+      history.non_finite->row = batches_.row(history.non_finite->row);
     // A sum of parts that are finite, or a part of another rank.
     if (!history.non_finite) history.non_finite = NonFinite{.layer = network_.depth(), .value = state_.loss};
     if (history.steps_left_out == 1) {
@@ -298,7 +383,8 @@ class Fit {
     for (Observer<T>* observer : observers_) observer->epoch_done(state_);
   }
 
-  Index first_row() const { return ranks_ ? ranks_->first : 0; }
+  bool reproducible() const { return ranks_ && ranks_->reproducible; }
+  Index first_row() const { return ranks_ && !reproducible() ? ranks_->first : 0; }
 
   MaskDraw draw(Index row) const {
     return {options_.seed, (std::uint64_t{2} << 32) + epoch_stream_, rows_before_ + row};
@@ -319,6 +405,7 @@ class Fit {
   Batches<T> batches_;
   LearningRate rate_;
   Buffer<T> gradient_and_loss_;  // side by side, to be summed over the ranks as one
+  std::optional<TreeSum<T>> tree_;
 
   // Of the epoch.
   std::uint64_t epoch_stream_ = 0;

@@ -77,11 +77,13 @@ class EpochReport : public Observer<T> {
   Index& epochs_trained_;
 };
 
-/// The processes behind a Python object with `first`, `rows` and `sum(array)`, which adds up in place.
+/// The processes behind a Python object with the members of Ranks and `sum(array)`, which adds up in place.
 class RanksIn : public Ranks {
  public:
   explicit RanksIn(const py::object& ranks)
-      : Ranks(ranks.attr("first").cast<Index>(), ranks.attr("rows").cast<Index>()), sum_(ranks.attr("sum")) {}
+      : Ranks(ranks.attr("rank").cast<Index>(), ranks.attr("size").cast<Index>(), ranks.attr("first").cast<Index>(),
+              ranks.attr("rows").cast<Index>(), ranks.attr("reproducible").cast<bool>()),
+        sum_(ranks.attr("sum")) {}
   void sum(float* values, Index count) override { sum_of(values, count); }
   void sum(double* values, Index count) override { sum_of(values, count); }
 

@@ -72,6 +72,7 @@ def checkpoints(
     resume: bool,
     writes: bool,
     limited: bool,
+    reproducible: bool,
 ) -> CheckpointSettings:
     """Check the arguments of `MLP.fit` that are about checkpoints; read the one to go on from.
 
@@ -85,7 +86,7 @@ def checkpoints(
         return {"checkpoint": None, "checkpoint_every": every, "resume": None}
     optional_package("safetensors", "io")
     path = serialization.place_of("checkpoint", path)
-    optimizer, same = settings["optimizer"], arguments(n_rows, samples, source, settings, mlp.dtype)
+    optimizer, same = settings["optimizer"], arguments(n_rows, samples, source, settings, mlp.dtype, reproducible)
     restored = None
     if resume and os.path.exists(path):
         restored, there = read(mlp, optimizer, same, PICKED if limited else (), path)
@@ -103,7 +104,12 @@ def checkpoints(
 
 
 def arguments(
-    n_rows: int, samples: tuple[Any, Any] | None, source: Stream | None, settings: FitSettings, dtype: np.dtype[Any]
+    n_rows: int,
+    samples: tuple[Any, Any] | None,
+    source: Stream | None,
+    settings: FitSettings,
+    dtype: np.dtype[Any],
+    reproducible: bool,
 ) -> dict[str, Any]:
     """Return what has to be the same in a fit that goes on, in values that JSON knows."""
     weight, validation = settings["sample_weight"], settings["validation"]
@@ -118,6 +124,7 @@ def arguments(
         "schedule": repr(settings["schedule"]),
         "clip_norm": settings["clip_norm"],
         "micro_batch": settings["micro_batch"],
+        "reproducible": reproducible or None,  # files of before have no such entry
         "block_rows": source.block_rows if isinstance(source, ArrayStream) else None,
         **dict(zip(SAMPLES, (*digests, held_out), strict=True)),
     }

@@ -120,17 +120,26 @@ class Ranks:
 
     Attributes
     ----------
-    rank, first, rows, seed : int
-        Number of this process, place of its samples among those of all, how many all have, and the seed of the order
-        in which they are taken.
+    rank, size, first, rows, seed : int
+        Number of this process, how many there are, place of its samples among those of all, how many all have, and the
+        seed of the order in which they are taken.
+    reproducible : bool
+        Whether the fit is to have the same bits for any number of processes.
     """
 
     def __init__(
-        self, comm: Communicator, parameters: npt.NDArray[Any], seed: int, n_rows: int, agreed: object
+        self,
+        comm: Communicator,
+        parameters: npt.NDArray[Any],
+        seed: int,
+        n_rows: int,
+        agreed: object,
+        reproducible: bool = False,
     ) -> None:
         self._comm = comm
         self._parameters = parameters
-        self.rank = comm.rank
+        self.rank, self.size = comm.rank, comm.size
+        self.reproducible = reproducible
         self.agree("network, its count of epochs or the arguments of fit", repr(agreed).encode())
         rows = _numbers_of_all(comm, n_rows)
         self.first, self.rows = int(rows[: comm.rank].sum()), int(rows.sum())

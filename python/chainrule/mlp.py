@@ -519,6 +519,7 @@ class MLP:
         micro_batch: int | None = None,
         memory_limit: str | int | None = None,
         comm: Any = None,
+        reproducible: bool = False,
     ) -> History:
         """Train: for each epoch, for each batch, a step.
 
@@ -591,6 +592,11 @@ class MLP:
             the rows of all. Parameters and order are those of rank 0; that all ranks still have the same parameters
             is checked after every epoch. Any object with `rank`, `size`, and `allreduce(array)`, `bcast(array)` and
             `barrier()` that work in place will do.
+        reproducible : bool, default False
+            With `comm`: give the same bits for any number of ranks and however they share the rows, as long as these
+            are the same in the order of the ranks. All samples of a batch then go to all ranks, and the gradient is the
+            sum of those of parts of `micro_batch` rows (by default 16), in a tree that does not depend on the ranks.
+            That takes some memory for gradients more, and as many ranks have something to do as there are parts.
 
         Returns
         -------
@@ -635,6 +641,7 @@ class MLP:
             checkpoint=(checkpoint, checkpoint_every, resume),
             memory_limit=memory_limit,
             comm=comm,
+            reproducible=boolean("reproducible", reproducible),
         )
 
     def gradient_flow(self) -> GradientFlowReport:

@@ -38,6 +38,7 @@ def run_fit(
     checkpoint: Checkpoint,
     memory_limit: str | int | None,
     comm: Any,
+    reproducible: bool,
 ) -> History:
     """Train on samples in memory, or block by block; alone, or together with other processes."""
     if not isinstance(on_nonfinite, str):
@@ -48,11 +49,20 @@ def run_fit(
     if y is None and hasattr(X, "shape"):
         raise TypeError("y is None; expected real numbers, the targets of the rows of X")
     limit = None if memory_limit is None else as_bytes(memory_limit)
+    if reproducible and comm is None:
+        raise ValueError(
+            "reproducible is True without comm; expected a communicator (one process alone always gives the "
+            "same bits, for any number of threads)"
+        )
+    if reproducible and limit is not None:
+        raise ValueError(
+            "memory_limit is given with reproducible; expected micro_batch instead, the same for any number of ranks"
+        )
     ranks = source = None
     if comm is not None:
         if y is None:
             raise ValueError("comm is given and X is an iterable; expected arrays, each process with its own rows")
-        ranks = _join(mlp, X, settings, as_communicator(comm))
+        ranks = _join(mlp, X, settings, as_communicator(comm), reproducible)
     elif y is None or is_on_disk(X):
         source = _stream(mlp, X, y, settings, limit)
     n_rows = ranks.rows if ranks else source.rows if source else _rows(X)
@@ -69,7 +79,17 @@ def run_fit(
                 settings["micro_batch"] = micro_batch_within(limit, mlp, settings, n_rows, copies, stored)
             samples = None if ranks or y is None else (X, y)
             limited = limit is not None
-            written = checkpoints(mlp, n_rows, samples, source, settings, *checkpoint, writes=first, limited=limited)
+            written = checkpoints(
+                mlp,
+                n_rows,
+                samples,
+                source,
+                settings,
+                *checkpoint,
+                writes=first,
+                limited=limited,
+                reproducible=reproducible,
+            )
             resumed = written["resume"]
             if resumed and flow is not None:
                 flow.begin(resumed["step"])
@@ -105,12 +125,12 @@ def _rows(X: Any) -> int:
         return 0
 
 
-def _join(mlp: MLP, X: Any, settings: FitSettings, comm: Communicator) -> Ranks:
+def _join(mlp: MLP, X: Any, settings: FitSettings, comm: Communicator, reproducible: bool) -> Ranks:
     network = {name: value for name, value in describe(mlp).items() if name != "seed"}
     samples = ("sample_weight", "validation")
     agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
-    own = [network, agreed, settings["optimizer"].t, settings["validation"] is None]
-    return Ranks(comm, mlp.parameters, mlp.seed, _rows(X), own)
+    own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, reproducible]
+    return Ranks(comm, mlp.parameters, mlp.seed, _rows(X), own, reproducible)
 
 
 def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:

@@ -6,7 +6,10 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
 #include "chainrule/trainer.hpp"
 #include "support.hpp"
@@ -633,5 +636,111 @@ TEST_CASE_TEMPLATE("a fit that goes on from its progress ends with the same bits
     CHECK(history.lr == expected.lr);
     CHECK(history.best_epoch == expected.best_epoch);
     CHECK(same_bits(resumed.network.parameters(), whole.network.parameters()));
+  }
+}
+
+namespace {
+
+/// The samples of a problem in blocks of some rows.
+template <class T>
+class Blocks : public Source<T> {
+ public:
+  Blocks(const Problem<T>& problem, std::vector<Index> sizes, bool tells_rows)
+      : problem_(problem), sizes_(std::move(sizes)), tells_rows_(tells_rows) {}
+  Index rows() const override { return tells_rows_ ? problem_.X.rows() : 0; }
+  const Samples<T>* next() override {
+    if (given_ == sizes_.size()) {
+      given_ = 0;
+      first_ = 0;
+      return nullptr;
+    }
+    const Index rows = sizes_[given_++];
+    Samples<T>& block = block_.emplace(problem_.samples().from(first_));
+    block.X = {problem_.X.row(first_).data(), rows, problem_.X.cols(), Eigen::OuterStride<>(problem_.X.outerStride())};
+    first_ += rows;
+    return &block;
+  }
+
+ private:
+  const Problem<T>& problem_;
+  std::vector<Index> sizes_;
+  bool tells_rows_;
+  std::size_t given_ = 0;
+  Index first_ = 0;
+  std::optional<Samples<T>> block_;
+};
+
+template <class T>
+History fit_blocks(Problem<T>& problem, const std::vector<Index>& sizes, const FitOptions& options,
+                   bool tells_rows = false, const std::vector<Observer<T>*>& observers = {}) {
+  Blocks<T> source(problem, sizes, tells_rows);
+  Optimizer<T> optimizer(Adam{});
+  return chainrule::fit<T>(problem.network, problem.loss, source, nullptr, optimizer, options, observers);
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("trainer: blocks of whole batches are a fit of all samples", T, float, double) {
+  auto blocks = sample<T>(22, true), whole = sample<T>(22, true);
+  const History of_blocks = fit_blocks(blocks, {8, 4, 10}, in_order(3));
+  Optimizer<T> optimizer(Adam{});
+  const History expected = fit(whole, optimizer, in_order(3));
+  CHECK(same_bits(parameters(blocks.network), parameters(whole.network)));
+  CHECK(of_blocks.loss == expected.loss);
+}
+
+TEST_CASE_TEMPLATE("trainer: each block ends in a short batch, and its samples come once, shuffled within", T, float,
+                   double) {
+  auto problem = sample<T>(20);
+  for (Index i = 0; i < 20; ++i) problem.X(i, 0) = static_cast<T>(i);
+  FitOptions options;
+  options.batch_size = 4;
+  std::vector<std::vector<T>> batches;
+  std::vector<bool> last_of_epoch;
+  Callbacks<T> callbacks;
+  callbacks.on_step = [&](FitState<T>& state) {
+    auto& batch = batches.emplace_back();
+    for (Index i = 0; i < state.tape->rows(); ++i) batch.push_back(state.tape->activation(0)(i, 0));
+    last_of_epoch.push_back(state.last_of_epoch);
+  };
+  fit_blocks(problem, {7, 13}, options, true, {&callbacks});
+  std::vector<std::size_t> sizes;
+  std::vector<T> seen;
+  for (const auto& batch : batches) {
+    sizes.push_back(batch.size());
+    seen.insert(seen.end(), batch.begin(), batch.end());
+  }
+  CHECK(sizes == std::vector<std::size_t>{4, 3, 4, 4, 4, 1});
+  CHECK(last_of_epoch == std::vector<bool>{false, false, false, false, false, true});
+  CHECK(!std::is_sorted(seen.begin(), seen.begin() + 7));
+  std::sort(seen.begin(), seen.begin() + 7);
+  std::sort(seen.begin() + 7, seen.end());
+  for (std::size_t i = 0; i < 20; ++i) CHECK(seen[i] == static_cast<T>(i));
+}
+
+TEST_CASE_TEMPLATE("trainer: no blocks", T, float, double) {
+  auto problem = sample<T>();
+  CHECK_THROWS_WITH_AS(fit_blocks(problem, {}, in_order()),
+                       "X gave no samples in epoch 1; expected some, and the same ones in each epoch",
+                       std::invalid_argument);
+}
+
+TEST_CASE_TEMPLATE("trainer: micro-batches add up to the batch's gradient", T, float, double) {
+  for (const Index micro_batch : {1, 3, 4, 9}) {
+    CAPTURE(micro_batch);
+    auto parts = sample<T>(22, true), whole = sample<T>(22, true);
+    FitOptions options = in_order(3);
+    options.batch_size = 9;
+    Optimizer<T> of_parts(Adam{}), of_whole(Adam{});
+    Index most_rows = 0;
+    Callbacks<T> callbacks;
+    callbacks.on_step = [&](FitState<T>& state) { most_rows = std::max(most_rows, state.tape->capacity()); };
+    const History expected = fit(whole, of_whole, options);
+    options.micro_batch = micro_batch;
+    const History history = fit(parts, of_parts, options, {&callbacks});
+    CHECK(most_rows == micro_batch);
+    CHECK(of_parts.steps() == of_whole.steps());
+    CHECK(support::relative_error(parameters(parts.network), parameters(whole.network)) < support::tolerance<T>);
+    CHECK(history.loss.back() == doctest::Approx(expected.loss.back()).epsilon(1e-5));
   }
 }

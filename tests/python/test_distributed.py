@@ -60,6 +60,24 @@ class TestMPI:
             assert all(one == records[0] for one in records)
             assert_like_one_process(every[0], records[0], data, case)
 
+    def test_reproducible(self, data, tmp_path):
+        """Any number of ranks gives the same bits; the program's shares are unequal, and the last batch is short."""
+        np.savez(tmp_path / "data.npz", **data)
+        cases = [{**case, "fit": {**case["fit"], "reproducible": True}} for case in CASES]
+        results = []
+        for ranks in (1, 2, 3, 4):
+            process = mpi(ranks, PROGRAMS / "mpi_fit.py", tmp_path, json.dumps({"cases": cases}))
+            assert process.returncode == 0, process.stderr
+            results.append(
+                [
+                    (np.load(tmp_path / f"{i}-{rank}.npy").tobytes(), (tmp_path / f"{i}-{rank}.json").read_text())
+                    for i in range(len(cases))
+                    for rank in range(ranks)
+                ]
+            )
+        for several in results:
+            assert sorted(set(several)) == sorted(results[0])
+
     @pytest.mark.parametrize("how", ["raise", "kill"])
     def test_a_rank_that_fails_ends_the_job(self, how, tmp_path):
         started = time.monotonic()
@@ -167,6 +185,42 @@ class TestAnyCommunicator:
 
         with pytest.raises(RuntimeError, match="of rank 1 differ from those of rank 0"):
             comm.run(train)
+
+    def test_a_reproducible_fit_goes_on_with_other_ranks(self, data, tmp_path):
+        """From its checkpoint, with the bits of one that was never stopped."""
+        pytest.importorskip("safetensors", reason="safetensors is not installed: checkpoints are not checked")
+
+        def fit(size, epochs, path, reproducible=True):
+            comm = Threads(size)
+
+            def train(rank):
+                mine = slice(61 * rank // size, 61 * (rank + 1) // size)
+                mlp = cr.MLP([4, 16, 2], hidden_activation="tanh", dropout=0.2, seed=rank)
+                mlp.fit(
+                    data["X"][mine],
+                    data["y"][mine],
+                    epochs=epochs,
+                    batch_size=40,
+                    comm=comm,
+                    reproducible=reproducible,
+                    checkpoint=path,
+                    resume=True,
+                )
+                return mlp.parameters
+
+            return comm.run(train)
+
+        whole = fit(1, 6, tmp_path / "whole")[0]
+        fit(2, 3, tmp_path / "parts")
+        assert all(same_bits(parameters, whole) for parameters in fit(3, 6, tmp_path / "parts"))
+        with pytest.raises(ValueError, match="was written with reproducible True"):
+            fit(2, 7, tmp_path / "parts", reproducible=False)
+
+    @pytest.mark.parametrize(("argument", "message"), [({}, "without comm"), ({"comm": 1}, "memory_limit is given")])
+    def test_reproducible_and_what_does_not_go_with_it(self, argument, message, data):
+        settings = {"epochs": 1, "memory_limit": "4GB", "reproducible": True, **argument}
+        with pytest.raises(ValueError, match=message):
+            cr.MLP([4, 8, 2]).fit(data["X"], data["y"], **settings)
 
     def test_no_communicator(self, data):
         with pytest.raises(TypeError, match=r"comm is 3 .*without rank, size, allreduce"):

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "chainrule/inputs.hpp"
@@ -34,6 +35,22 @@ struct Targets {
     if (values) rest.values += first * stride;
     rest.rows -= first;
     return rest;
+  }
+
+  /// Writes sample i as the loss sees it: a label as a one-hot row, a target with several quantiles once for each.
+  void load(Index i, Index outputs, T* to) const {
+    if (labels) {
+      std::fill_n(to, outputs, T(0));
+      to[labels[i]] = T(1);
+      return;
+    }
+    const T* const from = values + i * stride;
+    const Index repeat = outputs / columns;
+    if (repeat == 1) {
+      std::copy_n(from, outputs, to);
+      return;
+    }
+    for (Index j = 0; j < outputs; ++j) to[j] = from[j / repeat];
   }
 
   const T* values = nullptr;
@@ -107,7 +124,11 @@ void predict(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) *
 template <class T>
 void predict(const Network<T>& network, const SparseRows<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
 
-/// The loss, without caching.
+/// The loss of each sample, without caching.
+template <class T>
+Vector<double> losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples);
+
+/// The loss, without caching: the weighted mean of those.
 template <class T>
 double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& samples);
 

@@ -13,6 +13,7 @@
 #include "chainrule/non_finite.hpp"
 #include "chainrule/optimizer.hpp"
 #include "chainrule/random.hpp"
+#include "chainrule/ranks.hpp"
 #include "chainrule/rule.hpp"
 #include "chainrule/schedule.hpp"
 #include "chainrule/serialization.hpp"

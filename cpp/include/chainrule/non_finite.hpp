@@ -21,6 +21,8 @@ struct NonFinite {
   double value = 0;
   double loss = 0;
   Index epoch = 0, batch = 0, step = 0;  // of a fit, from 1: the batch of the epoch, the step over all epochs
+
+  bool is_of_sample() const { return !tensor.starts_with("layers."); }
 };
 
 /// Takes the step's forward and backward pass once more, with everything kept, and looks where it goes wrong. Rows are

@@ -8,21 +8,10 @@
 
 #include "chainrule/backprop.hpp"
 #include "chainrule/non_finite.hpp"
+#include "chainrule/ranks.hpp"
 #include "chainrule/schedule.hpp"
 
 namespace chainrule {
-
-/// The processes that train one network together, each with samples of its own. All call `sum` alike, step by step.
-struct Ranks {
-  Index first;  // place of this process's samples among those of all
-  Index rows;   // samples of all
-
-  Ranks(Index first, Index rows) : first(first), rows(rows) {}
-  virtual ~Ranks() = default;
-  /// Adds up over all processes, in place; all get the same bits.
-  virtual void sum(float* values, Index count) = 0;
-  virtual void sum(double* values, Index count) = 0;
-};
 
 /// What to do about a step whose loss or gradient is not finite. It is never taken.
 enum class OnNonFinite {

@@ -20,8 +20,7 @@ for i, case in enumerate(settings["cases"]):
     if case.get("weighted"):
         arguments["sample_weight"] = data["weight"][mine]
     if case.get("validated"):
-        held_out = slice(comm.rank, None, comm.size)
-        arguments["validation"] = data["X_val"][held_out], data["y_val"][held_out]
+        arguments["validation"] = cr.shard(data["X_val"], comm), cr.shard(data["y_val"], comm)
     # Other parameters and another order on each rank: those of rank 0 count.
     seed = 7 if comm.rank == 0 else 100 + comm.rank
     mlp = cr.MLP(
