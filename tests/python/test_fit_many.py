@@ -190,7 +190,8 @@ def test_progress_reaches_the_end(capsys):
 def test_interrupt(tmp_path):
     """Ctrl-C ends all fits; the networks are usable afterwards."""
     program = """
-import sys, numpy as np, chainrule as cr
+import signal, numpy as np, chainrule as cr
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background has not
 X, y = np.random.default_rng(0).normal(size=(2000, 4)), np.ones((2000, 2))
 mlps = [cr.MLP([4, 8, 2], seed=seed) for seed in range(3)]
 print("ready", flush=True)
