@@ -1,7 +1,9 @@
 #include "chainrule/non_finite.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 namespace chainrule {
 
@@ -90,6 +92,35 @@ std::optional<NonFinite> find_non_finite(const Network<T>& network, const Loss& 
   found.layer = network.depth();
   found.value = found.loss;
   return found;
+}
+
+std::optional<NonFinite> found_by_any(const std::optional<NonFinite>& found, Ranks& ranks) {
+  std::vector<double> lengths(static_cast<std::size_t>(ranks.size));  // of the tensor's name; 0 where nothing was found
+  if (found) lengths[static_cast<std::size_t>(ranks.rank)] = static_cast<double>(found->tensor.size());
+  ranks.sum(lengths.data(), ranks.size);
+  const auto finder = std::find_if(lengths.begin(), lengths.end(), [](double length) { return length > 0; });
+  if (finder == lengths.end()) return {};
+  constexpr std::size_t numbers = 6;
+  std::vector<double> content(numbers + static_cast<std::size_t>(*finder));
+  if (finder - lengths.begin() == ranks.rank) {
+    content = {static_cast<double>(found->cause),
+               static_cast<double>(found->layer),
+               static_cast<double>(found->row),
+               static_cast<double>(found->column),
+               found->value,
+               found->loss};
+    content.insert(content.end(), found->tensor.begin(), found->tensor.end());
+  }
+  ranks.sum(content.data(), static_cast<Index>(content.size()));
+  NonFinite result;
+  result.cause = static_cast<NonFinite::Cause>(content[0]);
+  result.layer = static_cast<Index>(content[1]);
+  result.row = static_cast<Index>(content[2]);
+  result.column = static_cast<Index>(content[3]);
+  result.value = content[4];
+  result.loss = content[5];
+  result.tensor.assign(content.begin() + numbers, content.end());
+  return result;
 }
 
 NonFiniteError::NonFiniteError(NonFinite where) : std::runtime_error(text(where)), where(std::move(where)) {}

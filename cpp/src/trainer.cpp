@@ -339,6 +339,7 @@ class Fit {
   void leave_out(Index b, Index first, Index last, double weight) {
     History& history = progress_.history;
     ++history.steps_left_out;
+    const bool is_first = !history.non_finite;
     const bool cut_knows_rows = options_.shuffle && !reproducible();
     for (Index from = first; from < last && !history.non_finite; from += part_size_)
       history.non_finite =
@@ -346,8 +347,10 @@ class Fit {
                           options_.objective, draw(from), rows_before_ + (cut_knows_rows ? 0 : from));
     if (history.steps_left_out == 1 && history.non_finite && history.non_finite->is_of_sample())
       history.non_finite->row = batches_.row(history.non_finite->row);
-    // A sum of parts that are finite, or a part of another rank.
-    if (!history.non_finite) history.non_finite = NonFinite{.layer = network_.depth(), .value = state_.loss};
+    if (ranks_ && is_first) history.non_finite = found_by_any(history.non_finite, *ranks_);
+    // A sum of parts that are finite.
+    if (!history.non_finite)
+      history.non_finite = NonFinite{.layer = network_.depth(), .value = state_.loss, .loss = state_.loss};
     if (history.steps_left_out == 1) {
       history.non_finite->epoch = state_.epoch;
       history.non_finite->batch = b + 1;

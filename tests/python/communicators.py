@@ -1,5 +1,6 @@
 """Several processes for tests: threads that pass for them, and those of MPI."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -68,10 +69,10 @@ class Threads:
 
 
 def mpiexec():
-    """The launcher that belongs to mpi4py's MPI: that of this environment, where it came by pip."""
+    """The launcher that belongs to mpi4py's MPI: what MPIEXEC names, or that of this environment."""
     pytest.importorskip("mpi4py", reason="mpi4py is not installed: MPI is not checked")
     beside = pathlib.Path(sysconfig.get_path("scripts")) / "mpiexec"
-    launcher = str(beside) if beside.exists() else shutil.which("mpiexec")
+    launcher = os.environ.get("MPIEXEC") or (str(beside) if beside.exists() else shutil.which("mpiexec"))
     if launcher is None:
         pytest.skip("there is no mpiexec: MPI is not checked")
     version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout

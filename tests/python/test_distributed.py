@@ -87,7 +87,34 @@ class TestMPI:
         assert failed > started
         assert time.monotonic() - failed < 5
         if how == "raise":
-            assert "ArithmeticError: rank 1 has had enough" in process.stdout + process.stderr
+            assert "ArithmeticError: rank 1 has had enough" in process.stderr
+            assert "in fail\n" in process.stderr  # the traceback
+
+    @pytest.mark.parametrize(("killed", "reproducible"), [(0, True), (1, False), (2, True)])
+    def test_killed_and_resumed_by_other_ranks(self, killed, reproducible, data, tmp_path):
+        pytest.importorskip("safetensors", reason="safetensors is not installed: checkpoints are not checked")
+        np.savez(tmp_path / "data.npz", **data)
+        settings = {"batch_size": 20, "reproducible": reproducible, "epochs": 6, "resume": True}
+
+        def run(ranks, checkpoint, **case):
+            case["fit"] = {**settings, "checkpoint": str(tmp_path / checkpoint)}
+            process = mpi(ranks, PROGRAMS / "mpi_fit.py", tmp_path, json.dumps({"cases": [case]}))
+            assert ("kill" in case) == (process.returncode != 0), process.stderr
+            if "kill" not in case:
+                every = [np.load(tmp_path / f"0-{rank}.npy") for rank in range(ranks)]
+                assert all(same_bits(one, every[0]) for one in every)
+                return every[0], json.loads((tmp_path / "0-0.json").read_text())
+
+        run(3, "killed", kill=[killed, 4])
+        parameters, record = run(2, "killed")
+        assert record["epochs_here"] in ([4, 5, 6], [5, 6])  # it may have been killed before epoch 4 was written
+        if reproducible:
+            whole, its_record = run(1, "whole")
+            assert same_bits(parameters, whole)
+            assert record["loss"] == its_record["loss"]
+        else:
+            del settings["reproducible"], settings["resume"]
+            assert_like_one_process(parameters, record, data, {"fit": settings})
 
 
 class TestAnyCommunicator:
@@ -149,6 +176,21 @@ class TestAnyCommunicator:
             return mlp.fit(data["X"][rank::2], data["y"][rank::2], epochs=9, comm=comm, callbacks=callbacks).epochs
 
         assert comm.run(train) == [2, 2]
+
+    def test_a_sample_of_another_rank_that_overflows(self, data):
+        """All ranks say which one it was, by its place among the samples of all."""
+        comm = Threads(3)
+        X = data["X"].astype(np.float32)
+        X[40, 2] = 3e38
+
+        def train(rank):
+            mlp = cr.MLP([4, 8, 2], seed=0)
+            with pytest.raises(cr.NonFiniteError) as error:
+                mlp.fit(X[rank * 20 : rank * 20 + 20], data["y"][rank * 20 : rank * 20 + 20], epochs=1, comm=comm)
+            return error.value.where
+
+        wheres = comm.run(train)
+        assert {(where.tensor, where.layer, where.row) for where in wheres} == {("z", 1, 40)}
 
     def test_parameters_that_drift_apart_are_noticed(self, data):
         comm = Threads(3)

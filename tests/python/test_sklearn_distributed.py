@@ -148,9 +148,10 @@ def test_no_communicator():
         MLPRegressor().fit(X, y, comm=3)
 
 
-def test_mpi(tmp_path):
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_mpi(ranks, tmp_path):
     settings = json.dumps([{"max_iter": 3}, {"solver": "lbfgs", "max_iter": 5}])
-    process = mpi(3, PROGRAMS / "mpi_estimators.py", tmp_path / "results", settings)
+    process = mpi(ranks, PROGRAMS / "mpi_estimators.py", tmp_path / "results", settings)
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "results").read_text())
     assert len(results) == 2

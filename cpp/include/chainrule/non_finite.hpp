@@ -5,6 +5,7 @@
 #include <string>
 
 #include "chainrule/backprop.hpp"
+#include "chainrule/ranks.hpp"
 
 namespace chainrule {
 
@@ -31,6 +32,9 @@ template <class T>
 std::optional<NonFinite> find_non_finite(const Network<T>& network, const Loss& loss, const Batch<T>& batch,
                                          const Objective& objective = {}, const std::optional<MaskDraw>& draw = {},
                                          Index first = 0);
+
+/// What the first rank found that found something.
+std::optional<NonFinite> found_by_any(const std::optional<NonFinite>& found, Ranks& ranks);
 
 /// The parameters are those before the step.
 struct NonFiniteError : std::runtime_error {

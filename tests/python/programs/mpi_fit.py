@@ -1,7 +1,12 @@
-"""Run by mpiexec: fit on this rank's rows, and save what came of it. Arguments: the folder, the settings as JSON."""
+"""Run by mpiexec: fit on this rank's rows, and save what came of it. Arguments: the folder, the settings as JSON.
+
+A case with "kill": [rank, epoch] ends there.
+"""
 
 import json
+import os
 import pathlib
+import signal
 import sys
 
 import numpy as np
@@ -13,6 +18,13 @@ cr.set_num_threads(1)
 comm = MPI.COMM_WORLD
 folder, settings = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
 for i, case in enumerate(settings["cases"]):
+    epochs = []
+
+    def epoch_done(report, case=case, epochs=epochs):
+        epochs.append(report.epoch)
+        if [comm.rank, report.epoch] == case.get("kill"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
     data = np.load(folder / "data.npz")
     bounds = [round(bound) for bound in np.linspace(0, len(data["X"]) ** 0.5, comm.size + 1) ** 2]  # unequal shares
     mine = slice(bounds[comm.rank], bounds[comm.rank + 1])
@@ -27,7 +39,10 @@ for i, case in enumerate(settings["cases"]):
         case.get("layers", [4, 16, 2]), hidden_activation="tanh", dtype=case.get("dtype", "float64"), seed=seed
     )
     optimizer = cr.Adam(lr=0.01)
-    history = mlp.fit(data["X"][mine], data["y"][mine], optimizer=optimizer, comm=comm, **arguments)
-    record = {"loss": history.loss, "validation_loss": history.validation_loss, "epochs": history.epochs}
+    history = mlp.fit(
+        data["X"][mine], data["y"][mine], optimizer=optimizer, comm=comm, callbacks=[epoch_done], **arguments
+    )
+    record = {name: getattr(history, name) for name in ("loss", "validation_loss", "epochs")}
+    record["epochs_here"] = epochs
     np.save(folder / f"{i}-{comm.rank}.npy", mlp.parameters)
     (folder / f"{i}-{comm.rank}.json").write_text(json.dumps(record))
