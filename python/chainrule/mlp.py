@@ -589,8 +589,9 @@ class MLP:
             Train together with the other processes of a job, ``mpiexec -n 4 python -m mpi4py train.py``: each gives its
             own rows of X and y (see `shard`) and the same other arguments. Batches, losses, validation and stopping
             are those of one process with the rows of all, in the order of the ranks, to rounding; `batch_size` counts
-            the rows of all. Parameters and order are those of rank 0; that all ranks still have the same parameters
-            is checked after every epoch. Any object with `rank`, `size`, and `allreduce(array)`, `bcast(array)` and
+            the rows of all. Without `shuffle`, a batch is mostly of one rank, for which the others wait. Parameters and
+            order are those of rank 0; that all ranks still have the same parameters is checked after every epoch. Any
+            object with `rank`, `size`, and `allreduce(array)`, `bcast(array)` and
             `barrier()` that work in place will do.
         reproducible : bool, default False
             With `comm`: give the same bits for any number of ranks and however they share the rows, as long as these
