@@ -2,7 +2,8 @@
 
 1. One `mlp.step(X, y, optimizer)` on 2-4-1 against the same step inside `fit`: the difference is the price of the call.
 2. One `mlp.predict(row)` on 8-64-64-4.
-3. forward, backward and step of every net of the grid, and their ratios in alternating rounds.
+3. forward, backward and step of every net of the grid, and their ratios in alternating rounds; and how long a gradient
+   by one-sided differences would take, P + 1 forward passes for P parameters.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def passes(net: Net, threads: int, rounds: int, seconds: float) -> str:
     backward = Spread.of(b / f for b, f in zip(times["backward"], times["forward"], strict=True))
     step = Spread.of(s / f for s, f in zip(times["step"], times["forward"], strict=True))
     microseconds = "".join(f"{Spread.of(values).median:13,.2f}" for values in times.values())
-    return f"  {net.label:18}{microseconds}   {backward:.2f}   {step:.2f}"
+    differences = (net.n_parameters + 1) * Spread.of(times["forward"]).median * 1e-6
+    return f"  {net.label:18}{microseconds}   {backward:.2f}   {step:.2f}   {differences:,.3g} s"
 
 
 def main() -> None:
@@ -94,7 +96,8 @@ def main() -> None:
     machine.warn_if_busy()
     call_overhead(options.rounds, options.seconds)
     print(f"passes, {options.threads} threads, µs, and ratios: median [least–greatest]")
-    print(f"  {'':18}{'forward':>13}{'backward':>13}{'step':>13}   backward/forward   step/forward")
+    columns = "backward/forward   step/forward   gradient by P + 1 forward passes"
+    print(f"  {'':18}{'forward':>13}{'backward':>13}{'step':>13}   {columns}")
     for net in tqdm(nets, leave=False):
         tqdm.write(passes(net, options.threads, options.rounds, options.seconds))
 

@@ -40,6 +40,7 @@ class Worker(Protocol):
 PEERS = {
     "chainrule-fit": ("chainrule", "Fit"),
     "chainrule-step": ("chainrule", "Step"),
+    "chainrule-micro": ("chainrule", "MicroBatches"),  # for memory.py
     "numpy": ("numpy", "NumPy"),
     "scikit-learn": ("scikit_learn", "ScikitLearn"),
     "pytorch": ("pytorch", "PyTorch"),

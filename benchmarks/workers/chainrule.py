@@ -1,4 +1,7 @@
-"""chainrule, in its two forms: its own training loop, and one step at a time from Python."""
+"""chainrule, in its two forms: its own training loop, and one step at a time from Python.
+
+And the loop in micro-batches, for memory.py.
+"""
 
 from __future__ import annotations
 
@@ -40,5 +43,21 @@ class Step:
 class Fit(Step):
     """`mlp.fit` with the whole batch as its data set: an epoch is a step; hands over the loss of every epoch."""
 
+    micro_batch: int | None = None
+
     def steps(self, count: int) -> None:
-        self.mlp.fit(self.X, self.y, epochs=count, batch_size=len(self.X), optimizer=self.optimizer, shuffle=False)
+        self.mlp.fit(
+            self.X,
+            self.y,
+            epochs=count,
+            batch_size=len(self.X),
+            optimizer=self.optimizer,
+            shuffle=False,
+            micro_batch=self.micro_batch,
+        )
+
+
+class MicroBatches(Fit):
+    """256 rows at a time go through the network; their gradients are added up to that of the batch."""
+
+    micro_batch = 256
