@@ -584,7 +584,8 @@ class MLP:
             to be stored.
         memory_limit : int or str, optional
             Bytes, or a text such as "2GB" or "512MiB", below which the memory of the whole process is to stay. Picks
-            the largest `micro_batch` that does, and tells it in the History.
+            the largest `micro_batch` that does, and tells it in the History. Where not even one row at a time does, a
+            ValueError tells how much is needed, before anything is trained.
         comm : mpi4py communicator, optional
             Train together with the other processes of a job, ``mpiexec -n 4 python -m mpi4py train.py``: each gives its
             own rows of X and y (see `shard`) and the same other arguments. Batches, losses, validation and stopping
