@@ -1,9 +1,9 @@
 """64 networks 8-64-64-4 at once: fit_many beside fits one by one, torch.func and jax.vmap, in alternating rounds.
 
-    python benchmarks/fit_many.py [--rounds 5] [--nets 64]
+    python benchmarks/fit_many.py [--rounds 5] [--nets 64] [--epochs 1]
 
 Every network takes Adam steps on the same batches of 32 rows, in float32, from its own initial weights. The times are
-those of one epoch of 32 steps of all networks, compiled code warmed up before.
+those of so many epochs of 32 steps of all networks, compiled code warmed up before.
 """
 
 import argparse
@@ -17,24 +17,24 @@ import numpy as np
 SIZES, BATCH, STEPS = [8, 64, 64, 4], 32, 32
 
 
-def library(nets, X, y):
+def library(nets, epochs, X, y):
     mlps = [cr.MLP(SIZES, hidden_activation="tanh", seed=seed) for seed in range(nets)]
     optimizers = [cr.Adam() for _ in mlps]
 
     def many():
-        cr.fit_many(mlps, X, y, epochs=1, batch_size=BATCH, optimizer=optimizers, shuffle=False)
+        cr.fit_many(mlps, X, y, epochs=epochs, batch_size=BATCH, optimizer=optimizers, shuffle=False)
 
     others = [cr.MLP(SIZES, hidden_activation="tanh", seed=seed) for seed in range(nets)]
     their_optimizers = [cr.Adam() for _ in others]
 
     def one_by_one():
         for mlp, optimizer in zip(others, their_optimizers, strict=True):
-            mlp.fit(X, y, epochs=1, batch_size=BATCH, optimizer=optimizer, shuffle=False)
+            mlp.fit(X, y, epochs=epochs, batch_size=BATCH, optimizer=optimizer, shuffle=False)
 
     return {"fit_many": many, "fits one by one": one_by_one}
 
 
-def torch_func(nets, X, y):
+def torch_func(nets, epochs, X, y):
     import torch
     from torch.func import functional_call, grad, stack_module_state, vmap
 
@@ -56,7 +56,7 @@ def torch_func(nets, X, y):
     gradients_of = vmap(grad(loss), in_dims=(0, 0, None, None))
 
     def run():
-        for first in range(0, len(X), BATCH):
+        for first in [*range(0, len(X), BATCH)] * epochs:
             gradients = gradients_of(parameters, buffers, X[first : first + BATCH], y[first : first + BATCH])
             for name, leaf in parameters.items():
                 leaf.grad = gradients[name]
@@ -65,7 +65,7 @@ def torch_func(nets, X, y):
     return {"torch.func": run}
 
 
-def jax_vmap(nets, X, y):
+def jax_vmap(nets, epochs, X, y):
     import jax
     import jax.numpy as jnp
 
@@ -98,7 +98,9 @@ def jax_vmap(nets, X, y):
     state = [carry]
 
     def run():
-        state[0] = jax.block_until_ready(epoch(state[0], batches))
+        for _ in range(epochs):
+            state[0] = epoch(state[0], batches)
+        jax.block_until_ready(state[0])
 
     return {"jax.vmap": run}
 
@@ -107,6 +109,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--nets", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=["library", "torch_func", "jax_vmap"])
     arguments = parser.parse_args()
     rng = np.random.default_rng(1)
@@ -114,7 +117,7 @@ def main():
     y = rng.normal(size=(BATCH * STEPS, SIZES[-1])).astype(np.float32)
     runs = {}
     for name in arguments.only:
-        runs |= globals()[name](arguments.nets, X, y)
+        runs |= globals()[name](arguments.nets, arguments.epochs, X, y)
     for run in runs.values():
         run()
         run()
@@ -126,7 +129,8 @@ def main():
             times[name].append(time.perf_counter() - start)
             time.sleep(0.02)  # threads of one library that still spin would take time from the next
     sizes = "-".join(map(str, SIZES))
-    print(f"{arguments.nets} networks {sizes}, {STEPS} steps of {BATCH} rows, {cr.get_num_threads()} threads")
+    steps = f"{arguments.epochs * STEPS} steps of {BATCH} rows"
+    print(f"{arguments.nets} networks {sizes}, {steps}, {cr.get_num_threads()} threads")
     for name, seconds in times.items():
         ratios = [other / mine for other, mine in zip(seconds, times["fit_many"], strict=True)]
         print(

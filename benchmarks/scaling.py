@@ -182,6 +182,14 @@ def report(document: dict[str, Any]) -> None:
             medians = {name: float(np.median(values)) for name, values in ways.items()}
             print(f"  {label}, a sweep by NumPy: " + ", ".join(f"{k} {v * 1e3:.2f} ms" for k, v in medians.items()))
 
+    for net in NETS:
+        one, two = document["reproducible"][net.label]
+        plain = at(document["alone"][net.label], ROWS), document["together"]["shared memory"][net.label][0]
+        print(
+            f"{net.label}, {ROWS} rows a rank, reproducible=True: {one / plain[0]:.2f} times as long as fit alone, "
+            f"and on two ranks {two / plain[1]:.2f} times as long as without it"
+        )
+
 
 def main() -> None:
     """Run the program."""
@@ -200,10 +208,14 @@ def main() -> None:
             "alone": {},
             "together": {transport: {} for transport in TRANSPORTS},
             "overlap": {transport: {} for transport in TRANSPORTS},
+            "reproducible": {},
         }
         for net in NETS:
             rows = list(map(str, MEASURED_ROWS))
             document["alone"][net.label] = measure(1, "shared memory", "steps", net.spec, *rows)
+            document["reproducible"][net.label] = [
+                measure(p, "shared memory", "reproducible", net.spec, str(ROWS))[0] for p in (1, 2)
+            ]
             for transport in TRANSPORTS:
                 two = measure(2, transport, "steps", net.spec, str(ROWS), str(BATCH // 2))
                 document["together"][transport][net.label] = two

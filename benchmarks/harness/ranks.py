@@ -1,8 +1,10 @@
 """What `scaling.py` measures under mpiexec, on each rank with one thread; rank 0 writes it to a file as JSON.
 
-mpiexec -n P python -m mpi4py -m harness.ranks FILE [allreduce | steps NET ROWS... | overlap NET]
+mpiexec -n P python -m mpi4py -m harness.ranks FILE COMMAND
 
-The steps of one rank alone are those of `fit` without `comm`.
+where the command is allreduce, steps NET ROWS…, reproducible NET ROWS… or overlap NET.
+
+The steps of one rank alone are those of `fit` without `comm`, but for the reproducible ones.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from mpi4py import MPI
 
 from harness.net import Net
 
-SECONDS = 0.03
+SECONDS = 0.02
 ROUNDS = 5
 COMM = MPI.COMM_WORLD
 
@@ -63,14 +65,18 @@ def allreduce() -> list[tuple[int, float]]:
 
 def steps(spec: str, *rows: str) -> list[float]:
     """Seconds of a step of `fit` with so many rows a rank."""
-    return [step_seconds(Net.parse(spec), int(n)) for n in rows]
+    together = {"comm": COMM} if COMM.size > 1 else {}
+    return [step_seconds(Net.parse(spec), int(n), together) for n in rows]
 
 
-def step_seconds(net: Net, rows: int) -> float:
+def reproducible(spec: str, *rows: str) -> list[float]:
+    """The same for the same bits from any number of ranks."""
+    return [step_seconds(Net.parse(spec), int(n), {"comm": COMM, "reproducible": True}) for n in rows]
+
+
+def step_seconds(net: Net, rows: int, together: dict[str, Any]) -> float:
     """Long epochs less short ones: what an epoch costs once does not count."""
-    arguments: dict[str, Any] = {"batch_size": rows * COMM.size, "optimizer": net.optimizer}
-    if COMM.size > 1:
-        arguments["comm"] = COMM
+    arguments = {"batch_size": rows * COMM.size, "optimizer": net.optimizer, **together}
     mlp = cr.MLP(net.layer_sizes, hidden_activation=net.hidden, loss=net.loss, seed=0)
 
     def epoch(count: int) -> float:
@@ -153,7 +159,9 @@ def main() -> None:
     """Measure, and let rank 0 write."""
     file, what, *arguments = sys.argv[1:]
     cr.set_num_threads(1)
-    measured = {"allreduce": allreduce, "steps": steps, "overlap": overlap}[what](*arguments)
+    measured = {"allreduce": allreduce, "steps": steps, "reproducible": reproducible, "overlap": overlap}[what](
+        *arguments
+    )
     if COMM.rank == 0:
         Path(file).write_text(json.dumps(measured))
 

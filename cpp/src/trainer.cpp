@@ -46,7 +46,7 @@ void clip(VectorView<T> gradient, double limit) {
 
 /// Rows of the parts that a reproducible fit sums over: few, so that there are some for each rank; but each part makes
 /// another pass over the gradient.
-constexpr Index reproducible_part = 16;
+Index reproducible_part(Index batch_size) { return std::clamp<Index>(batch_size / 32, 16, 256); }
 
 /// The samples that each step of a block takes: in their order, or shuffled. Of what the steps of all ranks take, those
 /// that are here; in a reproducible fit all of them.
@@ -195,8 +195,8 @@ class Fit {
         ranks_(options.ranks),
         rows_(ranks_ ? ranks_->rows : source.rows()),
         batch_size_(rows_ > 0 ? std::min(options.batch_size, rows_) : options.batch_size),
-        part_size_(
-            std::min(options.micro_batch.value_or(reproducible() ? reproducible_part : batch_size_), batch_size_)),
+        part_size_(std::min(options.micro_batch.value_or(reproducible() ? reproducible_part(batch_size_) : batch_size_),
+                            batch_size_)),
         progress_(std::move(progress)),
         tape_(std::move(tape)),
         state_(network, optimizer, tape_.get(), options, progress_),

@@ -6,6 +6,8 @@
 #include <sstream>
 #include <vector>
 
+#include "engine/kernels.hpp"
+
 namespace chainrule::bindings {
 
 namespace {
@@ -101,12 +103,11 @@ void check_values(const MatrixIn<T>& m, const char* name, const Allowed& allowed
 
 template <class T>
 void check_finite(const MatrixIn<T>& m, const char* name) {
-  // Sums of x·0 are NaN if any x is NaN or infinite, and are quick.
-  T sum = 0;
-  for (Index r = 0; r < m.rows; ++r)
-    for (Index c = 0; c < m.columns; ++c) sum += m.data[r * m.stride + c] * T(0);
-  if (sum == sum) return;
-  check_values(m, name, [](T value) { return std::isfinite(value); }, "finite numbers");
+  const bool packed = m.stride == m.columns;
+  const Index runs = packed ? 1 : m.rows, length = packed ? m.rows * m.columns : m.columns;
+  for (Index i = 0; i < runs; ++i)
+    if (!engine::kernels<T>().all_finite(length, m.data + i * m.stride))
+      check_values(m, name, [](T value) { return std::isfinite(value); }, "finite numbers");
 }
 
 void check_rows(Index got, Index rows, const char* name, const char* rows_name) {

@@ -142,10 +142,11 @@ def _as_mlps(given: object) -> list[MLP]:
     mlps = list(given)
     if not mlps:
         raise ValueError("mlps is empty; expected at least one MLP")
+    places: dict[int, int] = {}
     for k, mlp in enumerate(mlps):
         if not isinstance(mlp, MLP):
             raise TypeError(f"mlps[{k}] is {shown(mlp)}; expected an MLP")
-        first = next(i for i, other in enumerate(mlps) if other is mlp)
+        first = places.setdefault(id(mlp), k)
         if first < k:
             raise ValueError(f"mlps[{k}] is the same network as mlps[{first}]; expected different ones (see MLP.copy)")
     return mlps
