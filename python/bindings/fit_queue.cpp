@@ -64,6 +64,7 @@ void register_fit_queue(py::module_& module) {
   py::class_<FitQueue>(module, "FitQueue")
       .def(py::init<>())
       .def("run", &FitQueue::run, py::arg("on_progress") = py::none())
+      .def("__len__", &FitQueue::size)
       .def("record", &FitQueue::record, py::arg("i"));
 }
 

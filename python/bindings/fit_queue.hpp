@@ -21,12 +21,14 @@ struct FitSignals {
   std::atomic<std::int64_t> epochs{0};  // done by all fits together
 };
 
-/// Fits that are run side by side: each on one thread, as many at once as there are threads. None of them needs Python.
+/// Fits that are run side by side: each on one thread, as many at once as there are threads. They need Python for their
+/// callbacks alone.
 class FitQueue {
  public:
   using Fit = std::function<History(FitSignals&)>;
 
   void add(Fit fit) { fits_.push_back({std::move(fit), {}, nullptr}); }
+  std::size_t size() const { return fits_.size(); }
   /// Runs all to their ends; the calling thread waits for Ctrl-C and tells `on_progress` the epochs done.
   void run(const py::object& on_progress);
   /// What fit i came to, or its exception.
@@ -45,17 +47,13 @@ class FitQueue {
 template <class T>
 class QueueReport : public Observer<T> {
  public:
-  QueueReport(FitSignals& signals, Index& epochs_trained) : signals_(signals), epochs_trained_(epochs_trained) {}
+  explicit QueueReport(FitSignals& signals) : signals_(signals) {}
 
   void step_done(FitState<T>& state) override { state.stop = signals_.stop.load(std::memory_order_relaxed); }
-  void epoch_done(FitState<T>&) override {
-    ++epochs_trained_;
-    signals_.epochs.fetch_add(1, std::memory_order_relaxed);
-  }
+  void epoch_done(FitState<T>&) override { signals_.epochs.fetch_add(1, std::memory_order_relaxed); }
 
  private:
   FitSignals& signals_;
-  Index& epochs_trained_;
 };
 
 }  // namespace chainrule::bindings

@@ -324,10 +324,11 @@ class Model : public AnyModel {
     };
     if (queue) {
       const py::tuple alive = py::make_tuple(py::cast(this, py::return_value_policy::reference), optimizer_object);
-      queue->add([run, alive, this](FitSignals& signals) {
+      queue->add([run, alive, this, on_epoch, &optimizer](FitSignals& signals) {
         const std::lock_guard lock(mutex_);
-        QueueReport<T> report(signals, epochs_trained_);
-        return run({&report});
+        EpochReport<T> report(on_epoch, optimizer, epochs_trained_);
+        QueueReport<T> queue_report(signals);
+        return run({&report, &queue_report});
       });
       return std::nullopt;
     }

@@ -26,7 +26,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import chainrule as cr
-from chainrule.sklearn import EnsembleRegressor, MLPClassifier, MLPRegressor
+from chainrule.sklearn import EnsembleClassifier, EnsembleRegressor, MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -85,7 +85,9 @@ def assert_same_course(theirs, ours, X, y):
     np.testing.assert_allclose(ours.predict(X), theirs.predict(X), atol=1e-6)
 
 
-@parametrize_with_checks([MLPClassifier(max_iter=100), MLPRegressor(max_iter=100), EnsembleRegressor()])
+@parametrize_with_checks(
+    [MLPClassifier(max_iter=100), MLPRegressor(max_iter=100), EnsembleClassifier(max_iter=100), EnsembleRegressor()]
+)
 def test_scikit_learns_own_checks_pass(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

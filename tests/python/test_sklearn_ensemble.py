@@ -1,4 +1,4 @@
-"""The ensemble: each network as by a fit of its own, mean and standard deviation, and when they stop."""
+"""The ensembles: each network as by a fit of its own, mean and standard deviation, and when they stop."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,14 @@ from helpers import same_bits
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: its estimators are not checked")
 
 import pandas as pd
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, load_wine
 from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
 import chainrule as cr
-from chainrule.sklearn import EnsembleRegressor
+from chainrule.sklearn import EnsembleClassifier, EnsembleRegressor
 
 
 def data(n=200):
@@ -87,6 +89,41 @@ def test_frames_and_cross_validation():
     ensemble = EnsembleRegressor(3, (32,), solver=cr.Adam(lr=0.01), random_state=0)
     assert cross_val_score(ensemble, frame, y, cv=3).mean() > 0.8
     assert list(ensemble.fit(frame, y).feature_names_in_) == ["a", "b"]
+
+
+def test_classes_by_soft_vote():
+    X, y = load_wine(return_X_y=True)
+    X, names = StandardScaler().fit_transform(X), np.array(["a", "b", "c"], dtype=object)[y]
+    ensemble = EnsembleClassifier(5, (16,), max_iter=20, random_state=3).fit(X, names)
+    seeds = np.random.RandomState(3).randint(2**31 - 1, size=5)
+    for mlp, seed, rows in zip(ensemble.mlps_, seeds, ensemble.rows_, strict=True):
+        own = cr.MLP([13, 16, 3], loss="cross_entropy", dtype="float64", seed=int(seed))
+        left_out = np.setdiff1d(np.arange(len(X)), rows)
+        own.fit(X[rows], y[rows], epochs=20, batch_size=178, validation=(X[left_out], y[left_out]), patience=10)
+        assert same_bits(mlp.parameters, own.parameters)
+    each = np.stack([mlp.predict(X) for mlp in ensemble.mlps_])
+    mean, std = ensemble.predict_proba(X, return_std=True)
+    assert same_bits(mean, each.mean(axis=0))
+    assert same_bits(std, each.std(axis=0))
+    assert same_bits(ensemble.predict_proba(X), mean)
+    assert list(ensemble.classes_) == ["a", "b", "c"]
+    assert (ensemble.predict(X) == ensemble.classes_[mean.argmax(axis=1)]).all()
+    assert cross_val_score(make_pipeline(StandardScaler(), EnsembleClassifier(5, random_state=0)), X, y).mean() > 0.95
+
+
+def test_classes_that_samples_lack():
+    X, y = load_wine(return_X_y=True)
+    rare = np.where(np.arange(len(y)) < 2, 7, y).astype(np.int8)
+    ensemble = EnsembleClassifier(8, (4,), max_iter=2, random_state=0).fit(X.astype(np.float32), rare)
+    assert any(7 not in rare[rows] for rows in ensemble.rows_)
+    probability = ensemble.predict_proba(X.astype(np.float32))
+    assert (probability.shape, probability.dtype) == ((178, 4), np.float32)
+    np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-6)
+    assert ensemble.predict(X).dtype == np.int8
+    one = EnsembleClassifier(2, (4,), max_iter=2).fit(X, ["same"] * 178)
+    assert set(one.predict(X)) == {"same"}
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        EnsembleClassifier(2).fit(X, X[:, 0])
 
 
 def test_one_sample_leaves_none_out():

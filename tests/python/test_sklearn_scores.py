@@ -38,12 +38,17 @@ def score(module, name, X, y, seed):
         return model.fit(X_train, y_train).score(X_test, y_test)
 
 
+def standard_error(scores):
+    return np.std(scores, ddof=1) / np.sqrt(len(scores))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "diabetes", "digits", "mnist"])
 def test_scores_are_no_worse_than_scikit_learns(name):
     X, y = data(name)
     theirs = [score(sklearn.neural_network, name, X, y, seed) for seed in SEEDS]
     ours = [score(cr.sklearn, name, X, y, seed) for seed in SEEDS]
-    standard_error = np.std(theirs, ddof=1) / np.sqrt(len(theirs))
-    print(f"{name}: {np.mean(ours):.4f}, scikit-learn {np.mean(theirs):.4f} ± {standard_error:.4f}")
-    assert np.mean(ours) >= np.mean(theirs) - standard_error
+    differences = np.subtract(ours, theirs)
+    each = (f"{np.mean(scores):.4f} ± {standard_error(scores):.4f}" for scores in (ours, theirs, differences))
+    print("{}: {}, scikit-learn {}, difference {}".format(name, *each))
+    assert np.mean(ours) >= np.mean(theirs) - standard_error(theirs)

@@ -8,10 +8,11 @@ from chainrule._extras import optional_package
 optional_package("sklearn", "sklearn")
 
 from chainrule.sklearn.classifier import MLPClassifier  # noqa: E402
-from chainrule.sklearn.ensemble import EnsembleRegressor  # noqa: E402
+from chainrule.sklearn.cross_validation import cross_val_score  # noqa: E402
+from chainrule.sklearn.ensemble import EnsembleClassifier, EnsembleRegressor  # noqa: E402
 from chainrule.sklearn.regressor import MLPRegressor  # noqa: E402
 from chainrule.sklearn.threadpools import register  # noqa: E402
 
 register()
 
-__all__ = ["EnsembleRegressor", "MLPClassifier", "MLPRegressor"]
+__all__ = ["EnsembleClassifier", "EnsembleRegressor", "MLPClassifier", "MLPRegressor", "cross_val_score"]

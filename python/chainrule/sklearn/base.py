@@ -6,6 +6,7 @@ import copy
 import os
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from numbers import Integral, Real
@@ -21,7 +22,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from chainrule._core import Activation, Optimizer, Schedule, activation_names
+from chainrule._core import Activation, FitQueue, Optimizer, Schedule, activation_names
 from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.mlp import MLP
@@ -243,6 +244,22 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_set: Any, comm: Any = None, *, incremental: bool
     ) -> Any:
+        for _ in self._fitting(X, y, sample_weight, validation_set, comm, incremental=incremental):
+            pass
+        return self
+
+    def _fitting(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_set: Any = None,
+        comm: Any = None,
+        *,
+        incremental: bool = False,
+        queue: FitQueue | None = None,
+    ) -> Iterator[None]:
+        """Fit. With a queue, a stochastic solver trains in it: a pause says that the queue has to be run now."""
         comm = None if comm is None else as_communicator(comm)
         hidden = hidden_layers(self.hidden_layer_sizes)
         if incremental and self.early_stopping:
@@ -265,12 +282,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                     raise ValueError("dropout needs a stochastic solver; solver is 'lbfgs'")
                 fit_lbfgs(self, samples, objective, comm)
             else:
-                samples = self._fit_stochastic(samples, validation_set, objective, random, incremental, comm)
+                samples = yield from self._fit_stochastic(
+                    samples, validation_set, objective, random, incremental, comm, queue
+                )
             if not np.isfinite(self.mlp_.parameters).all():
                 raise _not_finite()
             if not incremental:
                 self.gradient_flow_ = self._gradient_flow(samples)
-        return self
 
     def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
         """Give the weight of each sample, or None; `whole` says that y is all that there is."""
@@ -309,7 +327,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             W[:] = random.uniform(-bound, bound, W.shape)
             b[:] = random.uniform(-bound, bound, b.shape)
         self.n_iter_ = self.t_ = self._no_improvement_count = 0
-        self.loss_curve_, self.validation_curve_ = [], []
+        self.loss_curve_ = []
+        if isinstance(self.solver, str) and self.solver == "lbfgs":
+            return
+        self.validation_curve_ = []
         self.best_loss_, self.validation_scores_, self.best_validation_score_ = np.inf, None, None
         if self.early_stopping:
             self.best_loss_, self.validation_scores_, self.best_validation_score_ = None, [], -np.inf
@@ -322,7 +343,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         random: np.random.RandomState,
         incremental: bool,
         comm: Communicator | None,
-    ) -> Samples:
+        queue: FitQueue | None,
+    ) -> Generator[None, None, Samples]:
         """Train by the core's loop, and give the samples that it trained on."""
         if not (incremental and hasattr(self, "_optimizer")):
             self._optimizer = self._make_optimizer()
@@ -376,7 +398,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                     loss_weight=objective.weight,
                     l2=self.alpha,
                     ranks=ranks,
+                    queue=queue,
                 )
+                if queue is not None:
+                    place = len(queue) - 1
+                    yield
+                    queue.record(place)
             except KeyboardInterrupt:
                 if ranks:  # the others wait
                     raise

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult, minimize
 from scipy.sparse import issparse
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.optimize import _check_optimize_result
 
 from chainrule.distributed import Communicator
 from chainrule.sklearn.epochs import listeners
@@ -66,13 +65,8 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
     mlp.parameters[:] = result.x
     estimator.n_iter_ = min(result.nit, estimator.max_iter)
     estimator.loss_ = result.fun
-    if result.status in (1, 2):
-        warnings.warn(
-            f"lbfgs failed to converge after {result.nit} iteration(s) (status={result.status}): {result.message}. "
-            "You might also want to scale the data or to increase max_iter.",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
+    if result.status in (1, 2):  # not where a callback has stopped it
+        _check_optimize_result("lbfgs", result, estimator.max_iter)  # warns
 
 
 def _loss_and_gradient(estimator: BaseMLP, samples: Samples, total: float) -> tuple[float, npt.NDArray[np.float64]]:

@@ -1,0 +1,109 @@
+"""Cross-validation whose folds are trained side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone, is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, indexable
+
+from chainrule._arguments import shown
+from chainrule._core import FitQueue
+from chainrule.sklearn.base import BaseMLP, threads
+
+
+def cross_val_score(
+    estimator: Any, X: Any, y: Any, *, groups: Any = None, scoring: Any = None, cv: Any = None
+) -> npt.NDArray[np.float64]:
+    """Score an estimator by cross-validation, with as many folds trained at a time as there are threads.
+
+    The scores are those of scikit-learn's `cross_val_score`, to the bit, without its processes: each fold is trained
+    on one thread, as `chainrule.fit_many` trains networks. With solver "lbfgs" one fold is trained after the other.
+    The training samples of all folds are in memory at once.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor, or a Pipeline that ends in one
+        What to score. It is not changed: each fold trains a clone. `n_threads` is how many folds are trained at a time.
+    X : array-like, frame or sparse matrix of shape (n, d_0)
+        Samples as rows.
+    y : array-like of shape (n,) or (n, n_outputs)
+        Their targets.
+    groups : array-like of shape (n,), optional
+        The group of each sample, for a splitter that asks for it.
+    scoring : str or callable, optional
+        As scikit-learn's; by default the estimator's `score`.
+    cv : int, splitter or iterable of (training rows, test rows), optional
+        As scikit-learn's; by default five folds, by classes for a classifier.
+
+    Returns
+    -------
+    ndarray of shape (n_folds,)
+        The score of each fold.
+
+    Raises
+    ------
+    TypeError
+        If it is another estimator.
+    ValueError
+        If an argument does not fit, or if the training of a fold diverges.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from chainrule.sklearn import MLPClassifier, cross_val_score
+    >>> X, y = load_wine(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), MLPClassifier(random_state=0, max_iter=400))
+    >>> bool(cross_val_score(model, X, y).mean() > 0.95)
+    True
+    """
+    network = _network(estimator)
+    X, y, groups = indexable(X, y, groups)
+    folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y, groups))
+    scorer = check_scoring(estimator, scoring=scoring)
+    models = [clone(estimator) for _ in folds]
+    queue = FitQueue()
+    fits = [
+        _fitting(model, _safe_indexing(X, train), _safe_indexing(y, train), queue)
+        for model, (train, _) in zip(models, folds, strict=True)
+    ]
+    with threads(network.n_threads):
+        for fit in fits:
+            next(fit, None)
+        queue.run()
+        for fit in fits:
+            next(fit, None)
+        scores = [
+            scorer(model, _safe_indexing(X, test), _safe_indexing(y, test))
+            for model, (_, test) in zip(models, folds, strict=True)
+        ]
+    return np.array(scores)
+
+
+def _network(estimator: Any) -> BaseMLP:
+    """Give the estimator itself, or the last step of a pipeline."""
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if not isinstance(last, BaseMLP):
+        raise TypeError(
+            f"estimator is {shown(last)}; expected an MLPClassifier or an MLPRegressor, or a Pipeline of one"
+        )
+    return last
+
+
+def _fitting(model: Any, X: Any, y: Any, queue: FitQueue) -> Iterator[None]:
+    """Fit, with a pause where the queue has to be run."""
+    if isinstance(model, Pipeline) and len(model.steps) > 1:
+        before = model[:-1]
+        X = before.fit_transform(X, y)
+        model.steps[:-1] = before.steps
+    network = _network(model).set_params(n_threads=None)
+    network._validate_params()
+    yield from network._fitting(X, y, queue=queue)

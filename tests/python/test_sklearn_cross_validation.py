@@ -1,0 +1,104 @@
+"""Cross-validation with folds side by side: scikit-learn's scores, to the bit."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed: cross-validation is not checked")
+
+import pandas as pd
+import scipy.sparse
+from sklearn import model_selection
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_diabetes, load_wine
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
+
+import chainrule as cr
+from chainrule.sklearn import MLPClassifier, MLPRegressor, cross_val_score
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def assert_same_scores(estimator, X, y, **settings):
+    ours = cross_val_score(estimator, X, y, **settings)
+    theirs = model_selection.cross_val_score(estimator, X, y, **settings)
+    assert ours.tolist() == theirs.tolist()
+    assert len(set(ours)) > 1
+    return ours
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_iter": 20},
+        {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.01, "n_iter_no_change": 2, "max_iter": 40},
+        {"early_stopping": True, "n_iter_no_change": 2, "learning_rate_init": 0.01},
+        {"solver": "lbfgs", "max_iter": 5},
+        {"dropout": 0.3, "class_weight": "balanced", "learning_rate": "cosine", "max_iter": 10, "n_threads": 2},
+        {"dtype": "float32", "hidden_layer_sizes": (20, 10), "activation": ["gelu", "tanh"], "max_iter": 20},
+        {"random_state": np.random.RandomState(1), "max_iter": 10},
+    ],
+)
+def test_scores_are_those_of_fits_of_their_own(settings):
+    X, y = load_wine(return_X_y=True)
+    estimator = MLPClassifier(**{"random_state": 0, **settings})
+    assert_same_scores(make_pipeline(StandardScaler(), estimator), X, y)
+    assert not hasattr(estimator, "mlp_")
+
+
+def test_splitters_groups_and_scorings():
+    X, y = load_diabetes(return_X_y=True)
+    regressor = MLPRegressor(hidden_layer_sizes=(10,), max_iter=20, learning_rate_init=0.01, random_state=0)
+    for cv in (3, model_selection.ShuffleSplit(3, random_state=0), list(model_selection.KFold(3).split(X))):
+        assert_same_scores(regressor, X, y / 100, cv=cv, scoring="neg_mean_absolute_error")
+    groups = np.arange(len(X)) % 7
+    assert_same_scores(regressor, X, np.c_[y, -y] / 100, cv=model_selection.LeaveOneGroupOut(), groups=groups)
+
+
+def test_frames_and_sparse_input():
+    X, y = load_wine(return_X_y=True)
+    X = StandardScaler().fit_transform(X)
+    estimator = MLPClassifier(max_iter=5, random_state=0)
+    frame = pd.DataFrame(X, columns=[f"c{i}" for i in range(X.shape[1])])
+    names = pd.Series(np.array(["a", "b", "c"])[y])
+    columns = make_column_transformer((StandardScaler(), ["c0", "c3"]), remainder="passthrough")
+    assert_same_scores(make_pipeline(columns, estimator), frame, names)
+    assert_same_scores(estimator, scipy.sparse.csr_array(np.where(abs(X) < 1, 0, X)), y)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_folds_that_do_not_converge_warn_as_ever(threads):
+    X, y = load_wine(return_X_y=True)
+    before = cr.get_num_threads()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cross_val_score(MLPClassifier(max_iter=2, n_threads=threads), X, y, cv=3)
+    assert [warning.category for warning in caught] == [ConvergenceWarning] * 3
+    assert cr.get_num_threads() == before
+
+
+def test_an_error_of_a_fold_or_a_callback_comes_out():
+    X, y = load_wine(return_X_y=True)
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        cross_val_score(MLPRegressor(solver="sgd", learning_rate_init=1e6, random_state=0), X * 1e6, y)
+
+    def fails(report):
+        raise KeyError(report.epoch)
+
+    with pytest.raises(KeyError, match="1"):
+        cross_val_score(MLPClassifier(callbacks=[fails]), X, y)
+
+
+def test_wrong_arguments():
+    X, y = load_wine(return_X_y=True)
+    with pytest.raises(TypeError, match=r"estimator is .*LogisticRegression.*; expected an MLPClassifier"):
+        cross_val_score(make_pipeline(StandardScaler(), LogisticRegression()), X, y)
+    with pytest.raises(InvalidParameterError, match="The 'alpha' parameter of MLPClassifier"):
+        cross_val_score(MLPClassifier(alpha=-1), X, y)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        cross_val_score(MLPClassifier(), X, y[:-1])
