@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -75,14 +76,25 @@ class Link(NamedTuple):
         return 2 * math.ceil(math.log2(ranks)) * self.alpha + 2 * (ranks - 1) / ranks * size * self.beta
 
 
+def mpiexec() -> str:
+    """MPICH's, of this environment or on the path; ends the program where there is none."""
+    beside = Path(sysconfig.get_path("scripts")) / "mpiexec"
+    launcher = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if (
+        launcher is None
+        or "HYDRA" not in subprocess.run([launcher, "--version"], capture_output=True, text=True).stdout
+    ):
+        sys.exit("there is no mpiexec of MPICH, whose transports are compared; try: pip install mpi4py mpich")
+    return launcher
+
+
 def measure(ranks: int, transport: str, *command: str) -> Any:
     """What `harness.ranks` measures under mpiexec."""
-    beside = Path(sysconfig.get_path("scripts")) / "mpiexec"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "measured.json"
         python = [sys.executable, "-m", "mpi4py", "-m", "harness.ranks", str(file), *command]
         subprocess.run(
-            [str(beside) if beside.exists() else "mpiexec", "-n", str(ranks), *python],
+            [mpiexec(), "-n", str(ranks), *python],
             cwd=Path(__file__).parent,
             env={**machine.environment(1), **TRANSPORTS[transport], "PYTHONPATH": os.pathsep.join(sys.path)},
             check=True,
