@@ -249,6 +249,19 @@ class Model : public AnyModel {
     return loss;
   }
 
+  /// Both are returned; nothing of them stays.
+  std::pair<double, py::array_t<T>> loss_and_gradient(const py::object& X, const py::object& y,
+                                                      const py::object& sample_weight) {
+    const SamplesIn in = samples(X, y, sample_weight);
+    py::array_t<T> result(parameter_count());
+    const VectorView<T> to(result.mutable_data(), parameter_count());
+    const Exclusive exclusive(mutex_);
+    make_tape(in.X.rows(), false);
+    ran_forward_ = has_gradient_ = false;
+    const double loss = chainrule::gradient<T>(*network_, loss_, {in.view(), in.X.rows()}, *tape_, to);
+    return {loss, std::move(result)};
+  }
+
   void apply(AnyOptimizer& optimizer) {
     const T* gradient = gradient_data();
     Optimizer<T>& mine = optimizer.of<T>();
@@ -622,6 +635,8 @@ void register_model(py::module_& module, const char* name) {
       .def("predict", &M::predict, py::arg("X"))
       .def("evaluate", &M::evaluate, py::arg("X"), py::arg("y"), py::arg("sample_weight") = py::none())
       .def("step", &M::step, py::arg("X"), py::arg("y"), py::arg("optimizer"), py::arg("sample_weight") = py::none())
+      .def("loss_and_gradient", &M::loss_and_gradient, py::arg("X"), py::arg("y"),
+           py::arg("sample_weight") = py::none())
       .def("apply", &M::apply, py::arg("optimizer"))
       .def("fit", &M::fit, py::arg("X"), py::arg("y"), py::kw_only(), py::arg("epochs"), py::arg("batch_size"),
            py::arg("optimizer"), py::arg("shuffle"), py::arg("sample_weight"), py::arg("validation"),

@@ -334,6 +334,9 @@ class _ModelOf:
     def step(
         self, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: Optimizer, sample_weight: npt.ArrayLike | None = None
     ) -> float: ...
+    def loss_and_gradient(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> tuple[float, _FloatArray]: ...
     def apply(self, optimizer: Optimizer) -> None: ...
     def fit(
         self,

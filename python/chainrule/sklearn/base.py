@@ -8,6 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 OF_THE_PROCESS = ("callbacks", "n_threads", "random_state", "verbose")  # parameters that ranks may differ in
+RECORDS = (
+    *("_no_improvement_count", "loss_curve_", "validation_curve_"),
+    *("best_loss_", "validation_scores_", "best_validation_score_"),
+)  # of a stochastic solver
 OWN_RATES = ("constant", "invscaling", "adaptive")  # scikit-learn's, by its rules; the others are the core's schedules
 
 
@@ -110,11 +115,14 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     validation_curve_: list[float]
     validation_scores_: Any
     best_validation_score_: Any
-    gradient_flow_: GradientFlowReport
+    _first_samples: Samples
     _no_improvement_count: int
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_format": PICKLE_VERSION}
+        state = {**super().__getstate__(), "_format": PICKLE_VERSION}
+        if state.pop("_first_samples", None) is not None:  # which do not belong into a file
+            state["gradient_flow_"] = self.gradient_flow_
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
@@ -123,8 +131,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of the constructor under their names, untouched, as scikit-learn asks."""
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
+        for name, value in arguments.items():
+            if name != "self":
+                setattr(self, name, value)
 
     @abstractmethod
     def _targets(self, y: Any, incremental: bool, dtype: npt.DTypeLike, comm: Communicator | None) -> npt.NDArray[Any]:
@@ -141,6 +150,14 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     @abstractmethod
     def _score_of(self, samples: Samples) -> float:
         """Give the score that early stopping watches."""
+
+    @cached_property
+    def gradient_flow_(self) -> GradientFlowReport:
+        """How the gradient runs through the layers, on the first samples of the last `fit`; made at the first look."""
+        X, y, sample_weight = self._first_samples
+        self.mlp_.forward(X)
+        self.mlp_.backward(y, sample_weight if sample_weight is None or sample_weight.any() else None)
+        return self.mlp_.gradient_flow()
 
     @property
     def coefs_(self) -> list[FloatArray]:
@@ -288,7 +305,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             if not np.isfinite(self.mlp_.parameters).all():
                 raise _not_finite()
             if not incremental:
-                self.gradient_flow_ = self._gradient_flow(samples)
+                self.__dict__.pop("gradient_flow_", None)
+                self._first_samples = samples.first(min(200, self._rows_per_batch(len(samples.y))))
 
     def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
         """Give the weight of each sample, or None; `whole` says that y is all that there is."""
@@ -309,14 +327,16 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self, sizes: list[int], objective: Objective, dtype: npt.DTypeLike, random: np.random.RandomState
     ) -> None:
         """Make a new network, with the initial weights that scikit-learn draws for this random state."""
+        state = random.get_state()
+        seed = int(random.randint(2**31 - 1))
+        random.set_state(state)  # for the weights to be those that scikit-learn draws
         per_target = len(objective.loss.parameters) if objective.loss.name == "quantile" else 1
         self.mlp_ = MLP(
             [*sizes, self.n_outputs_ * per_target],
             hidden_activation=activations_named(self.activation, len(sizes) - 1),
             loss=objective.loss,
             dtype=dtype,
-            # A copy leaves the draws of the weights as scikit-learn's.
-            seed=int(copy.deepcopy(random).randint(2**31 - 1)),
+            seed=seed,
             dropout=self.dropout,
         )
         activations = [*self.mlp_.hidden_activations, *self.mlp_.hidden_activations[-1:]]
@@ -326,14 +346,20 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             bound = np.sqrt((2 if sigmoid else 6) / (d_in + d_out))  # Glorot & Bengio 2010
             W[:] = random.uniform(-bound, bound, W.shape)
             b[:] = random.uniform(-bound, bound, b.shape)
-        self.n_iter_ = self.t_ = self._no_improvement_count = 0
-        self.loss_curve_ = []
-        if isinstance(self.solver, str) and self.solver == "lbfgs":
-            return
-        self.validation_curve_ = []
-        self.best_loss_, self.validation_scores_, self.best_validation_score_ = np.inf, None, None
+        self.n_iter_ = self.t_ = 0
+        for name in RECORDS:
+            self.__dict__.pop(name, None)
+
+    def _go_on_recording(self) -> None:
+        """Begin those curves and best values that the last fit, perhaps by another solver, has not kept."""
         if self.early_stopping:
-            self.best_loss_, self.validation_scores_, self.best_validation_score_ = None, [], -np.inf
+            begin: tuple[Any, ...] = (0, [], [], None, [], -np.inf)
+        else:
+            begin = (0, [], [], np.inf, None, None)
+        other = (getattr(self, "validation_scores_", None) is not None) != self.early_stopping
+        for name, value in zip(RECORDS, begin, strict=True):
+            if not hasattr(self, name) or (other and name in RECORDS[3:]):
+                setattr(self, name, value)
 
     def _fit_stochastic(
         self,
@@ -346,6 +372,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         queue: FitQueue | None,
     ) -> Generator[None, None, Samples]:
         """Train by the core's loop, and give the samples that it trained on."""
+        self._go_on_recording()
         if not (incremental and hasattr(self, "_optimizer")):
             self._optimizer = self._make_optimizer()
         own_rate = isinstance(self.learning_rate, str) and self.learning_rate in OWN_RATES
@@ -464,14 +491,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         return train, held_out
-
-    def _gradient_flow(self, samples: Samples) -> GradientFlowReport:
-        """Report on the gradient of the first batch."""
-        rows = self._rows_per_batch(len(samples.y))
-        weight = None if samples.sample_weight is None else samples.sample_weight[:rows]
-        self.mlp_.forward(samples.X[:rows])
-        self.mlp_.backward(samples.y[:rows], weight if weight is None or weight.any() else None)
-        return self.mlp_.gradient_flow()
 
 
 def threads(number: int | None) -> AbstractContextManager[None]:

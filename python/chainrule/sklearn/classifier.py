@@ -109,7 +109,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     validation_scores_, best_validation_score_
         Accuracy on the held-out samples after each epoch, and the largest; None without `early_stopping`.
     gradient_flow_ : chainrule.GradientFlowReport
-        How the gradient runs through the layers after `fit`, on the first batch.
+        How the gradient runs through the layers, on the first 200 samples of `fit` at most; made at the first look.
     n_iter_, t_ : int
         Epochs of the last fit, and samples trained on in all.
     n_features_in_, feature_names_in_, n_layers_, n_outputs_, out_activation_
@@ -343,6 +343,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def _score_of(self, samples: Samples) -> float:
         """Give the accuracy: the share of samples with all labels right."""
+        if len(self.classes_) == 1:
+            return 1.0
         a = self.mlp_.predict(samples.X)
         right = a.argmax(axis=1) == samples.y if samples.y.ndim == 1 else ((a > 0.5) == (samples.y > 0.5)).all(axis=1)
         return float(np.average(right, weights=samples.sample_weight))

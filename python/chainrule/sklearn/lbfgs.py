@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from chainrule.sklearn.samples import Samples
 if TYPE_CHECKING:
     from chainrule.sklearn.base import BaseMLP
 
-DENSE_AT_A_TIME = 2**22  # numbers of a sparse X
+AT_A_TIME = 2**22  # numbers of a sparse X, which are room on the tape
 
 
 def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: Communicator | None) -> None:
@@ -27,10 +28,15 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
     ranks = None if comm is None else estimator._join(comm, samples, None)
     total = sum_over(comm, samples.total_weight)
     constant = objective.constant_over(comm, samples)
+    parts = [(part.total_weight / total, part) for part in _parts(samples) if part.total_weight > 0]
 
     def value_and_gradient(theta: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         mlp.parameters[:] = theta
-        loss, gradient = _loss_and_gradient(estimator, samples, total)
+        loss, gradient = 0.0, np.zeros(mlp.n_parameters)
+        for share, part in parts:
+            own_loss, own_gradient = mlp._model.loss_and_gradient(*part)
+            loss += share * own_loss
+            gradient += share * own_gradient
         if ranks:
             sums = np.append(gradient, loss)
             ranks.sum(sums)
@@ -69,17 +75,13 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
         _check_optimize_result("lbfgs", result, estimator.max_iter)  # warns
 
 
-def _loss_and_gradient(estimator: BaseMLP, samples: Samples, total: float) -> tuple[float, npt.NDArray[np.float64]]:
-    """L over all samples and its gradient; of a sparse X, some rows after others, so that no more is made dense."""
-    mlp, (X, y, sample_weight) = estimator.mlp_, samples
-    rows = max(1, DENSE_AT_A_TIME // X.shape[1]) if issparse(X) else len(y)
-    loss, gradient = 0.0, np.zeros(mlp.n_parameters)
+def _parts(samples: Samples) -> Iterator[Samples]:
+    """Give all samples at once, or of a sparse X some rows after others."""
+    X, y, sample_weight = samples
+    rows = max(1, AT_A_TIME // X.shape[1]) if issparse(X) else len(y)
+    if rows >= len(y):
+        yield samples
+        return
     for first in range(0, len(y), rows):
         some = slice(first, first + rows)
-        weights: Any = None if sample_weight is None else sample_weight[some]
-        share = (len(y[some]) if weights is None else float(weights.sum())) / total
-        if share > 0:
-            mlp.forward(X if rows >= len(y) else X[some])
-            loss += share * mlp.backward(y[some], weights)
-            gradient += share * mlp.gradient
-    return loss, gradient
+        yield Samples(X[some], y[some], None if sample_weight is None else sample_weight[some])

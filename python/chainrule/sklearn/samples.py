@@ -19,6 +19,11 @@ class Samples(NamedTuple):
         """Give those that there are."""
         return self if self.sample_weight is not None else self[:2]
 
+    def first(self, n: int) -> Samples:
+        """Give copies of the first n."""
+        X, y, sample_weight = self
+        return Samples(X[:n].copy(), y[:n].copy(), None if sample_weight is None else sample_weight[:n].copy())
+
     @property
     def total_weight(self) -> float:
         """Sum of the weights, or the number of samples without."""
