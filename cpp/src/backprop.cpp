@@ -428,9 +428,10 @@ double weighted_mean(const Batch<T>& batch, const double* row_loss, double divis
 }
 
 template <class T>
-void check_tape(Tape<T>& tape, Index rows) {
+void check_tape(Tape<T>& tape, Index rows, bool inputs = true) {
   if (rows < 1) throw std::invalid_argument("the batch is empty; expected at least one row");
-  if (!tape.fits(rows)) throw std::invalid_argument("the tape is too small for " + std::to_string(rows) + " rows");
+  if (!tape.fits(rows, inputs))
+    throw std::invalid_argument("the tape is too small for " + std::to_string(rows) + " rows");
 }
 
 template <class T>
@@ -666,10 +667,11 @@ double penalty(const Network<T>& network, const Objective& objective) {
 template <class T>
 double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer,
             const Objective& objective) {
-  check_tape(tape, batch.size);
+  const bool sparse = batch.samples.X.mostly_zeros();
+  check_tape(tape, batch.size, !sparse);
   optimizer.attach(network);
   tape.set_rows(batch.size);
-  Sweeps<T> sweeps(network, tape, from_logits(loss), batch.samples.X.mostly_zeros() ? &batch : nullptr);
+  Sweeps<T> sweeps(network, tape, from_logits(loss), sparse ? &batch : nullptr);
   // While no number on the tape exceeds this, no sum of products aᵀδ can overflow.
   sweeps.watch(std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size)));
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
@@ -730,9 +732,10 @@ double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch
 template <class T>
 double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
                 VectorView<T> gradient, const Objective& objective, bool add) {
-  check_tape(tape, batch.size);
+  const bool sparse = batch.samples.X.mostly_zeros();
+  check_tape(tape, batch.size, !sparse);
   tape.set_rows(batch.size);
-  Sweeps<T> sweeps(network, tape, false, batch.samples.X.mostly_zeros() ? &batch : nullptr);
+  Sweeps<T> sweeps(network, tape, false, sparse ? &batch : nullptr);
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   store_gradient(sweeps, network, gradient, add);
   add_penalty_gradient(network, objective, batch.weight(), gradient);

@@ -26,7 +26,7 @@ Index panels_size(Index rows, Index columns, Index panel) {
 }  // namespace
 
 template <class T>
-Tape<T>::Tape(const Network<T>& network, Index capacity, bool keep_pre_activations)
+Tape<T>::Tape(const Network<T>& network, Index capacity, bool keep_pre_activations, bool keep_inputs)
     : capacity_(capacity), keep_pre_activations_(keep_pre_activations) {
   const Index depth = network.depth();
   Index total = 0;
@@ -41,7 +41,7 @@ Tape<T>::Tape(const Network<T>& network, Index capacity, bool keep_pre_activatio
   masks_.resize(static_cast<std::size_t>(depth + 1));
   mask_blocks_.resize(static_cast<std::size_t>(depth + 2));
   for (Index l = 0; l <= depth; ++l) {
-    activations_.push_back(place(network.units(l)));
+    activations_.push_back(l > 0 || keep_inputs ? place(network.units(l)) : Place{});
     dropout_.push_back(network.dropout(l));
     const bool drops_out = network.dropout(l) > 0;
     mask_blocks_[static_cast<std::size_t>(l + 1)] =

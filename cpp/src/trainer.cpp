@@ -258,8 +258,10 @@ class Fit {
     any_batch_ = true;
     state_.penalty = penalty(network_, options_.objective) / weight;
     const Index tape_rows = std::min(part_size_, last - first);
-    if (!tape_ || !tape_->fits(tape_rows)) {
-      tape_ = std::make_shared<Tape<T>>(network_, std::min(part_size_, std::max<Index>(1, batches_.rows())));
+    const bool inputs = !batches_.cut(first, last).samples.X.mostly_zeros();
+    if (!tape_ || !tape_->fits(tape_rows, inputs)) {
+      const Index most_rows = std::min(part_size_, std::max<Index>(1, batches_.rows()));
+      tape_ = std::make_shared<Tape<T>>(network_, most_rows, false, inputs);
       state_.tape = tape_.get();
     }
 

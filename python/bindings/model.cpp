@@ -175,7 +175,7 @@ class Model : public AnyModel {
     py::array_t<T> output({rows, network_->outputs()});
     T* to = output.mutable_data();
     const Exclusive exclusive(mutex_);
-    make_tape(rows, true);
+    make_tape(rows, true, true);
     if (in.sparse)
       chainrule::forward<T>(*network_, *in.sparse, *tape_);
     else
@@ -240,7 +240,7 @@ class Model : public AnyModel {
     double loss;
     {
       const Exclusive exclusive(mutex_);
-      make_tape(in.X.rows(), false);
+      make_tape(in.X.rows(), false, !in.view().X.mostly_zeros());
       ran_forward_ = has_gradient_ = false;
       const Batch<T> batch{in.view(), in.X.rows()};
       loss = chainrule::step(*network_, loss_, batch, *tape_, mine);
@@ -256,7 +256,7 @@ class Model : public AnyModel {
     py::array_t<T> result(parameter_count());
     const VectorView<T> to(result.mutable_data(), parameter_count());
     const Exclusive exclusive(mutex_);
-    make_tape(in.X.rows(), false);
+    make_tape(in.X.rows(), false, !in.view().X.mostly_zeros());
     ran_forward_ = has_gradient_ = false;
     const double loss = chainrule::gradient<T>(*network_, loss_, {in.view(), in.X.rows()}, *tape_, to);
     return {loss, std::move(result)};
@@ -331,7 +331,9 @@ class Model : public AnyModel {
         return chainrule::fit<T>(*network_, loss_, blocks, validation_samples, mine, options, observers, progress);
       }
       const Selection<T> chosen(in->view(), rows);
-      grow_tape(std::min({batch_size, micro_batch.value_or(batch_size), chosen.samples().X.rows()}), false);
+      const Inputs<T>& chosen_X = chosen.samples().X;
+      grow_tape(std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()}), false,
+                !chosen_X.mostly_zeros());
       return chainrule::fit<T>(*network_, loss_, chosen.samples(), validation_samples, mine, options, observers,
                                progress, tape_);
     };
@@ -537,14 +539,14 @@ class Model : public AnyModel {
   }
 
   /// Views into an earlier tape keep that alive.
-  void grow_tape(Index rows, bool keep_pre_activations) {
-    if (!tape_ || !tape_->fits(rows) || (keep_pre_activations && !tape_->keeps_pre_activations()))
-      tape_ = std::make_shared<Tape<T>>(*network_, rows, keep_pre_activations);
+  void grow_tape(Index rows, bool keep_pre_activations, bool keep_inputs) {
+    if (!tape_ || !tape_->fits(rows, keep_inputs) || (keep_pre_activations && !tape_->keeps_pre_activations()))
+      tape_ = std::make_shared<Tape<T>>(*network_, rows, keep_pre_activations, keep_inputs);
   }
 
   /// Makes the tape large enough, and ready for a batch with masks of its own.
-  void make_tape(Index rows, bool keep_pre_activations) {
-    grow_tape(rows, keep_pre_activations);
+  void make_tape(Index rows, bool keep_pre_activations, bool keep_inputs) {
+    grow_tape(rows, keep_pre_activations, keep_inputs);
     tape_->set_draw(MaskDraw{seed_, std::uint64_t{3} << 32, rows_drawn_});
     rows_drawn_ += rows;
   }

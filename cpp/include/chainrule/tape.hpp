@@ -21,16 +21,20 @@ struct MaskDraw {
 /// request. In layers with dropout the mask m_l is kept, and a_l ⊙ m_l beside a_l. A tape is allocated once for up to
 /// `capacity` rows and is used again for every batch that fits.
 ///
+/// Without `keep_inputs` there is no a_0: steps on inputs that are mostly zeros read them where they are.
+///
 /// Beside each a_l stands a column of ones, which makes the bias one more row of W_l. Rows are padded to a pitch that
 /// is a whole number of registers and not a multiple of 512 bytes, at which the first-level cache would hold only a
 /// few of them.
 template <class T>
 class Tape {
  public:
-  Tape(const Network<T>& network, Index capacity, bool keep_pre_activations = false);
+  Tape(const Network<T>& network, Index capacity, bool keep_pre_activations = false, bool keep_inputs = true);
 
   Index capacity() const { return capacity_; }
-  bool fits(Index rows) const { return rows <= capacity_; }
+  bool fits(Index rows, bool inputs = true) const {
+    return rows <= capacity_ && (!inputs || activations_.front().pitch > 0);
+  }
   /// Memory that it takes.
   std::size_t bytes() const {
     return static_cast<std::size_t>(memory_.size() + row_weight_.size() + loss_parameter_.size() + panels_.size()) *

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult, minimize
-from scipy.sparse import issparse
 from sklearn.utils.optimize import _check_optimize_result
 
 from chainrule.distributed import Communicator
@@ -19,26 +17,21 @@ from chainrule.sklearn.samples import Samples
 if TYPE_CHECKING:
     from chainrule.sklearn.base import BaseMLP
 
-AT_A_TIME = 2**22  # numbers of a sparse X, which are room on the tape
-
 
 def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: Communicator | None) -> None:
     """Minimise the objective over all samples at once, those of all processes."""
     mlp = estimator.mlp_
     ranks = None if comm is None else estimator._join(comm, samples, None)
-    total = sum_over(comm, samples.total_weight)
+    own_weight = samples.total_weight
+    total = sum_over(comm, own_weight)
     constant = objective.constant_over(comm, samples)
-    parts = [(part.total_weight / total, part) for part in _parts(samples) if part.total_weight > 0]
 
     def value_and_gradient(theta: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         mlp.parameters[:] = theta
-        loss, gradient = 0.0, np.zeros(mlp.n_parameters)
-        for share, part in parts:
-            own_loss, own_gradient = mlp._model.loss_and_gradient(*part)
-            loss += share * own_loss
-            gradient += share * own_gradient
+        loss, gradient = mlp._model.loss_and_gradient(*samples) if own_weight > 0 else (0.0, np.zeros(theta.size))
+        gradient = gradient.astype(np.float64, copy=False)
         if ranks:
-            sums = np.append(gradient, loss)
+            sums = np.append(gradient, loss) * (own_weight / total)
             ranks.sum(sums)
             loss, gradient = float(sums[-1]), sums[:-1]
         gradient *= objective.weight
@@ -73,15 +66,3 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
     estimator.loss_ = result.fun
     if result.status in (1, 2):  # not where a callback has stopped it
         _check_optimize_result("lbfgs", result, estimator.max_iter)  # warns
-
-
-def _parts(samples: Samples) -> Iterator[Samples]:
-    """Give all samples at once, or of a sparse X some rows after others."""
-    X, y, sample_weight = samples
-    rows = max(1, AT_A_TIME // X.shape[1]) if issparse(X) else len(y)
-    if rows >= len(y):
-        yield samples
-        return
-    for first in range(0, len(y), rows):
-        some = slice(first, first + rows)
-        yield Samples(X[some], y[some], None if sample_weight is None else sample_weight[some])
