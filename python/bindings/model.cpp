@@ -249,17 +249,21 @@ class Model : public AnyModel {
     return loss;
   }
 
-  /// Both are returned; nothing of them stays.
-  std::pair<double, py::array_t<T>> loss_and_gradient(const py::object& X, const py::object& y,
-                                                      const py::object& sample_weight) {
-    const SamplesIn in = samples(X, y, sample_weight);
-    py::array_t<T> result(parameter_count());
-    const VectorView<T> to(result.mutable_data(), parameter_count());
-    const Exclusive exclusive(mutex_);
-    make_tape(in.X.rows(), false, !in.view().X.mostly_zeros());
-    ran_forward_ = has_gradient_ = false;
-    const double loss = chainrule::gradient<T>(*network_, loss_, {in.view(), in.X.rows()}, *tape_, to);
-    return {loss, std::move(result)};
+  /// A function that gives the loss on these samples, which are checked here once, and its gradient as a new vector.
+  py::cpp_function loss_and_gradient(const py::object& X, const py::object& y, const py::object& sample_weight) {
+    const py::object alive = py::cast(this, py::return_value_policy::reference);
+    return py::cpp_function([this, alive, in = samples(X, y, sample_weight)] {
+      py::array_t<T> result(parameter_count());
+      const VectorView<T> to(result.mutable_data(), parameter_count());
+      double loss = 0;
+      {
+        const Exclusive exclusive(mutex_);
+        make_tape(in.X.rows(), false, !in.view().X.mostly_zeros());
+        ran_forward_ = has_gradient_ = false;
+        loss = chainrule::gradient<T>(*network_, loss_, {in.view(), in.X.rows()}, *tape_, to);
+      }
+      return std::make_pair(loss, std::move(result));
+    });
   }
 
   void apply(AnyOptimizer& optimizer) {

@@ -25,10 +25,11 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
     own_weight = samples.total_weight
     total = sum_over(comm, own_weight)
     constant = objective.constant_over(comm, samples)
+    loss_and_gradient = mlp._model.loss_and_gradient(*samples)
 
     def value_and_gradient(theta: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         mlp.parameters[:] = theta
-        loss, gradient = mlp._model.loss_and_gradient(*samples) if own_weight > 0 else (0.0, np.zeros(theta.size))
+        loss, gradient = loss_and_gradient() if own_weight > 0 else (0.0, np.zeros(theta.size))
         gradient = gradient.astype(np.float64, copy=False)
         if ranks:
             sums = np.append(gradient, loss) * (own_weight / total)
