@@ -127,3 +127,21 @@ TEST_CASE("inputs: from a sample on") {
   rest.load(2, row.data());
   CHECK(same_bits(row, Vector<double>(X.dense.row(6).transpose())));
 }
+
+TEST_CASE_TEMPLATE("inputs: what is mostly zeros needs no place on the tape", T, float, double) {
+  Draw draw(3);
+  const SparseMatrix<T> X(50, 400, 0.1, draw);
+  Network<T> network(400, {{20, Tanh{}}, {2, Identity{}}});
+  network.parameters() = draw.vector<T>(network.parameter_count(), -0.1, 0.1);
+  const Matrix<T> y = draw.matrix<T>(50, 2);
+  const Batch<T> sparse{{X.rows(), y}, 50},
+      dense{{ConstMatrixView<T>(X.dense.data(), 50, 400, Eigen::OuterStride<>(400)), y}, 50};
+  Tape<T> with(network, 50), without(network, 50, false, false);
+  CHECK(without.bytes() + 50 * 400 * sizeof(T) <= with.bytes());
+  CHECK(!without.fits(50));
+  CHECK(without.fits(50, false));
+  Vector<T> one(network.parameter_count()), other(network.parameter_count());
+  CHECK(gradient<T>(network, MSE{}, sparse, with, one) == gradient<T>(network, MSE{}, sparse, without, other));
+  CHECK(same_bits(Matrix<T>(one), Matrix<T>(other)));
+  CHECK_THROWS_AS(gradient<T>(network, MSE{}, dense, without, other), std::invalid_argument);
+}
