@@ -1,3 +1,4 @@
+#include <pybind11/eval.h>
 #include <pybind11/stl.h>
 
 #include <chainrule/threads.hpp>
@@ -7,6 +8,19 @@
 #include "register.hpp"
 
 namespace py = pybind11;
+
+namespace {
+
+/// pprint, by which scikit-learn shows parameters, looks a type's __repr__ up in a dict; pybind11's methods have no
+/// hash.
+void make_reprs_hashable(const py::module_& module) {
+  const py::object as_function = py::eval("lambda method: lambda self: method(self)");
+  for (const auto& [name, member] : module.attr("__dict__").cast<py::dict>())
+    if (py::isinstance<py::type>(member) && member.attr("__dict__").contains("__repr__"))
+      member.attr("__repr__") = as_function(member.attr("__repr__"));
+}
+
+}  // namespace
 
 /// The symbol by which threadpoolctl knows this library from others of the same file name.
 extern "C" PYBIND11_EXPORT int chainrule_num_threads() { return chainrule::num_threads(); }
@@ -21,6 +35,7 @@ PYBIND11_MODULE(_core, module) {
   chainrule::bindings::register_fit_queue(module);
   chainrule::bindings::register_flow(module);
   chainrule::bindings::register_models(module);
+  make_reprs_hashable(module);
   module.def("set_num_threads", &chainrule::set_num_threads, py::arg("n"));
   module.def("get_num_threads", &chainrule::num_threads);
   module.def("config", [instruction_set] {

@@ -1,5 +1,6 @@
 """What the estimators can do that scikit-learn's cannot."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -87,8 +88,6 @@ def test_dropout_regularises_training_alone(regression):
     np.testing.assert_array_equal(fitted.predict(X), fitted.predict(X))
     plain = MLPRegressor(hidden_layer_sizes=(50, 50), random_state=0, max_iter=100).fit(X, y)
     assert fitted.loss_ > plain.loss_
-    with pytest.raises(ValueError, match="dropout needs a stochastic solver"):
-        MLPRegressor(dropout=0.5, solver="lbfgs").fit(X, y)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +113,47 @@ def test_schedules_of_the_core(regression, learning_rate):
     assert len(set(rates)) > 2
     with pytest.raises(ValueError, match="partial_fit supports learning_rate in"):
         MLPRegressor(learning_rate=learning_rate, **FEW).partial_fit(*regression)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "arguments"),
+    [
+        ("dropout", {"dropout": [0.5]}, {}),
+        ("clip_norm", {"clip_norm": 1.0}, {}),
+        ("validation_set", {}, {"validation_set": (np.zeros((1, 10)), [1.0])}),
+    ],
+)
+def test_what_lbfgs_cannot_do(regression, name, settings, arguments):
+    with pytest.raises(ValueError, match=f"{name} needs a stochastic solver; solver is 'lbfgs'"):
+        MLPRegressor(solver="lbfgs", **settings).fit(*regression, **arguments)
+
+
+def test_gradient_flow_is_made_at_the_first_look(regression):
+    X, y = regression
+    fitted = MLPRegressor(hidden_layer_sizes=(5,), **FEW)
+    with pytest.raises(AttributeError, match="there is no gradient_flow_; call fit before"):
+        _ = fitted.gradient_flow_
+    weight = np.arange(len(X)) % 2
+    fitted.fit(X, y, weight)
+    twin = pickle.loads(pickle.dumps(fitted))
+    fitted.mlp_.forward(X[:200])
+    fitted.mlp_.backward(y[:200], weight[:200])
+    expected = fitted.mlp_.gradient_flow().to_dict()
+    assert fitted.gradient_flow_.to_dict() == twin.gradient_flow_.to_dict() == expected
+    assert fitted.fit(X, -y).gradient_flow_.to_dict() != expected
+    assert X[0].tobytes() not in pickle.dumps(fitted)
+
+
+def test_settings_of_the_core_are_shown_and_cloned():
+    settings = {
+        "loss": cr.Quantile([0.1, 0.9]),
+        "activation": [cr.LeakyReLU(0.2), cr.MLP([1, 1, 1]).hidden_activations[0]],
+        "solver": cr.SGD(lr=0.1),
+        "learning_rate": cr.StepDecay(step_size=3),
+    }
+    shown = "".join(repr(clone(MLPRegressor(**settings))).split())
+    for value in (settings["loss"], *settings["activation"], settings["solver"], settings["learning_rate"]):
+        assert "".join(repr(value).split()) in shown
 
 
 def test_clipping_bounds_what_an_outlier_does(regression):

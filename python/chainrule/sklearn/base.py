@@ -154,6 +154,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     @cached_property
     def gradient_flow_(self) -> GradientFlowReport:
         """How the gradient runs through the layers, on the first samples of the last `fit`; made at the first look."""
+        if not hasattr(self, "_first_samples"):
+            raise AttributeError("there is no gradient_flow_; call fit before")
         X, y, sample_weight = self._first_samples
         self.mlp_.forward(X)
         self.mlp_.backward(y, sample_weight if sample_weight is None or sample_weight.any() else None)
@@ -277,6 +279,14 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         queue: FitQueue | None = None,
     ) -> Iterator[None]:
         """Fit. With a queue, a stochastic solver trains in it: a pause says that the queue has to be run now."""
+        if isinstance(self.solver, str) and self.solver == "lbfgs":
+            given = {
+                "dropout": np.any(np.asarray(self.dropout) != 0),
+                "clip_norm": self.clip_norm is not None,
+                "validation_set": validation_set is not None,
+            }
+            for name in (name for name, is_given in given.items() if is_given):
+                raise ValueError(f"{name} needs a stochastic solver; solver is 'lbfgs'")
         comm = None if comm is None else as_communicator(comm)
         hidden = hidden_layers(self.hidden_layer_sizes)
         if incremental and self.early_stopping:
@@ -295,8 +305,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             self._initialise([X.shape[1], *hidden], objective, X.dtype, random)
         with threads(self.n_threads):
             if isinstance(self.solver, str) and self.solver == "lbfgs":
-                if any(self.mlp_.dropout):
-                    raise ValueError("dropout needs a stochastic solver; solver is 'lbfgs'")
                 fit_lbfgs(self, samples, objective, comm)
             else:
                 samples = yield from self._fit_stochastic(
