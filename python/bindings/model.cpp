@@ -121,7 +121,7 @@ class Model : public AnyModel {
     for (std::size_t i = 0; i < activations.size(); ++i)
       layers.push_back({layer_sizes[i + 1], activations[i], dropout[i]});
     network_ = std::make_shared<Network<T>>(layer_sizes.front(), std::move(layers));
-    initialise(*network_, inits, seed);
+    if (!inits.empty()) initialise(*network_, inits, seed);
   }
 
   Model(const Model& other)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from chainrule import _core
 from chainrule._arguments import named_or_object, positive
 from chainrule._core import Activation, Init
 
 InitLike: TypeAlias = str | Init
+
+ZEROS: Any = object()  # in place of an initialiser, where all weights are about to be written
 
 
 class Normal(Init):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from chainrule.initializers import ZEROS
 from chainrule.losses import LossLike
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def network(cls: type[M], layers: Sequence[Layer], loss: LossLike | None, seed: 
         hidden_activation=[layer.activation for layer in layers[:-1]],
         output_activation=output,
         loss=LOSS_OF_OUTPUT.get(output.name, "mse") if loss is None else loss,
+        init=ZEROS,
         dtype=dtype,
         seed=seed,
         dropout=[layer.dropout for layer in layers[:-1]],

@@ -20,7 +20,7 @@ from chainrule.c_export import Footprint
 from chainrule.gradient_check import GradientCheckReport
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.history import Callback, History
-from chainrule.initializers import InitLike, as_init, default_init
+from chainrule.initializers import ZEROS, InitLike, as_init, default_init
 from chainrule.losses import LossLike, as_loss
 from chainrule.monitor import GradientFlow
 from chainrule.optimizers import Optimizer, OptimizerLike
@@ -194,8 +194,8 @@ class MLP:
             *as_hidden_activations(hidden_activation, len(sizes) - 2),
             as_activation("output_activation", output_activation),
         ]
-        given_init = None if init is None else as_init(init)
-        inits = [given_init or default_init(activation) for activation in layers]
+        given_init = None if init is None or init is ZEROS else as_init(init)
+        inits = [] if init is ZEROS else [given_init or default_init(activation) for activation in layers]
         name = _as_dtype_name(dtype)
         _check_addressable(sizes, np.dtype(name).itemsize)
         seed = secrets.randbits(64) if seed is None else integer("seed", seed, 0, 2**64 - 1)

@@ -26,6 +26,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from chainrule._core import Activation, FitQueue, Optimizer, Schedule, activation_names
 from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.gradient_flow import GradientFlowReport
+from chainrule.initializers import ZEROS
 from chainrule.mlp import MLP
 from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
 from chainrule.schedules import SCHEDULES, as_schedule
@@ -343,6 +344,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             [*sizes, self.n_outputs_ * per_target],
             hidden_activation=activations_named(self.activation, len(sizes) - 1),
             loss=objective.loss,
+            init=ZEROS,
             dtype=dtype,
             seed=seed,
             dropout=self.dropout,
