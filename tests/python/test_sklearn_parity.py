@@ -349,6 +349,12 @@ def test_goes_on_after_another_solver_or_without_early_stopping(settings):
         assert len(ours.loss_curve_) == 6 or before["solver"] == "lbfgs"
 
 
+def test_goes_on_from_scikit_learns_lbfgs():
+    fitted = outcome(lambda: THEIRS.MLPClassifier(solver="lbfgs", **FEW).fit(X, CLASSES))[0]
+    ours = OURS.MLPClassifier.from_sklearn(fitted).set_params(solver="adam").partial_fit(X, CLASSES)
+    assert len(ours.loss_curve_) == 1 and ours.loss_ == pytest.approx(fitted.loss_)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_one_class_held_out_is_always_right(seed):
     settings = {**FEW, "random_state": seed, "early_stopping": True}

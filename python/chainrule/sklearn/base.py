@@ -45,10 +45,9 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 OF_THE_PROCESS = ("callbacks", "n_threads", "random_state", "verbose")  # parameters that ranks may differ in
-RECORDS = (
-    *("_no_improvement_count", "loss_curve_", "validation_curve_"),
-    *("best_loss_", "validation_scores_", "best_validation_score_"),
-)  # of a stochastic solver
+RECORDS = ("_no_improvement_count", "loss_curve_", "validation_curve_")  # of a stochastic solver, as the next
+BESTS = ("best_loss_", "validation_scores_", "best_validation_score_")
+FLOW_NUMBERS = 2**22  # of X that gradient_flow_ looks at: it makes them dense
 OWN_RATES = ("constant", "invscaling", "adaptive")  # scikit-learn's, by its rules; the others are the core's schedules
 
 
@@ -245,8 +244,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         tags.input_tags.sparse = True
         return tags
 
+    @property
+    def _by_lbfgs(self) -> bool:
+        return isinstance(self.solver, str) and self.solver == "lbfgs"
+
     def _check_stochastic(self) -> bool:
-        if isinstance(self.solver, str) and self.solver == "lbfgs":
+        if self._by_lbfgs:
             raise AttributeError("partial_fit is only available for stochastic optimizers. lbfgs is not stochastic.")
         return True
 
@@ -280,14 +283,15 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         queue: FitQueue | None = None,
     ) -> Iterator[None]:
         """Fit. With a queue, a stochastic solver trains in it: a pause says that the queue has to be run now."""
-        if isinstance(self.solver, str) and self.solver == "lbfgs":
+        if self._by_lbfgs:
             given = {
                 "dropout": np.any(np.asarray(self.dropout) != 0),
                 "clip_norm": self.clip_norm is not None,
                 "validation_set": validation_set is not None,
             }
-            for name in (name for name, is_given in given.items() if is_given):
-                raise ValueError(f"{name} needs a stochastic solver; solver is 'lbfgs'")
+            for name, is_given in given.items():
+                if is_given:
+                    raise ValueError(f"{name} needs a stochastic solver; solver is 'lbfgs'")
         comm = None if comm is None else as_communicator(comm)
         hidden = hidden_layers(self.hidden_layer_sizes)
         if incremental and self.early_stopping:
@@ -305,7 +309,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if first:
             self._initialise([X.shape[1], *hidden], objective, X.dtype, random)
         with threads(self.n_threads):
-            if isinstance(self.solver, str) and self.solver == "lbfgs":
+            if self._by_lbfgs:
                 fit_lbfgs(self, samples, objective, comm)
             else:
                 samples = yield from self._fit_stochastic(
@@ -315,7 +319,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 raise _not_finite()
             if not incremental:
                 self.__dict__.pop("gradient_flow_", None)
-                self._first_samples = samples.first(min(200, self._rows_per_batch(len(samples.y))))
+                rows = min(200, self._rows_per_batch(len(samples.y)), max(1, FLOW_NUMBERS // X.shape[1]))
+                self._first_samples = samples.first(rows)
 
     def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
         """Give the weight of each sample, or None; `whole` says that y is all that there is."""
@@ -357,19 +362,17 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             W[:] = random.uniform(-bound, bound, W.shape)
             b[:] = random.uniform(-bound, bound, b.shape)
         self.n_iter_ = self.t_ = 0
-        for name in RECORDS:
+        for name in (*RECORDS, *BESTS):
             self.__dict__.pop(name, None)
 
     def _go_on_recording(self) -> None:
         """Begin those curves and best values that the last fit, perhaps by another solver, has not kept."""
-        if self.early_stopping:
-            begin: tuple[Any, ...] = (0, [], [], None, [], -np.inf)
-        else:
-            begin = (0, [], [], np.inf, None, None)
-        other = (getattr(self, "validation_scores_", None) is not None) != self.early_stopping
-        for name, value in zip(RECORDS, begin, strict=True):
-            if not hasattr(self, name) or (other and name in RECORDS[3:]):
-                setattr(self, name, value)
+        for name, begin in zip(RECORDS, (0, [], []), strict=True):
+            self.__dict__.setdefault(name, begin)
+        if hasattr(self, "best_loss_") and (self.validation_scores_ is not None) == self.early_stopping:
+            return
+        bests: tuple[Any, ...] = (None, [], -np.inf) if self.early_stopping else (np.inf, None, None)
+        self.__dict__.update(zip(BESTS, bests, strict=True))
 
     def _fit_stochastic(
         self,
