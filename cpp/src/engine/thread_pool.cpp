@@ -37,6 +37,15 @@ inline void pause() {
 #endif
 }
 
+/// The processor that runs this thread; -1 where the system does not tell.
+int processor() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
 /// Treats subnormals as zero while it lives: they would make a step many times slower.
 class FlushSubnormals {
  public:
@@ -83,6 +92,7 @@ class Pool {
     unit_ = &unit;
     count_ = count;
     helpers_ = threads - 1;
+    caller_processor_.store(processor(), std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
     const std::uint64_t generation = (state_.load(std::memory_order_relaxed) >> 32) + 1;
     state_.store(generation << 32 | count);
@@ -91,7 +101,13 @@ class Pool {
       wake_.notify_all();
     }
     take_part(generation);
-    while (done_.load(std::memory_order_acquire) < count) pause();
+    for (int spin = 0; done_.load(std::memory_order_acquire) < count; ++spin) {
+      // Whoever has the last unit may have lost its processor, perhaps to this thread.
+      if (spin < spins_)
+        pause();
+      else
+        std::this_thread::yield();
+    }
     std::exception_ptr error = std::exchange(error_, nullptr);
     busy_.store(false, std::memory_order_release);
     if (error) std::rethrow_exception(error);
@@ -121,6 +137,8 @@ class Pool {
     for (;;) {
       std::uint64_t generation = state_.load() >> 32;
       for (int spin = 0; generation == seen && spin < spins_; ++spin) {
+        // On the caller's processor it would wait for what it keeps the caller from; woken, it may get another.
+        if (spin % 64 == 0 && processor() == caller_processor_.load(std::memory_order_relaxed)) break;
         pause();
         generation = state_.load(std::memory_order_relaxed) >> 32;
       }
@@ -144,7 +162,7 @@ class Pool {
   std::atomic<bool> busy_{false};
   std::atomic<std::uint64_t> state_{0};
   std::atomic<std::uint32_t> done_{0};
-  std::atomic<int> helpers_{0}, sleepers_{0};
+  std::atomic<int> helpers_{0}, sleepers_{0}, caller_processor_{-2};
   FunctionRef<void(std::ptrdiff_t)>* unit_ = nullptr;
   std::uint32_t count_ = 0;
   std::exception_ptr error_;
