@@ -201,8 +201,11 @@ def test_frames_and_feature_names(frames):
     package = pytest.importorskip(frames)
     X, y = load_iris(return_X_y=True)
     frame = package.DataFrame(dict(zip("abcd", X.T, strict=True)))
-    fitted = MLPClassifier(max_iter=5, random_state=0).fit(frame, y)
-    assert list(fitted.feature_names_in_) == list("abcd")
+    fitted, theirs = (
+        m.MLPClassifier(max_iter=5, random_state=0).fit(frame, y) for m in (cr.sklearn, sklearn.neural_network)
+    )
+    if frames == "pandas" or hasattr(theirs, "feature_names_in_"):  # 1.7 does not know those of today's polars
+        assert list(fitted.feature_names_in_) == list(theirs.feature_names_in_) == list("abcd")
     plain = MLPClassifier(max_iter=5, random_state=0).fit(X, y)
     np.testing.assert_array_equal(fitted.predict_proba(frame), plain.predict_proba(X))
 

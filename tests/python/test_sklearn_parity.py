@@ -47,11 +47,18 @@ def both(call):
     return outcome(lambda: call(THEIRS)), outcome(lambda: call(OURS))
 
 
+def skip_where_scores_failed(theirs):
+    if sklearn.__version__.startswith(("1.6.", "1.7.")) and "isnan" in str(theirs):
+        pytest.skip(f"scikit-learn {sklearn.__version__} cannot stop early with such labels: nothing to compare with")
+
+
 def assert_same(theirs, ours):
     """Equal results, to rounding, or errors of one type; and the same warnings."""
     (expected, expected_warnings), (found, found_warnings) = theirs, ours
     if isinstance(expected, Exception) or isinstance(found, Exception):
-        assert type(found) is type(expected), (expected, found)
+        # scikit-learn 1.7 lets np.average refuse weights that are zero throughout.
+        types = (ValueError, ZeroDivisionError) if isinstance(expected, ZeroDivisionError) else (type(expected),)
+        assert type(found) in types, (expected, found)
         return
     assert found_warnings == expected_warnings
     for one, other in zip(expected, found, strict=True):
@@ -111,6 +118,7 @@ def test_fitted_attributes_and_predictions(target, solver, early_stopping):
     if target == "counts":
         settings["loss"] = "poisson"
     (theirs, their_warnings), (ours, our_warnings) = both(lambda m: getattr(m, name)(**settings).fit(X, y))
+    skip_where_scores_failed(theirs)
     assert our_warnings == their_warnings
     fitted = {each for each in vars(theirs) if each.endswith("_")}
     own = {"mlp_", "validation_curve_", *(["loss_curve_"] if solver == "lbfgs" else [])}
@@ -359,4 +367,5 @@ def test_goes_on_from_scikit_learns_lbfgs():
 def test_one_class_held_out_is_always_right(seed):
     settings = {**FEW, "random_state": seed, "early_stopping": True}
     theirs, ours = both(lambda m: m.MLPClassifier(**settings).fit(X, ["q"] * len(X)).validation_scores_)
+    skip_where_scores_failed(theirs[0])
     assert ours[0] == theirs[0] == [1.0, 1.0, 1.0]
