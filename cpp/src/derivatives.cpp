@@ -22,11 +22,6 @@ using engine::Rows;
 using engine::threads_for;
 
 template <class T>
-Rows<T> rows_of(MatrixView<T> m, Index first = 0) {
-  return {m.data() + first * m.outerStride(), m.outerStride()};
-}
-
-template <class T>
 ConstMatrixView<T> rows_from(const MatrixArgument<T>& m, Range rows) {
   return {m.data() + rows.begin * m.outerStride(), rows.size(), m.cols(), Eigen::OuterStride<>(m.outerStride())};
 }
@@ -58,7 +53,10 @@ double product_operations(const Network<T>& network) {
 /// C = A B with B (k, n) as it lies in a vector laid out like θ.
 template <class T>
 void times(Index count, Rows<const T> A, Index k, const T* B, Index n, Rows<T> C) {
-  kernels<T>().multiply_large(count, n, k, A.data, A.pitch, B, n, C);
+  if (worth_packing<T>(count, k * n))
+    kernels<T>().multiply_large(count, n, k, A.data, A.pitch, B, n, C);
+  else
+    kernels<T>().multiply(count, n, k, A.data, A.pitch, 1, {B, n, kernels<T>().panel}, C);
 }
 
 /// C = A Bᵀ with B (k, n)

@@ -3,8 +3,14 @@
 #include <algorithm>
 
 #include "chainrule/network.hpp"
+#include "engine/kernels.hpp"
 
 namespace chainrule {
+
+template <class T>
+engine::Rows<T> rows_of(MatrixView<T> m, Index first = 0) {
+  return {m.data() + first * m.outerStride(), m.outerStride()};
+}
 
 /// Numbers from one row to the next where `columns` and a column of ones are to fit: a whole number of the widest
 /// registers, and not a multiple of 512 bytes (see Tape).
@@ -21,6 +27,14 @@ template <class T>
 bool fits_packed(const Network<T>& network) {
   constexpr Index limit = (Index{2} << 20) / static_cast<Index>(sizeof(T));
   return network.parameter_count() <= limit;
+}
+
+/// Few rows read each weight but a few times, and few weights stay in the first-level cache as they lie: then
+/// rearranging `weights` of them first does not pay.
+template <class T>
+bool worth_packing(Index rows, Index weights) {
+  constexpr Index near = 32 * 1024 / sizeof(T);
+  return rows > 2 * engine::kernels<T>().tile_rows && weights > near;
 }
 
 }  // namespace chainrule
