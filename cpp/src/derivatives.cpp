@@ -28,11 +28,14 @@ ConstMatrixView<T> rows_from(const MatrixArgument<T>& m, Range rows) {
 
 /// Calls block(rows) for as many rows at a time as the tape holds.
 template <class T, class Block>
-void in_blocks(Index rows, const Tape<T>& tape, const Block& block) {
+void in_blocks(Index rows, const Tape<T>& tape, const BetweenBlocks& between, const Block& block) {
   if (rows < 1) throw std::invalid_argument("there are no rows; expected at least one");
   if (tape.capacity() < 1) throw std::invalid_argument("the tape holds no rows; expected at least one");
   const Index blocks = (rows + tape.capacity() - 1) / tape.capacity();
-  for (Index i = 0; i < blocks; ++i) block(part(rows, blocks, i));
+  for (Index i = 0; i < blocks; ++i) {
+    if (i > 0 && between) between();
+    block(part(rows, blocks, i));
+  }
 }
 
 /// Calls chunk(rows) in parallel. A chunk rearranges the weights for itself, which takes many rows to pay.
@@ -276,9 +279,9 @@ class ROperator {
 /// for each.
 template <class T, class Sample>
 void for_samples(const Network<T>& network, const Loss& loss, const Samples<T>& samples, Tape<T>& tape,
-                 double operations, const Sample& sample) {
+                 double operations, const BetweenBlocks& between, const Sample& sample) {
   const Samples<T> unweighted{samples.X, samples.y};
-  in_blocks(samples.X.rows(), tape, [&](Range block) {
+  in_blocks(samples.X.rows(), tape, between, [&](Range block) {
     const Batch<T> batch{unweighted.from(block.begin), block.size()};
     deltas(network, loss, batch, tape, {.loss_weight = static_cast<double>(block.size())});
     in_chunks(block.size(), operations, [&](Range rows) {
@@ -290,9 +293,10 @@ void for_samples(const Network<T>& network, const Loss& loss, const Samples<T>& 
 }  // namespace
 
 template <class T>
-void jacobian(const Network<T>& network, const MatrixArgument<T>& X, Tape<T>& tape, T* to) {
+void jacobian(const Network<T>& network, const MatrixArgument<T>& X, Tape<T>& tape, T* to,
+              const BetweenBlocks& between) {
   const Index inputs = network.inputs(), outputs = network.outputs(), seeds = std::min(inputs, outputs);
-  in_blocks(X.rows(), tape, [&](Range block) {
+  in_blocks(X.rows(), tape, between, [&](Range block) {
     forward<T>(network, rows_from(X, block), tape);
     T* block_to = to + block.begin * outputs * inputs;
     in_chunks(block.size() * seeds, product_operations(network), [&](Range rows) {
@@ -310,12 +314,13 @@ void jacobian(const Network<T>& network, const MatrixArgument<T>& X, Tape<T>& ta
 }
 
 template <class T>
-void input_gradient(const Network<T>& network, const MatrixArgument<T>& X, Index output, Tape<T>& tape, T* to) {
+void input_gradient(const Network<T>& network, const MatrixArgument<T>& X, Index output, Tape<T>& tape, T* to,
+                    const BetweenBlocks& between) {
   const Index inputs = network.inputs();
   if (output < 0 || output >= network.outputs())
     throw std::invalid_argument("output is " + std::to_string(output) + "; this network has outputs 0 to " +
                                 std::to_string(network.outputs() - 1));
-  in_blocks(X.rows(), tape, [&](Range block) {
+  in_blocks(X.rows(), tape, between, [&](Range block) {
     forward<T>(network, rows_from(X, block), tape);
     in_chunks(block.size(), product_operations(network), [&](Range rows) {
       JacobianRows<T> jacobian(network, tape, 1, output, rows);
@@ -325,9 +330,10 @@ void input_gradient(const Network<T>& network, const MatrixArgument<T>& X, Index
 }
 
 template <class T>
-void jvp(const Network<T>& network, const MatrixArgument<T>& X, const MatrixArgument<T>& V, Tape<T>& tape, T* to) {
+void jvp(const Network<T>& network, const MatrixArgument<T>& X, const MatrixArgument<T>& V, Tape<T>& tape, T* to,
+         const BetweenBlocks& between) {
   const Index L = network.depth(), outputs = network.outputs();
-  in_blocks(X.rows(), tape, [&](Range block) {
+  in_blocks(X.rows(), tape, between, [&](Range block) {
     forward<T>(network, rows_from(X, block), tape);
     const ConstMatrixView<T> directions = rows_from(V, block);
     in_chunks(block.size(), product_operations(network), [&](Range rows) {
@@ -345,10 +351,10 @@ void jvp(const Network<T>& network, const MatrixArgument<T>& X, const MatrixArgu
 }
 
 template <class T>
-void per_sample_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, Tape<T>& tape,
-                          T* to) {
+void per_sample_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, Tape<T>& tape, T* to,
+                          const BetweenBlocks& between) {
   // What it takes is writing it all down.
-  for_samples(network, loss, samples, tape, 4 * product_operations(network), [&](Index i, Index row) {
+  for_samples(network, loss, samples, tape, 4 * product_operations(network), between, [&](Index i, Index row) {
     T* place = to + i * network.parameter_count();
     for (Index l = 1; l <= network.depth(); ++l) {
       const T *a = tape.activation(l - 1).data() + row * tape.activation(l - 1).outerStride(),
@@ -362,12 +368,12 @@ void per_sample_gradients(const Network<T>& network, const Loss& loss, const Sam
 
 template <class T>
 void per_sample_gradient_norms(const Network<T>& network, const Loss& loss, const Samples<T>& samples, Tape<T>& tape,
-                               T* to) {
+                               T* to, const BetweenBlocks& between) {
   const Kernels<T>& kernel = kernels<T>();
   const auto sum_of_squares = [&](MatrixView<T> m, Index row, Index columns) {
     return kernel.sum_of_squares(columns, m.data() + row * m.outerStride());
   };
-  for_samples(network, loss, samples, tape, 16.0 * static_cast<double>(network.widest() * network.depth()),
+  for_samples(network, loss, samples, tape, 16.0 * static_cast<double>(network.widest() * network.depth()), between,
               [&](Index i, Index row) {
                 double total = 0;
                 for (Index l = 1; l <= network.depth(); ++l)
@@ -379,7 +385,7 @@ void per_sample_gradient_norms(const Network<T>& network, const Loss& loss, cons
 
 template <class T>
 void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples, ConstVectorView<T> v, Tape<T>& tape,
-         Tape<T>& R, VectorView<T> to) {
+         Tape<T>& R, VectorView<T> to, const BetweenBlocks& between) {
   const auto check_size = [&](const char* what, Index size) {
     if (size != network.parameter_count())
       throw std::invalid_argument(std::string(what) + " has " + std::to_string(size) + " entries; this network has " +
@@ -392,7 +398,7 @@ void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
   const double total = Batch<T>{samples, samples.X.rows()}.weight();
   const double divisor = sum_over_outputs(loss) ? total : total * static_cast<double>(network.outputs());
   to.setZero();
-  in_blocks(samples.X.rows(), tape, [&](Range block) {
+  in_blocks(samples.X.rows(), tape, between, [&](Range block) {
     const Batch<T> batch{samples.from(block.begin), block.size()};
     if (batch.weight() == 0) return;
     deltas(network, loss, batch, tape, {.loss_weight = batch.weight() / total});
@@ -404,13 +410,17 @@ void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
 }
 
 #define CHAINRULE_INSTANTIATE(T)                                                                               \
-  template void jacobian(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, T*);                           \
-  template void input_gradient(const Network<T>&, const MatrixArgument<T>&, Index, Tape<T>&, T*);              \
-  template void jvp(const Network<T>&, const MatrixArgument<T>&, const MatrixArgument<T>&, Tape<T>&, T*);      \
-  template void per_sample_gradients(const Network<T>&, const Loss&, const Samples<T>&, Tape<T>&, T*);         \
-  template void per_sample_gradient_norms(const Network<T>&, const Loss&, const Samples<T>&, Tape<T>&, T*);    \
+  template void jacobian(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, T*, const BetweenBlocks&);     \
+  template void input_gradient(const Network<T>&, const MatrixArgument<T>&, Index, Tape<T>&, T*,               \
+                               const BetweenBlocks&);                                                          \
+  template void jvp(const Network<T>&, const MatrixArgument<T>&, const MatrixArgument<T>&, Tape<T>&, T*,       \
+                    const BetweenBlocks&);                                                                     \
+  template void per_sample_gradients(const Network<T>&, const Loss&, const Samples<T>&, Tape<T>&, T*,          \
+                                     const BetweenBlocks&);                                                    \
+  template void per_sample_gradient_norms(const Network<T>&, const Loss&, const Samples<T>&, Tape<T>&, T*,     \
+                                          const BetweenBlocks&);                                               \
   template void hvp(const Network<T>&, const Loss&, const Samples<T>&, ConstVectorView<T>, Tape<T>&, Tape<T>&, \
-                    VectorView<T>);
+                    VectorView<T>, const BetweenBlocks&);
 CHAINRULE_INSTANTIATE(float)
 CHAINRULE_INSTANTIATE(double)
 

@@ -33,7 +33,13 @@ class Exclusive {
   std::lock_guard<std::recursive_mutex> lock_;
 };
 
-/// Asks Python about Ctrl-C, a few dozen times a second.
+/// Asks Python about Ctrl-C.
+void check_signals() {
+  const py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+/// Does so a few dozen times a second.
 template <class T>
 class Interruption : public Observer<T> {
  public:
@@ -45,8 +51,7 @@ class Interruption : public Observer<T> {
     steps_between_ = std::max<Index>(1, static_cast<Index>(static_cast<double>(steps_between_) * std::min(2.0, pace)));
     steps_ = 0;
     last_ = now;
-    const py::gil_scoped_acquire acquire;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    check_signals();
   }
 
  private:
@@ -385,7 +390,7 @@ class Model : public AnyModel {
     py::array_t<T> result({in.rows, network_->outputs(), network_->inputs()});
     T* to = result.mutable_data();
     const Exclusive exclusive(mutex_);
-    chainrule::jacobian<T>(*network_, in.view(), scratch(in.rows), to);
+    chainrule::jacobian<T>(*network_, in.view(), scratch(in.rows), to, check_signals);
     return result;
   }
 
@@ -397,7 +402,7 @@ class Model : public AnyModel {
     py::array_t<T> result({in.rows, network_->inputs()});
     T* to = result.mutable_data();
     const Exclusive exclusive(mutex_);
-    chainrule::input_gradient<T>(*network_, in.view(), output.value_or(0), scratch(in.rows), to);
+    chainrule::input_gradient<T>(*network_, in.view(), output.value_or(0), scratch(in.rows), to, check_signals);
     return result;
   }
 
@@ -409,7 +414,7 @@ class Model : public AnyModel {
     py::array_t<T> result({in.rows, network_->outputs()});
     T* to = result.mutable_data();
     const Exclusive exclusive(mutex_);
-    chainrule::jvp<T>(*network_, in.view(), directions.view(), scratch(in.rows), to);
+    chainrule::jvp<T>(*network_, in.view(), directions.view(), scratch(in.rows), to, check_signals);
     return result;
   }
 
@@ -418,7 +423,7 @@ class Model : public AnyModel {
     py::array_t<T> result({in.X.rows(), parameter_count()});
     T* to = result.mutable_data();
     const Exclusive exclusive(mutex_);
-    chainrule::per_sample_gradients<T>(*network_, loss_, in.view(), scratch(in.X.rows()), to);
+    chainrule::per_sample_gradients<T>(*network_, loss_, in.view(), scratch(in.X.rows()), to, check_signals);
     return result;
   }
 
@@ -427,7 +432,7 @@ class Model : public AnyModel {
     py::array_t<T> result(in.X.rows());
     T* to = result.mutable_data();
     const Exclusive exclusive(mutex_);
-    chainrule::per_sample_gradient_norms<T>(*network_, loss_, in.view(), scratch(in.X.rows()), to);
+    chainrule::per_sample_gradient_norms<T>(*network_, loss_, in.view(), scratch(in.X.rows()), to, check_signals);
     return result;
   }
 
@@ -441,7 +446,7 @@ class Model : public AnyModel {
     if (!directional_ || directional_->capacity() < tape.capacity())
       directional_ = std::make_unique<Tape<T>>(*network_, tape.capacity(), true);
     chainrule::hvp<T>(*network_, loss_, in.view(), {direction.data, parameter_count()}, tape, *directional_,
-                      {to, parameter_count()});
+                      {to, parameter_count()}, check_signals);
     return result;
   }
 

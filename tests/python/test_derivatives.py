@@ -1,5 +1,7 @@
 """Jacobians, per-sample gradients and Hessian products against torch.func, and against each other."""
 
+import signal
+
 import numpy as np
 import pytest
 from cases import HIDDEN_CASES, OUTPUT_TASKS, TASKS, Task, case_ids, make_problem
@@ -136,6 +138,42 @@ def test_many_rows_go_in_blocks():
     v = rng.normal(size=mlp.n_parameters)
     parts = [mlp.hvp(X[part], y[part], v, w[part]) * w[part].sum() for part in (slice(25_000), slice(25_000, None))]
     assert_close(mlp.hvp(X, y, v, w), sum(parts) / w.sum(), 1e-12)
+
+
+LONG_CALLS = {  # of tens of thousands of rows, in a dozen blocks and more
+    "jacobian": lambda mlp, X, y: mlp.jacobian(X),
+    "input_gradient": lambda mlp, X, y: mlp.input_gradient(X, 0),
+    "jvp": lambda mlp, X, y: mlp.jvp(X, X),
+    "per_sample_gradient_norms": lambda mlp, X, y: mlp.per_sample_gradient_norms(X, y),
+    "hvp": lambda mlp, X, y: mlp.hvp(X, y, mlp.parameters),
+}
+
+
+@pytest.mark.parametrize("name", LONG_CALLS)
+def test_an_interrupt_ends_a_long_call_and_changes_nothing(name):
+    """By a timer's signal, which Python hears of as it does of Ctrl-C."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("no timers here")
+
+    class Interrupted(Exception):  # noqa: N818
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    mlp = cr.MLP([50, 300, 300, 2], hidden_activation="tanh", seed=0)
+    X, y = np.ones((40000, 50), np.float32), np.zeros((40000, 2), np.float32)
+    expected = LONG_CALLS[name](mlp, X[:5], y[:5])
+    before = state(mlp)
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.005)
+        with pytest.raises(Interrupted):
+            LONG_CALLS[name](mlp, X, y)
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+    assert state(mlp) == before
+    np.testing.assert_array_equal(LONG_CALLS[name](mlp, X[:5], y[:5]), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

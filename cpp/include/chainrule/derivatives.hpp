@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+
 #include "chainrule/backprop.hpp"
 
 namespace chainrule {
@@ -7,31 +9,35 @@ namespace chainrule {
 // Derivatives beside the gradient of the loss. Rows go through the tape in blocks of as many as it holds, so that
 // memory is bounded however many there are. Results are packed by rows.
 
+/// Called between two blocks. It may throw to end a long call, whose results are then incomplete.
+using BetweenBlocks = std::function<void()>;
+
 /// da_L/dX, row by row: from the outputs back, or from the inputs forth where those are fewer.
 template <class T>
 void jacobian(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, Tape<T>& tape,
-              T* to /* (n, d_L, d_0) */);
+              T* to /* (n, d_L, d_0) */, const BetweenBlocks& between = {});
 
 /// da_{L,output}/dX, row by row.
 template <class T>
 void input_gradient(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, Index output, Tape<T>& tape,
-                    T* to /* (n, d_0) */);
+                    T* to /* (n, d_0) */, const BetweenBlocks& between = {});
 
 /// (da_L/dX) V, row by row: with R for the derivative along V,
 ///   Ra_0 = V;  Rz_l = Ra_{l-1} W_l;  Ra_l = Rz_l ⊙ σ'_l(z_l)
 template <class T>
 void jvp(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */,
-         const MatrixArgument<T>& V /* (n, d_0) */, Tape<T>& tape, T* to /* (n, d_L) */);
+         const MatrixArgument<T>& V /* (n, d_0) */, Tape<T>& tape, T* to /* (n, d_L) */,
+         const BetweenBlocks& between = {});
 
 /// The gradient of each sample's own loss, laid out like θ: a_{l-1,i}ᵀ δ_{l,i}. Weights of samples do not count.
 template <class T>
 void per_sample_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, Tape<T>& tape,
-                          T* to /* (n, |θ|) */);
+                          T* to /* (n, |θ|) */, const BetweenBlocks& between = {});
 
 /// Their norms without them: ‖g_i‖² = Σ_l (|a_{l-1,i}|² + 1) |δ_{l,i}|².  Goodfellow 2015
 template <class T>
 void per_sample_gradient_norms(const Network<T>& network, const Loss& loss, const Samples<T>& samples, Tape<T>& tape,
-                               T* to /* (n,) */);
+                               T* to /* (n,) */, const BetweenBlocks& between = {});
 
 /// H v, with the Hessian H of the loss on the samples: exactly, by the derivative R along v of the whole backward pass.
 ///   Rz_l = Ra_{l-1} W_l + [a_{l-1} 1] v_l;  Ra_l = Rz_l ⊙ σ'_l;  Rδ_L = d(dL/dz_L)
@@ -41,6 +47,7 @@ void per_sample_gradient_norms(const Network<T>& network, const Loss& loss, cons
 /// 1994
 template <class T>
 void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
-         ConstVectorView<T> v /* laid out like θ */, Tape<T>& tape, Tape<T>& R, VectorView<T> to /* likewise */);
+         ConstVectorView<T> v /* laid out like θ */, Tape<T>& tape, Tape<T>& R, VectorView<T> to /* likewise */,
+         const BetweenBlocks& between = {});
 
 }  // namespace chainrule
