@@ -43,6 +43,14 @@ Index chunk_count(Index rows, int threads) {
   return std::min(rows, (wanted + threads - 1) / threads * threads);
 }
 
+/// Few rows read each weight but a few times, and few weights stay in the first-level cache as they lie: then
+/// rearranging the weights of layer l first does not pay.
+template <class T>
+bool worth_packing(const Network<T>& network, Index l, Index rows) {
+  constexpr Index near = 32 * 1024 / sizeof(T);
+  return rows > 2 * kernels<T>().tile_rows && network.units(l - 1) * network.units(l) > near;
+}
+
 template <class T>
 Panels<T> packed(const T* panels, Index k) {
   return {panels, kernels<T>().panel, k * kernels<T>().panel};
@@ -78,7 +86,7 @@ struct Weights {
     const T* weight = network.weight(l).data() + columns.begin;
     if (panels)
       kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, packed<T>(panels + columns.begin * k, k), z);
-    else if (large && worth_packing<T>(count, network.weight(l).size()))
+    else if (large && worth_packing(network, l, count))
       kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, weight, units, z);
     else
       kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, {weight, units, kernel.panel}, z);
@@ -319,7 +327,7 @@ class Sweeps {
     if (forward)
       parallel_over_layers(
           sparse_ ? 2 : 1, depth_, threads_,
-          [&](Index l) { return worth_packing<T>(rows_, network_.weight(l).size()) ? panels(network_.units(l)) : 0; },
+          [&](Index l) { return worth_packing(network_, l, rows_) ? panels(network_.units(l)) : 0; },
           [&](Index l, Index i) {
             const Index in = network_.units(l - 1) + 1, out = network_.units(l), first = i * panel;
             kernel_.pack(in, std::min(panel, out - first), network_.weight(l).data() + first, out,
@@ -336,7 +344,7 @@ class Sweeps {
 
   /// a_l = σ_l([a_{l-1} 1] [W_l; b_l])
   void forward_layer(Index l, Range rows, Range columns) {
-    const bool packed = tape_.has_panels() && worth_packing<T>(rows_, network_.weight(l).size());
+    const bool packed = tape_.has_panels() && worth_packing(network_, l, rows_);
     const Weights<T> weights{network_, l, packed ? tape_.weight_panels(l) : nullptr, !tape_.has_panels()};
     const Rows<T> a = rows_of(tape_.activation(l), rows.begin);
     const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
@@ -488,7 +496,7 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
   const Index wide = pitch<T>(network.widest());
   const bool large = !fits_packed<T>(network);
   const auto panels_size = [&](Index l) {
-    if (large || !worth_packing<T>(n, network.weight(l).size())) return Index{0};
+    if (large || !worth_packing(network, l, n)) return Index{0};
     return (network.units(l - 1) + 1) * ((network.units(l) + kernels<T>().panel - 1) / kernels<T>().panel) *
            kernels<T>().panel;
   };

@@ -53,13 +53,10 @@ double product_operations(const Network<T>& network) {
   return 2.0 * static_cast<double>(network.parameter_count());
 }
 
-/// C = A B with B (k, n) as it lies in a vector laid out like θ.
+/// C = A B with B (k, n) as it lies in a vector laid out like θ. Nothing behind its end is read.
 template <class T>
 void times(Index count, Rows<const T> A, Index k, const T* B, Index n, Rows<T> C) {
-  if (worth_packing<T>(count, k * n))
-    kernels<T>().multiply_large(count, n, k, A.data, A.pitch, B, n, C);
-  else
-    kernels<T>().multiply(count, n, k, A.data, A.pitch, 1, {B, n, kernels<T>().panel}, C);
+  kernels<T>().multiply_large(count, n, k, A.data, A.pitch, B, n, C);
 }
 
 /// C = A Bᵀ with B (k, n)

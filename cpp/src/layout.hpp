@@ -29,12 +29,4 @@ bool fits_packed(const Network<T>& network) {
   return network.parameter_count() <= limit;
 }
 
-/// Few rows read each weight but a few times, and few weights stay in the first-level cache as they lie: then
-/// rearranging `weights` of them first does not pay.
-template <class T>
-bool worth_packing(Index rows, Index weights) {
-  constexpr Index near = 32 * 1024 / sizeof(T);
-  return rows > 2 * engine::kernels<T>().tile_rows && weights > near;
-}
-
 }  // namespace chainrule
