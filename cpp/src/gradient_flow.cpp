@@ -106,8 +106,9 @@ LayerSums sums_of_columns(const Network<T>& network, Tape<T>& tape, Index l, Ran
                                static_cast<T>(low), static_cast<T>(high), peak, &sums.activation);
   for (Index c = 0; c < columns.size(); ++c) sums.dead += peak[c] == T(0);
   Sums of_delta;
-  kernels<T>().activation_sums(delta.rows(), columns.size(), {delta.data() + columns.begin, delta.outerStride()}, T(0),
-                               T(0), peak, &of_delta);
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  kernels<T>().activation_sums(delta.rows(), columns.size(), {delta.data() + columns.begin, delta.outerStride()},
+                               -infinity, infinity, peak, &of_delta);
   sums.delta_squares = of_delta.squares;
   if (!std::isfinite(of_delta.squares) || of_delta.squares < std::numeric_limits<T>::min())
     sums.delta_squares =

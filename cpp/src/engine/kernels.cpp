@@ -382,59 +382,90 @@ CHAINRULE_INLINE double total(V lanes) {
   return static_cast<double>(sum(lanes).first_lane());
 }
 
+// Registers whose sums run side by side: one alone waits for its own last addition.
+inline constexpr int side_by_side = 4;
+
 template <class T>
 void gradient_sums(Size n, const T* x, Sums* sums) {
   using V = FullVec<T>;
-  V top = V(0);
+  struct Lanes {
+    V absolute = V(0), squares = V(0), zeros = V(0), top = V(0);
+    CHAINRULE_INLINE void add(V size, V one) {
+      absolute += size;
+      squares = fma(size, size, squares);
+      zeros += select(size == V(0), one, V(0));
+      top = max(top, size);
+    }
+  };
   for (Size begin = 0; begin < n; begin += run_length * V::size) {
     const Size end = n - begin < run_length * V::size ? n : begin + run_length * V::size;
-    V absolute = V(0), squares = V(0), zeros = V(0);
+    Lanes lanes[side_by_side];
     Size i = begin;
-    for (; i + V::size <= end; i += V::size) {
-      const V size = abs(V::load(x + i));
-      absolute += size;
-      squares = fma(size, size, squares);
-      top = max(top, size);
-      zeros += select(size == V(0), V(1), V(0));
+    for (; i + side_by_side * V::size <= end; i += side_by_side * V::size)
+      for (int j = 0; j < side_by_side; ++j) lanes[j].add(abs(V::load(x + i + j * V::size)), V(1));
+    for (; i < end; i += V::size) {
+      const int count = static_cast<int>(end - i < V::size ? end - i : V::size);
+      lanes[0].add(abs(V::load(x + i, count)), select(inside<V>(end - i, 0), V(1), V(0)));
     }
-    if (i < end) {
-      const V size = abs(V::load(x + i, static_cast<int>(end - i)));
-      absolute += size;
-      squares = fma(size, size, squares);
-      top = max(top, size);
-      zeros += select(inside<V>(end - i, 0) & (size == V(0)), V(1), V(0));
+    for (const Lanes& of : lanes) {
+      sums->absolute += total(of.absolute);
+      sums->squares += total(of.squares);
+      sums->zeros += static_cast<Size>(total(of.zeros));
+      const double peak = static_cast<double>(largest(of.top).first_lane());
+      sums->largest = sums->largest > peak ? sums->largest : peak;
     }
-    sums->absolute += total(absolute);
-    sums->squares += total(squares);
-    sums->zeros += static_cast<Size>(total(zeros));
   }
-  const double peak = static_cast<double>(largest(top).first_lane());
-  sums->largest = sums->largest > peak ? sums->largest : peak;
+}
+
+/// The columns of `count` registers; with one, there may be fewer.
+template <int count, bool bounded, class T>
+void column_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums) {
+  using V = FullVec<T>;
+  struct Lanes {
+    V plain = V(0), squares = V(0), outside = V(0);
+  };
+  const auto in = inside<V>(columns, 0);
+  const auto at = [&](Size r, int j) {
+    const V value = V::load(x.row(r) + j * V::size);
+    if constexpr (count == 1) return select(in, value, V(0));
+    return value;
+  };
+  struct Top {
+    V value = V(0);
+  } top[count];
+  for (int j = 0; j < count; ++j) top[j].value = at(0, j);
+  for (Size begin = 0; begin < rows; begin += run_length) {
+    const Size end = rows - begin < run_length ? rows : begin + run_length;
+    Lanes lanes[count];
+    for (Size r = begin; r < end; ++r)
+      for (int j = 0; j < count; ++j) {
+        const V value = at(r, j);
+        lanes[j].plain += value;
+        lanes[j].squares = fma(value, value, lanes[j].squares);
+        if constexpr (bounded) lanes[j].outside += select(in & ((value < V(low)) | (value > V(high))), V(1), V(0));
+        top[j].value = max(top[j].value, value);
+      }
+    for (const Lanes& of : lanes) {
+      sums->plain += total(of.plain);
+      sums->squares += total(of.squares);
+      if constexpr (bounded) sums->outside += static_cast<Size>(total(of.outside));
+    }
+  }
+  for (int j = 0; j < count; ++j) {
+    const Size left = columns - j * V::size;
+    top[j].value.store(peak + j * V::size, static_cast<int>(left < V::size ? left : V::size));
+  }
 }
 
 template <class T>
 void activation_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums) {
-  using V = FullVec<T>;
-  for (Size c = 0; c < columns; c += V::size) {
-    const auto in = inside<V>(columns, c);
-    const V floor = V(low), ceiling = V(high);
-    V top = select(in, V::load(x.data + c), V(0));
-    for (Size begin = 0; begin < rows; begin += run_length) {
-      const Size end = rows - begin < run_length ? rows : begin + run_length;
-      V plain = V(0), squares = V(0), outside = V(0);
-      for (Size r = begin; r < end; ++r) {
-        const V value = select(in, V::load(x.row(r) + c), V(0));
-        plain += value;
-        squares = fma(value, value, squares);
-        outside += select(in & ((value < floor) | (value > ceiling)), V(1), V(0));
-        top = max(top, value);
-      }
-      sums->plain += total(plain);
-      sums->squares += total(squares);
-      sums->outside += static_cast<Size>(total(outside));
-    }
-    top.store(peak + c, static_cast<int>(columns - c < V::size ? columns - c : V::size));
-  }
+  constexpr Size block = side_by_side * FullVec<T>::size;
+  const bool bounded = !__builtin_isinf(low) || !__builtin_isinf(high);
+  const auto some = bounded ? column_sums<side_by_side, true, T> : column_sums<side_by_side, false, T>;
+  const auto one = bounded ? column_sums<1, true, T> : column_sums<1, false, T>;
+  Size c = 0;
+  for (; c + block <= columns; c += block) some(rows, block, x.columns_from(c), low, high, peak + c, sums);
+  for (; c < columns; c += FullVec<T>::size) one(rows, columns - c, x.columns_from(c), low, high, peak + c, sums);
 }
 
 template <class T>
