@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "engine/thread_pool.hpp"
 #include "layout.hpp"
 #include "sparse_columns.hpp"
+#include "tensor_sums.hpp"
 
 namespace chainrule {
 
@@ -233,20 +235,19 @@ class Sweeps {
   template <class Prepare, class Use>
   void by_weights(const Prepare& prepare, const Use& use) {
     const Index panel = kernel_.panel;
-    const auto tiles_down = [&](Index l) { return (network_.units(l - 1) + kernel_.tile_rows) / kernel_.tile_rows; };
     const auto units_across = [&](Index l) {
       return (network_.units(l) + unit_panels * panel - 1) / (unit_panels * panel);
     };
     const Index first_dense = sparse_ ? 2 : 1;
     if (sparse_) sparse_weights(prepare, use);
     Index all_tiles = 0;
-    for (Index l = first_dense; l <= depth_; ++l) all_tiles += tiles_down(l) * units_across(l);
+    for (Index l = first_dense; l <= depth_; ++l) all_tiles += tiles_down(network_, l) * units_across(l);
     const Index unit_tiles = std::clamp<Index>(all_tiles / (16 * threads_), 1, most_unit_tiles);
-    const auto units_down = [&](Index l) { return (tiles_down(l) + unit_tiles - 1) / unit_tiles; };
+    const auto units_down = [&](Index l) { return (tiles_down(network_, l) + unit_tiles - 1) / unit_tiles; };
     parallel_over_layers(
         first_dense, depth_, threads_, [&](Index l) { return units_down(l) * units_across(l); },
         [&](Index l, Index i) {
-          const Index units = network_.units(l), all_rows = network_.units(l - 1) + 1, tiles = tiles_down(l);
+          const Index units = network_.units(l), all_rows = network_.units(l - 1) + 1, tiles = tiles_down(network_, l);
           const Range down = part(tiles, units_down(l), i / units_across(l));
           const Index first = i % units_across(l) * unit_panels * panel;
           const Index last = std::min(units, first + unit_panels * panel);
@@ -661,7 +662,7 @@ double penalty(const Network<T>& network, const Objective& objective) {
 
 template <class T>
 double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer,
-            const Objective& objective) {
+            const Objective& objective, std::vector<TensorSums>* sums) {
   const bool sparse = batch.samples.X.mostly_zeros();
   check_tape(tape, batch.size, !sparse);
   optimizer.attach(network);
@@ -671,12 +672,14 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   sweeps.watch(std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size)));
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   if (!std::isfinite(value)) return value;
-  if (!sweeps.all_within()) {
+  // The tiles of a sparse batch depend on the number of threads, which sums must not; and in the tiles the penalty's
+  // gradient is missing, which is left to the update.
+  if (!sweeps.all_within() || (sums && (sparse || objective.l2 != 0))) {
     Buffer<T> memory(network.parameter_count());
     const VectorView<T> whole(memory.data(), memory.size());
     gradient(network, loss, batch, tape, whole, objective);
     if (!kernels<T>().all_finite(whole.size(), whole.data())) return std::numeric_limits<double>::quiet_NaN();
-    optimizer.step(network, {whole.data(), whole.size()});
+    optimizer.step(network, {whole.data(), whole.size()}, sums);
     return value;
   }
 
@@ -688,6 +691,8 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   const auto place = [&](Index l, Range rows, Range columns) {
     return network.offset(l) + rows.begin * network.units(l) + columns.begin;
   };
+  std::optional<TileSums<T>> of_tiles;
+  if (sums) of_tiles.emplace(network);
   sweeps.by_weights(
       [&](Index l, Range rows, Range columns) {
         // Where the parameters stay in the caches there is nothing to wait for.
@@ -699,18 +704,26 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
             kernels<T>().prefetch(rows.size(), columns.size(), moment + at, units);
       },
       [&](Index l, Range rows, Range columns, Rows<T> tile) {
-        const auto apply = [&](Range part_of_rows, const UpdateConstants& constants) {
+        const auto apply = [&](Range part_of_rows, const UpdateConstants& constants, TensorSums* of_part) {
           const Index at = place(l, part_of_rows, columns);
+          const Rows<T> part_of_tile = tile.from(part_of_rows.begin - rows.begin);
           T* moments[max_moments];
           for (int i = 0; i < max_moments; ++i) moments[i] = optimizer.moment(i) ? optimizer.moment(i) + at : nullptr;
-          update(part_of_rows.size(), columns.size(), tile.from(part_of_rows.begin - rows.begin), theta + at, moments,
-                 network.units(l), constants.data());
+          engine::Sums found;
+          update(part_of_rows.size(), columns.size(), part_of_tile, theta + at, moments, network.units(l),
+                 constants.data(), of_part ? &found : nullptr);
+          if (of_part) add<T>(*of_part, found, part_of_rows.size(), columns.size(), part_of_tile);
         };
         const Index bias = network.units(l - 1);  // the row of b_l
-        if (objective.l2 == 0 || rows.end <= bias) return apply(rows, of_weights);
-        apply({rows.begin, bias}, of_weights);
-        apply({bias, rows.end}, of_biases);
+        TensorSums* const of_weight_tile = sums ? &of_tiles->of_weights(l, rows.begin, columns.begin) : nullptr;
+        if (rows.end <= bias || (objective.l2 == 0 && !sums)) return apply(rows, of_weights, of_weight_tile);
+        apply({rows.begin, bias}, of_weights, of_weight_tile);
+        apply({bias, rows.end}, of_biases, sums ? &of_tiles->of_biases(l, columns.begin) : nullptr);
       });
+  if (sums) {
+    sums->assign(static_cast<std::size_t>(2 * network.depth()), {});
+    of_tiles->add_to(*sums);
+  }
   optimizer.count_step();
   return value;
 }
@@ -757,7 +770,8 @@ void add_penalty_gradient(const Network<T>& network, const Objective& objective,
   template Vector<double> losses(const Network<T>&, const Loss&, const Samples<T>&);                                   \
   template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);                                         \
   template double penalty(const Network<T>&, const Objective&);                                                        \
-  template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&, const Objective&);          \
+  template double step(Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, Optimizer<T>&, const Objective&,           \
+                       std::vector<TensorSums>*);                                                                      \
   template double deltas(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, const Objective&);                 \
   template double gradient(const Network<T>&, const Loss&, const Batch<T>&, Tape<T>&, VectorView<T>, const Objective&, \
                            bool);                                                                                      \

@@ -21,6 +21,16 @@ Index pitch(Index columns) {
   return padded * static_cast<Index>(sizeof(T)) % 512 == 0 ? padded + widest_register : padded;
 }
 
+/// The tiles of the micro-kernel's size that make up [W_l; b_l].
+template <class T>
+Index tiles_down(const Network<T>& network, Index l) {
+  return (network.units(l - 1) + engine::kernels<T>().tile_rows) / engine::kernels<T>().tile_rows;
+}
+template <class T>
+Index panels_across(const Network<T>& network, Index l) {
+  return (network.units(l) + engine::kernels<T>().panel - 1) / engine::kernels<T>().panel;
+}
+
 /// Whether the weights of all layers, rearranged for the kernels, stay in the caches of one processor. If not, they are
 /// read as seldom as possible: layer by layer, cut by columns.
 template <class T>

@@ -5,6 +5,7 @@
 
 #include "engine/kernels.hpp"
 #include "engine/thread_pool.hpp"
+#include "tensor_sums.hpp"
 
 namespace chainrule {
 
@@ -43,7 +44,7 @@ UpdateConstants Optimizer<T>::next_constants() const {
 }
 
 template <class T>
-void Optimizer<T>::step(Network<T>& network, ConstVectorView<T> gradient) {
+void Optimizer<T>::step(Network<T>& network, ConstVectorView<T> gradient, std::vector<TensorSums>* sums) {
   if (gradient.size() != network.parameter_count())
     throw std::invalid_argument("gradient has " + std::to_string(gradient.size()) + " entries; this network has " +
                                 std::to_string(network.parameter_count()) + " parameters");
@@ -51,14 +52,26 @@ void Optimizer<T>::step(Network<T>& network, ConstVectorView<T> gradient) {
   const UpdateConstants constants = next_constants();
   const auto update = engine::kernels<T>().update[rule_.index()];
   const Index n = network.parameter_count();
-  const Index parts = n / 65536 + 1;
-  engine::parallel(parts, engine::threads_for(static_cast<double>(n) * 20), [&](std::ptrdiff_t i) {
-    const engine::Range range = engine::part(n, parts, i);
+  const double operations = 20.0 * static_cast<double>(n);
+  T* const theta = network.parameters().data();
+  const auto update_range = [&](engine::Range range, engine::Sums* found) {
     T* moments[max_moments];
     for (int m = 0; m < max_moments; ++m) moments[m] = moment(m) ? moment(m) + range.begin : nullptr;
-    update(1, range.size(), {gradient.data() + range.begin, 0}, network.parameters().data() + range.begin, moments, 0,
-           constants.data());
-  });
+    update(1, range.size(), {gradient.data() + range.begin, 0}, theta + range.begin, moments, 0, constants.data(),
+           found);
+  };
+  if (sums) {
+    sums->assign(static_cast<std::size_t>(2 * network.depth()), {});
+    add_pieces(network, operations, *sums, [&](TensorSums& of_piece, engine::Range range) {
+      engine::Sums found;
+      update_range(range, &found);
+      add<T>(of_piece, found, 1, range.size(), {gradient.data() + range.begin, 0});
+    });
+  } else {
+    const Index parts = n / 65536 + 1;
+    engine::parallel(parts, engine::threads_for(operations),
+                     [&](std::ptrdiff_t i) { update_range(engine::part(n, parts, i), nullptr); });
+  }
   count_step();
 }
 

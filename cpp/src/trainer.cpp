@@ -11,6 +11,7 @@
 #include "chainrule/random.hpp"
 #include "engine/kernels.hpp"
 #include "gathered.hpp"
+#include "tensor_sums.hpp"
 #include "tree_sum.hpp"
 
 namespace chainrule {
@@ -265,12 +266,17 @@ class Fit {
       state_.tape = tape_.get();
     }
 
-    if (!(needs_gradient() ? step_by_gradient(first, last, weight) : fused_step(first, last)))
+    const bool wanted =
+        std::any_of(observers_.begin(), observers_.end(), [&](const Observer<T>* o) { return o->wants_sums(state_); });
+    std::vector<TensorSums>* const sums = wanted ? &sums_ : nullptr;
+    if (!(needs_gradient() ? step_by_gradient(first, last, weight, sums) : fused_step(first, last, sums)))
       return leave_out(b, first, last, weight);
     total_ += state_.loss * weight;
     total_penalty_ += state_.penalty * weight;
     total_weight_ += weight;
+    if (wanted) state_.sums = &sums_;
     for (Observer<T>* observer : observers_) observer->step_done(state_);
+    state_.sums = nullptr;
   }
 
   bool needs_gradient() const {
@@ -281,13 +287,13 @@ class Fit {
   }
 
   /// Both kinds of step tell whether loss and gradient are finite; if not, nothing was updated.
-  bool fused_step(Index first, Index last) {
+  bool fused_step(Index first, Index last, std::vector<TensorSums>* sums) {
     tape_->set_draw(draw(first));
-    state_.loss = step(network_, loss_, batches_.cut(first, last), *tape_, optimizer_, options_.objective);
+    state_.loss = step(network_, loss_, batches_.cut(first, last), *tape_, optimizer_, options_.objective, sums);
     return std::isfinite(state_.loss);
   }
 
-  bool step_by_gradient(Index first, Index last, double weight) {
+  bool step_by_gradient(Index first, Index last, double weight, std::vector<TensorSums>* sums) {
     const Index parameters = network_.parameter_count();
     T* const data = reproducible() ? tree_sum(first, last, weight) : sum_of_parts(first, last, weight);
     VectorView<T> whole(data, parameters);
@@ -296,8 +302,11 @@ class Fit {
     state_.gradient = data;
     for (Observer<T>* observer : observers_) observer->gradient_ready(state_);
     state_.gradient = nullptr;
+    std::vector<TensorSums> unclipped;
+    if (sums && options_.clip_norm) unclipped = tensor_sums(network_, data);
     if (options_.clip_norm) clip(whole, *options_.clip_norm);
-    optimizer_.step(network_, {data, parameters});
+    optimizer_.step(network_, {data, parameters}, sums);
+    for (std::size_t i = 0; i < unclipped.size(); ++i) (*sums)[i].gradient = unclipped[i].gradient;
     return true;
   }
 
@@ -411,6 +420,7 @@ class Fit {
   LearningRate rate_;
   Buffer<T> gradient_and_loss_;  // side by side, to be summed over the ranks as one
   std::optional<TreeSum<T>> tree_;
+  std::vector<TensorSums> sums_;
 
   // Of the epoch.
   std::uint64_t epoch_stream_ = 0;

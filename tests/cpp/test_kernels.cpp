@@ -420,7 +420,7 @@ TEST_CASE_TEMPLATE("kernels: updates equal the textbook's and touch nothing besi
           g = gradient;
           const UpdateConstants constants = std::visit([t](const auto& one) { return one.constants(t); }, rule);
           kernels.update[rule.index()](rows, columns, std::as_const(g).rows(), theta.data(), places, stride,
-                                       constants.data());
+                                       constants.data(), nullptr);
           for (Index r = 0; r < rows; ++r)
             for (Index c = 0; c < columns; ++c) {
               const auto at = static_cast<std::size_t>(r * stride + c);
@@ -439,6 +439,52 @@ TEST_CASE_TEMPLATE("kernels: updates equal the textbook's and touch nothing besi
         }
         CHECK(untouched);
         CHECK(error <= 16 * epsilon<T>);
+      }
+}
+
+TEST_CASE_TEMPLATE("kernels: an update that is looked at has the same bits, and tells its sums", T, float, double) {
+  Draw draw(10);
+  const Index rows = 5;
+  for (const InstructionSet& set : engine::instruction_sets())
+    for (const Rule& rule : support::all_rules())
+      for (const Index columns : {1, 3, 16, 17, 67, 1100}) {
+        CAPTURE(std::string(set.name));
+        CAPTURE(std::string(name(rule)));
+        CAPTURE(columns);
+        const Kernels<T>& kernels = kernels_of<T>(set);
+        const Index stride = columns + 2, size = rows * stride;
+        const auto wanted = std::visit([](const auto& one) { return one.moments(); }, rule);
+        const UpdateConstants constants = std::visit([](const auto& one) { return one.constants(1); }, rule);
+        Matrix<T> gradient = draw.matrix<T>(rows, columns);
+        gradient(2, 0) = gradient(0, columns / 2) = 0;
+        const Vector<T> start = draw.vector<T>(size);
+        const auto updated = [&](engine::Sums* sums) {
+          Vector<T> theta = start;
+          std::vector<Vector<T>> moments(max_moments, Vector<T>::Zero(size));
+          T* places[max_moments];
+          for (unsigned i = 0; i < max_moments; ++i) places[i] = wanted >> i & 1 ? moments[i].data() : nullptr;
+          kernels.update[rule.index()](rows, columns, {gradient.data(), columns}, theta.data(), places, stride,
+                                       constants.data(), sums);
+          return theta;
+        };
+        engine::Sums sums;
+        const Vector<T> theta = updated(&sums);
+        CHECK(support::same_bits(theta, updated(nullptr)));
+        const auto part = [&](const Vector<T>& of) {
+          return Eigen::MatrixXd(Eigen::Map<const Matrix<T>, 0, Eigen::OuterStride<>>(of.data(), rows, columns,
+                                                                                      Eigen::OuterStride<>(stride))
+                                     .template cast<double>());
+        };
+        const Eigen::MatrixXd g = gradient.template cast<double>();
+        const auto near = [](double value) { return doctest::Approx(value).epsilon(support::tolerance<T>); };
+        CHECK(sums.absolute == near(g.cwiseAbs().sum()));
+        CHECK(sums.squares == near(g.squaredNorm()));
+        CHECK(sums.largest == g.cwiseAbs().maxCoeff());
+        CHECK(sums.zeros == (g.array() == 0).count());
+        // The change is a difference of rounded numbers.
+        CHECK(sums.change_squares ==
+              doctest::Approx((part(theta) - part(start)).squaredNorm()).epsilon(16 * support::tolerance<T>));
+        CHECK(sums.theta_squares == near(part(start).squaredNorm()));
       }
 }
 
@@ -465,7 +511,8 @@ TEST_CASE_TEMPLATE("kernels: an update has the same bits by tiles, by rows, in o
               const Index at = row * columns + column;
               T* places[max_moments];
               for (unsigned i = 0; i < max_moments; ++i) places[i] = wanted >> i & 1 ? moments[i].data() + at : nullptr;
-              kernels.update[rule.index()](height, width, g, theta.data() + at, places, columns, constants.data());
+              kernels.update[rule.index()](height, width, g, theta.data() + at, places, columns, constants.data(),
+                                           nullptr);
             });
           }
           return theta;

@@ -142,9 +142,11 @@ double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& s
 /// No sum depends on how the work is cut: the result is the same to the bit for any number of threads.
 ///
 /// Where the loss or a gradient is not finite, nothing is updated and the result is not finite.
+///
+/// `sums`, unless null, become those of W_1, b_1, W_2, …: taken from each tile while it is at hand.
 template <class T>
 double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer,
-            const Objective& objective = {});
+            const Objective& objective = {}, std::vector<TensorSums>* sums = nullptr);
 
 /// The first sweep of `step`: the loss L, and a_0 … a_L and δ_1 … δ_L on the tape.
 template <class T>

@@ -59,18 +59,15 @@ template <class T>
 class FlowRecorder : public Observer<T> {
  public:
   explicit FlowRecorder(FlowRecord& record) : record_(record) {}
-  bool wants_gradient(const FitState<T>& state) const override {
+  bool wants_sums(const FitState<T>& state) const override {
     return record_.every ? (record_.steps + 1) % *record_.every == 0 : state.last_of_epoch;
   }
-  void gradient_ready(FitState<T>& state) override;
   void step_done(FitState<T>& state) override;
   void fit_done(FitState<T>& state) override;
 
  private:
   FlowRecord& record_;
   bool has_stepped_ = false;
-  Buffer<T> before_;                 // θ
-  std::optional<GradientFlow> now_;  // of a step that is not done yet
 };
 
 extern template class FlowRecorder<float>;

@@ -3,9 +3,11 @@
 #include <array>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "chainrule/network.hpp"
 #include "chainrule/rule.hpp"
+#include "chainrule/tensor_sums.hpp"
 
 namespace chainrule {
 
@@ -28,8 +30,9 @@ class Optimizer {
   /// Throws std::invalid_argument where it belongs to another network; else makes room for the moments.
   void attach(const Network<T>& network);
 
-  /// One update of all parameters from `gradient`, laid out like θ.
-  void step(Network<T>& network, ConstVectorView<T> gradient);
+  /// One update of all parameters from `gradient`, laid out like θ. `sums`, unless null, become those of W_1, b_1, W_2,
+  /// ….
+  void step(Network<T>& network, ConstVectorView<T> gradient, std::vector<TensorSums>* sums = nullptr);
 
   /// Moment i, laid out like θ, or nullptr where the rule has none.
   T* moment(int i) { return moments_[i].size() > 0 ? moments_[i].data() : nullptr; }

@@ -79,7 +79,8 @@ struct FitState {
   double penalty = 0;              // what the objective adds to the loss, likewise
   double lr;                       // that the schedule starts from; one that is set at `epoch_done` starts it anew
   std::optional<double> validation_loss;
-  T* gradient = nullptr;  // laid out like θ, at `gradient_ready`; else nullptr
+  T* gradient = nullptr;                          // laid out like θ, at `gradient_ready`; else nullptr
+  const std::vector<TensorSums>* sums = nullptr;  // of W_1, b_1, W_2, …, at `step_done` where they are wanted
   bool last_of_epoch = false;
   bool stop = false;
 
@@ -95,13 +96,14 @@ struct FitState {
         stop(progress.stopped) {}
 };
 
-/// The one seam of the training loop. An observer that wants the gradient makes the step write it whole; the others
-/// cost a call.
+/// The one seam of the training loop. An observer that wants the gradient makes the step write it whole; sums are taken
+/// on the way, and the others cost a call.
 template <class T>
 class Observer {
  public:
   virtual ~Observer() = default;
   virtual bool wants_gradient(const FitState<T>&) const { return false; }  // of the step that comes
+  virtual bool wants_sums(const FitState<T>&) const { return false; }      // likewise
   virtual void gradient_ready(FitState<T>&) {}
   virtual void step_done(FitState<T>&) {}
   virtual void epoch_done(FitState<T>&) {}

@@ -270,31 +270,105 @@ constexpr void fill_losses(Kernels<T>& k, std::variant<L...>*) {
   (fill(static_cast<L*>(nullptr)), ...);
 }
 
+// Sums. Lanes sum up runs of this many registers in T, so that the rounding error stays near T's own, and the runs are
+// added in double.
+inline constexpr Size run_length = 64;
+
+template <class V>
+CHAINRULE_INLINE double total(V lanes) {
+  return static_cast<double>(sum(lanes).first_lane());
+}
+
+template <class V>
+struct GradientLanes {
+  V absolute = V(0), squares = V(0), zeros = V(0), top = V(0);
+
+  CHAINRULE_INLINE void add(V g, typename V::Mask in) {
+    const V size = abs(g);
+    absolute += size;
+    squares = fma(size, size, squares);
+    zeros += select((size == V(0)) & in, V(1), V(0));
+    top = select(size > top, size, top);
+  }
+  CHAINRULE_INLINE void add_to(Sums* sums) const {
+    sums->absolute += total(absolute);
+    sums->squares += total(squares);
+    sums->zeros += static_cast<Size>(total(zeros));
+    const double peak = static_cast<double>(largest(top).first_lane());
+    sums->largest = sums->largest > peak ? sums->largest : peak;
+  }
+};
+
 // Optimizers.
 
+/// Looks on as parameters are updated.
+template <class V>
+class Watch {
+ public:
+  CHAINRULE_INLINE explicit Watch(Sums* sums) : sums_(sums) {}
+  CHAINRULE_INLINE ~Watch() { finish_run(); }
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  CHAINRULE_INLINE void see(V gradient, V before, V after, int count) {
+    const auto in = V::first(count);
+    gradient_.add(gradient, in);
+    const V change = select(in, after - before, V(0));
+    changes_ = fma(change, change, changes_);
+    squares_ = fma(before, before, squares_);
+    if (++seen_ == run_length) {
+      finish_run();
+      gradient_ = {};
+      changes_ = squares_ = V(0);
+      seen_ = 0;
+    }
+  }
+
+ private:
+  CHAINRULE_INLINE void finish_run() {
+    gradient_.add_to(sums_);
+    sums_->change_squares += total(changes_);
+    sums_->theta_squares += total(squares_);
+  }
+
+  Sums* sums_;
+  GradientLanes<V> gradient_;
+  V changes_ = V(0), squares_ = V(0);
+  Size seen_ = 0;
+};
+
+template <class V>
+struct Unwatched {
+  CHAINRULE_INLINE explicit Unwatched(Sums*) {}
+  CHAINRULE_INLINE void see(V, V, V, int) {}
+};
+
 /// The update of numbers that lie side by side, with the moments whose bits are set.
-template <unsigned Moments, class R, class V>
-void update_run(Size count, const typename V::Scalar* gradient, typename V::Scalar* theta,
-                typename V::Scalar* const* moments, Size at, const V* constants) {
+template <unsigned Moments, class R, class V, class Watch>
+CHAINRULE_INLINE void update_run(Size count, const typename V::Scalar* gradient, typename V::Scalar* theta,
+                                 typename V::Scalar* const* moments, Size at, const V* constants, Watch& watch) {
   for (Size i = 0; i < count; i += V::size) {
     const int width = static_cast<int>(count - i < V::size ? count - i : V::size);
     V s[max_moments] = {V(0), V(0), V(0)};
     for (int m = 0; m < max_moments; ++m)
       if (Moments >> m & 1) s[m] = V::load(moments[m] + at + i, width);
-    V w = V::load(theta + at + i, width);
-    R::update(constants, V::load(gradient + i, width), w, s);
+    const V g = V::load(gradient + i, width), before = V::load(theta + at + i, width);
+    V w = before;
+    R::update(constants, g, w, s);
     w.store(theta + at + i, width);
     for (int m = 0; m < max_moments; ++m)
       if (Moments >> m & 1) s[m].store(moments[m] + at + i, width);
+    watch.see(g, before, w, width);
   }
 }
 
-template <unsigned Moments, class R, class T>
+template <unsigned Moments, class R, class T, class Watch>
 void update_with(Size rows, Size columns, Rows<const T> gradient, T* theta, T* const* moments, Size stride,
-                 const double* constants) {
+                 const double* constants, Sums* sums) {
   using V = FullVec<T>;
   V c[std::tuple_size_v<UpdateConstants>];
   for (unsigned i = 0; i < std::tuple_size_v<UpdateConstants>; ++i) c[i] = V(static_cast<T>(constants[i]));
+  Watch watch(sums);
   // Rows as long as θ's are one run there, in which no lane is idle at the end of a row.
   if (columns == stride && columns == gradient.pitch) {
     columns *= rows;
@@ -308,24 +382,29 @@ void update_with(Size rows, Size columns, Rows<const T> gradient, T* theta, T* c
         const int width = static_cast<int>(columns - j < V::size ? columns - j : V::size);
         V::load(gradient.row(r) + j, width).store(run + r * columns + j);
       }
-    update_run<Moments, R, V>(rows * columns, run, theta, moments, 0, c);
+    update_run<Moments, R, V>(rows * columns, run, theta, moments, 0, c, watch);
     return;
   }
-  for (Size r = 0; r < rows; ++r) update_run<Moments, R, V>(columns, gradient.row(r), theta, moments, r * stride, c);
+  for (Size r = 0; r < rows; ++r)
+    update_run<Moments, R, V>(columns, gradient.row(r), theta, moments, r * stride, c, watch);
 }
 
 template <class R, class T, unsigned Optional = R::optional_moments>
 void update(Size rows, Size columns, Rows<const T> gradient, T* theta, T* const* moments, Size stride,
-            const double* constants) {
+            const double* constants, Sums* sums) {
   unsigned present = 0;
   for (int m = 0; m < max_moments; ++m) present |= moments[m] ? 1u << m : 0u;
   present &= R::required_moments | R::optional_moments;
-  if (present == (R::required_moments | Optional))
-    update_with<R::required_moments | Optional, R>(rows, columns, gradient, theta, moments, stride, constants);
+  constexpr unsigned all = R::required_moments | Optional;
+  if (present == all)
+    return sums ? update_with<all, R, T, Watch<FullVec<T>>>(rows, columns, gradient, theta, moments, stride, constants,
+                                                            sums)
+                : update_with<all, R, T, Unwatched<FullVec<T>>>(rows, columns, gradient, theta, moments, stride,
+                                                                constants, sums);
   // The next smaller subset of the optional moments.
   if constexpr (Optional != 0)
-    if (present != (R::required_moments | Optional))
-      update<R, T, (Optional - 1) & R::optional_moments>(rows, columns, gradient, theta, moments, stride, constants);
+    update<R, T, (Optional - 1) & R::optional_moments>(rows, columns, gradient, theta, moments, stride, constants,
+                                                       sums);
 }
 
 template <class T, class... R>
@@ -373,52 +452,29 @@ bool all_within(Size rows, Size columns, Rows<const T> x, T bound) {
   return sum(select(within, V(0), V(1))).first_lane() == 0;
 }
 
-// Statistics. Lanes sum up runs of this many registers in T, so that the rounding error stays near T's own, and the
-// runs are added in double.
-inline constexpr Size run_length = 64;
-
-template <class V>
-CHAINRULE_INLINE double total(V lanes) {
-  return static_cast<double>(sum(lanes).first_lane());
-}
-
 // Registers whose sums run side by side: one alone waits for its own last addition.
 inline constexpr int side_by_side = 4;
 
 template <class T>
 void gradient_sums(Size n, const T* x, Sums* sums) {
   using V = FullVec<T>;
-  struct Lanes {
-    V absolute = V(0), squares = V(0), zeros = V(0), top = V(0);
-    CHAINRULE_INLINE void add(V size, V one) {
-      absolute += size;
-      squares = fma(size, size, squares);
-      zeros += select(size == V(0), one, V(0));
-      top = max(top, size);
-    }
-  };
-  for (Size begin = 0; begin < n; begin += run_length * V::size) {
-    const Size end = n - begin < run_length * V::size ? n : begin + run_length * V::size;
-    Lanes lanes[side_by_side];
+  constexpr Size run = side_by_side * run_length * V::size;
+  for (Size begin = 0; begin < n; begin += run) {
+    const Size end = n - begin < run ? n : begin + run;
+    GradientLanes<V> lanes[side_by_side];
     Size i = begin;
     for (; i + side_by_side * V::size <= end; i += side_by_side * V::size)
-      for (int j = 0; j < side_by_side; ++j) lanes[j].add(abs(V::load(x + i + j * V::size)), V(1));
+      for (int j = 0; j < side_by_side; ++j) lanes[j].add(V::load(x + i + j * V::size), V(0) == V(0));
     for (; i < end; i += V::size) {
       const int count = static_cast<int>(end - i < V::size ? end - i : V::size);
-      lanes[0].add(abs(V::load(x + i, count)), select(inside<V>(end - i, 0), V(1), V(0)));
+      lanes[0].add(V::load(x + i, count), V::first(count));
     }
-    for (const Lanes& of : lanes) {
-      sums->absolute += total(of.absolute);
-      sums->squares += total(of.squares);
-      sums->zeros += static_cast<Size>(total(of.zeros));
-      const double peak = static_cast<double>(largest(of.top).first_lane());
-      sums->largest = sums->largest > peak ? sums->largest : peak;
-    }
+    for (const GradientLanes<V>& of : lanes) of.add_to(sums);
   }
 }
 
 /// The columns of `count` registers; with one, there may be fewer.
-template <int count, bool bounded, class T>
+template <int count, bool bounded, bool peaks, class T>
 void column_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums) {
   using V = FullVec<T>;
   struct Lanes {
@@ -443,7 +499,7 @@ void column_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* pea
         lanes[j].plain += value;
         lanes[j].squares = fma(value, value, lanes[j].squares);
         if constexpr (bounded) lanes[j].outside += select(in & ((value < V(low)) | (value > V(high))), V(1), V(0));
-        top[j].value = max(top[j].value, value);
+        if constexpr (peaks) top[j].value = max(top[j].value, value);
       }
     for (const Lanes& of : lanes) {
       sums->plain += total(of.plain);
@@ -451,39 +507,29 @@ void column_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* pea
       if constexpr (bounded) sums->outside += static_cast<Size>(total(of.outside));
     }
   }
-  for (int j = 0; j < count; ++j) {
+  for (int j = 0; peaks && j < count; ++j) {
     const Size left = columns - j * V::size;
     top[j].value.store(peak + j * V::size, static_cast<int>(left < V::size ? left : V::size));
   }
 }
 
-template <class T>
-void activation_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums) {
-  constexpr Size block = side_by_side * FullVec<T>::size;
-  const bool bounded = !__builtin_isinf(low) || !__builtin_isinf(high);
-  const auto some = bounded ? column_sums<side_by_side, true, T> : column_sums<side_by_side, false, T>;
-  const auto one = bounded ? column_sums<1, true, T> : column_sums<1, false, T>;
+template <bool bounded, bool peaks, class T>
+void activation_sums_of(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums) {
+  constexpr Size one = FullVec<T>::size, block = side_by_side * one;
+  const auto peak_from = [peak](Size c) { return peaks ? peak + c : nullptr; };
   Size c = 0;
-  for (; c + block <= columns; c += block) some(rows, block, x.columns_from(c), low, high, peak + c, sums);
-  for (; c < columns; c += FullVec<T>::size) one(rows, columns - c, x.columns_from(c), low, high, peak + c, sums);
+  for (; c + block <= columns; c += block)
+    column_sums<side_by_side, bounded, peaks>(rows, block, x.columns_from(c), low, high, peak_from(c), sums);
+  for (; c < columns; c += one)
+    column_sums<1, bounded, peaks>(rows, columns - c, x.columns_from(c), low, high, peak_from(c), sums);
 }
 
 template <class T>
-void change_sums(Size n, const T* x, const T* y, double* of_change, double* of_y) {
-  using V = FullVec<T>;
-  *of_change = *of_y = 0;
-  for (Size begin = 0; begin < n; begin += run_length * V::size) {
-    const Size end = n - begin < run_length * V::size ? n : begin + run_length * V::size;
-    V changes = V(0), squares = V(0);
-    for (Size i = begin; i < end; i += V::size) {
-      const int count = static_cast<int>(end - i < V::size ? end - i : V::size);
-      const V ys = V::load(y + i, count), change = V::load(x + i, count) - ys;
-      changes = fma(change, change, changes);
-      squares = fma(ys, ys, squares);
-    }
-    *of_change += total(changes);
-    *of_y += total(squares);
-  }
+void activation_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums) {
+  const bool bounded = !__builtin_isinf(low) || !__builtin_isinf(high);
+  const auto of = bounded ? (peak ? activation_sums_of<true, true, T> : activation_sums_of<true, false, T>)
+                          : (peak ? activation_sums_of<false, true, T> : activation_sums_of<false, false, T>);
+  of(rows, columns, x, low, high, peak, sums);
 }
 
 template <class T>
@@ -506,7 +552,6 @@ constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   k.all_within = all_within<T>;
   k.gradient_sums = gradient_sums<T>;
   k.activation_sums = activation_sums<T>;
-  k.change_sums = change_sums<T>;
   k.math = math;
   return k;
 }

@@ -44,6 +44,7 @@ inline constexpr int rule_count = 4;
 struct Sums {
   double plain = 0, absolute = 0, squares = 0, largest = 0;  // Σx, Σ|x|, Σx², max|x|
   Size zeros = 0, outside = 0;                               // how many are zero, and how many outside a range
+  double change_squares = 0, theta_squares = 0;              // of an update: Σ(Δθ)², and Σθ² before it
 };
 
 /// All that is compiled per instruction set. Shapes are (rows, columns); `kind` is an index into the variant of
@@ -86,9 +87,10 @@ struct Kernels {
   /// The derivative of scale · weight_i · dℓ/dx along Rx: Rx_ij ← scale · weight_i · Σ_k d²ℓ/dx_ij dx_ik · Rx_ik
   void (*loss_curvature[loss_count])(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter,
                                      T scale, const T* weight, Rows<T> Rx);
-  /// One update of a (rows, columns) part of θ, in which rows are packed; moments are laid out like it, or null.
+  /// One update of a (rows, columns) part of θ, in which rows are packed; moments are laid out like it, or null. Unless
+  /// `sums` is null, those of the gradient and of the update are added to it.
   void (*update[rule_count])(Size rows, Size columns, Rows<const T> gradient, T* theta, T* const* moments, Size stride,
-                             const double* constants);
+                             const double* constants, Sums* sums);
 
   /// Asks for a (rows, columns) block of memory ahead of its use. Only called through this table: GCC takes a function
   /// that does nothing but prefetch for one without effect, and drops the calls that it can see.
@@ -99,12 +101,10 @@ struct Kernels {
   bool (*all_finite)(Size n, const T* x);
   /// Whether |x| ≤ bound throughout; a NaN is not.
   bool (*all_within)(Size rows, Size columns, Rows<const T> x, T bound);
-  /// Adds up all but `plain` and `outside`. Not finite where a number is not.
+  /// Adds up `absolute`, `squares`, `largest` and `zeros`. The squares are not finite where a number is not.
   void (*gradient_sums)(Size n, const T* x, Sums* sums);
-  /// Adds up `plain`, `squares` and `outside` of low ≤ x ≤ high;  peak[j] = max_i x_ij
+  /// Adds up `plain`, `squares` and `outside` of low ≤ x ≤ high;  peak[j] = max_i x_ij, unless that is null.
   void (*activation_sums)(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums);
-  /// Σ (x - y)² and Σ y²
-  void (*change_sums)(Size n, const T* x, const T* y, double* of_change, double* of_y);
 
   const MathTable<T>* math;
 };
