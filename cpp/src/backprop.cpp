@@ -87,11 +87,11 @@ struct Weights {
     const Index k = network.units(l - 1) + 1, units = network.units(l);
     const T* weight = network.weight(l).data() + columns.begin;
     if (panels)
-      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, packed<T>(panels + columns.begin * k, k), z);
+      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, packed<T>(panels + columns.begin * k, k), z, false);
     else if (large && worth_packing(network, l, count))
       kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, weight, units, z);
     else
-      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, {weight, units, kernel.panel}, z);
+      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, {weight, units, kernel.panel}, z, false);
   }
 
   /// Columns of dL/da_{l-1} = δ_l W_lᵀ, with the panels of W_lᵀ.
@@ -100,7 +100,7 @@ struct Weights {
     const Index k = network.units(l);
     if (panels)
       kernel.multiply(count, columns.size(), k, delta.data, delta.pitch, 1, packed<T>(panels + columns.begin * k, k),
-                      to);
+                      to, false);
     else
       kernel.multiply_large_transposed(count, columns.size(), k, delta.data, delta.pitch,
                                        network.weight(l).data() + columns.begin * k, k, to);
@@ -154,6 +154,14 @@ void fill_loss_parameters(const Loss& loss, Index outputs, T* to) {
 /// What a mean divides by: the sum of the samples' weights, times the outputs.
 double mean_divisor(const Loss& loss, Index outputs, double weight) {
   return sum_over_outputs(loss) ? weight : weight * static_cast<double>(outputs);
+}
+
+/// Memory of this thread's, for the use of one function at a time.
+template <class T>
+T* workspace(Index size) {
+  thread_local Buffer<T> memory;
+  if (memory.size() < size) memory = Buffer<T>(size);
+  return memory.data();
 }
 
 /// The two sweeps over the batch on a tape.
@@ -234,34 +242,19 @@ class Sweeps {
   /// given to use(l, rows, columns, tile).
   template <class Prepare, class Use>
   void by_weights(const Prepare& prepare, const Use& use) {
-    const Index panel = kernel_.panel;
-    const auto units_across = [&](Index l) {
-      return (network_.units(l) + unit_panels * panel - 1) / (unit_panels * panel);
-    };
-    const Index first_dense = sparse_ ? 2 : 1;
+    const Index first_dense = sparse_ ? 2 : 1, most_tiles = most_unit_rows / kernel_.tile_rows;
     if (sparse_) sparse_weights(prepare, use);
     Index all_tiles = 0;
-    for (Index l = first_dense; l <= depth_; ++l) all_tiles += tiles_down(network_, l) * units_across(l);
-    const Index unit_tiles = std::clamp<Index>(all_tiles / (16 * threads_), 1, most_unit_tiles);
+    for (Index l = first_dense; l <= depth_; ++l) all_tiles += tiles_down(network_, l) * tiles_across(network_, l);
+    const Index unit_tiles = threads_ == 1 ? most_tiles : std::clamp<Index>(all_tiles / (16 * threads_), 1, most_tiles);
     const auto units_down = [&](Index l) { return (tiles_down(network_, l) + unit_tiles - 1) / unit_tiles; };
     parallel_over_layers(
-        first_dense, depth_, threads_, [&](Index l) { return units_down(l) * units_across(l); },
+        first_dense, depth_, threads_, [&](Index l) { return units_down(l) * tiles_across(network_, l); },
         [&](Index l, Index i) {
-          const Index units = network_.units(l), all_rows = network_.units(l - 1) + 1, tiles = tiles_down(network_, l);
-          const Range down = part(tiles, units_down(l), i / units_across(l));
-          const Index first = i % units_across(l) * unit_panels * panel;
-          const Index last = std::min(units, first + unit_panels * panel);
-          const MatrixView<T> a = tape_.passed_on(l - 1), delta = tape_.delta(l);
-          alignas(64) T memory[max_tile_rows * max_panel];
-          const Rows<T> tile{memory, panel};
-          for (Index t = down.begin; t < down.end; ++t)
-            for (Index column = first; column < last; column += panel) {
-              const Range rows = part(all_rows, tiles, t), columns{column, std::min(column + panel, last)};
-              prepare(l, rows, columns);
-              kernel_.multiply(rows.size(), columns.size(), rows_, a.data() + rows.begin, 1, a.outerStride(),
-                               {delta.data() + column, delta.outerStride(), panel}, tile);
-              use(l, rows, columns, tile);
-            }
+          const Index across = tiles_across(network_, l), width = tile_columns<T>();
+          const Range down = part(tiles_down(network_, l), units_down(l), i / across);
+          const Index column = i % across * width;
+          weight_tiles(l, down, {column, std::min(column + width, network_.units(l))}, prepare, use);
         });
   }
 
@@ -296,10 +289,42 @@ class Sweeps {
   }
   static constexpr Index block_numbers = 32 * 1024 / sizeof(T), widest_block = 512;
 
-  static constexpr Index max_tile_rows = 16, max_panel = 32;
-  // Tiles above each other share a few panels of δ from the second-level cache; as long as there are enough units to
+  /// Tiles of [dW_l; db_l] above each other.
+  template <class Prepare, class Use>
+  void weight_tiles(Index l, Range tiles, Range columns, const Prepare& prepare, const Use& use) {
+    alignas(64) T memory[most_unit_rows * max_tile_columns];
+    const Index panel = kernel_.panel, pitch = (columns.size() + panel - 1) / panel * panel;
+    const Index all_rows = network_.units(l - 1) + 1, all_tiles = tiles_down(network_, l);
+    const Index first_row = part(all_rows, all_tiles, tiles.begin).begin;
+    const MatrixView<T> a = tape_.passed_on(l - 1), delta = tape_.delta(l);
+    const bool far = rows_ * network_.units(l) > second_level;
+    T* const panels = far ? workspace<T>(engine::longest_block * max_tile_columns) : nullptr;
+    const Index blocks = engine::sum_blocks(rows_);
+    for (Index b = 0; b < blocks; ++b) {
+      const Range samples = part(rows_, blocks, b);
+      Panels<T> right{&delta(samples.begin, columns.begin), delta.outerStride(), panel};
+      if (far) {
+        kernel_.pack(samples.size(), columns.size(), right.data, right.row_stride, panels);
+        right = packed(panels, samples.size());
+      }
+      Range rows{first_row, first_row};
+      for (Index t = tiles.begin; t < tiles.end; ++t) {
+        rows = {rows.end, all_rows * (t + 1) / all_tiles};
+        const Rows<T> tile{memory + (rows.begin - first_row) * pitch, pitch};
+        const bool last = b + 1 == blocks;
+        if (last) prepare(l, rows, columns);
+        kernel_.multiply(rows.size(), columns.size(), samples.size(),
+                         a.data() + samples.begin * a.outerStride() + rows.begin, 1, a.outerStride(), right, tile,
+                         b > 0);
+        if (last) use(l, rows, columns, tile);
+      }
+    }
+  }
+  // Tiles above each other share their columns of δ from the second-level cache; as long as there are enough units to
   // keep all threads busy to the end.
-  static constexpr Index most_unit_tiles = 4, unit_panels = 4;
+  static constexpr Index most_unit_rows = 96;
+  // A δ that does not fit there comes in order, block by block, or each tile would wait for each of its rows.
+  static constexpr Index second_level = 512 * 1024 / sizeof(T);
 
   template <class Chunk>
   void in_chunks(const Chunk& chunk) {
@@ -311,7 +336,7 @@ class Sweeps {
   /// keep all threads busy to the end, of some rows.
   template <class Block>
   void in_blocks(Index columns, const Block& block) {
-    const Index width = unit_panels * kernel_.panel;
+    const Index width = tile_columns<T>();
     const Index across = (columns + width - 1) / width;
     const Index wanted = threads_ > 1 ? (4 * threads_ + across - 1) / across : 1;
     const Index down = std::clamp<Index>(rows_ / (4 * kernel_.tile_rows), 1, wanted);
@@ -475,14 +500,6 @@ double sweep_rows(Sweeps<T>& sweeps, const Network<T>& network, const Loss& loss
       },
       [&](Range rows) { sweeps.output_from_loss(loss, divisor / loss_weight, rows); });
   return weighted_mean(batch, tape.row_loss(), divisor);
-}
-
-/// Memory of this thread's for predictions: the rows of two layers, and the targets.
-template <class T>
-T* workspace(Index size) {
-  thread_local Buffer<T> memory;
-  if (memory.size() < size) memory = Buffer<T>(size);
-  return memory.data();
 }
 
 /// Runs chunks of rows through the network without a tape: use(rows, a_L, targets), or z_L for a_L if `logits`, where

@@ -257,7 +257,7 @@ class ROperator {
     for (Index column = 0; column < units; column += kernel_.panel) {
       const Index columns = std::min<Index>(units - column, kernel_.panel);
       kernel_.multiply(rows.size(), columns, tape_.rows(), A.data() + rows.begin, 1, A.outerStride(),
-                       {B.data() + column, B.outerStride(), kernel_.panel}, tile);
+                       {B.data() + column, B.outerStride(), kernel_.panel}, tile, false);
       add<T>(rows.size(), columns, tile, {place + column, units});
     }
   }

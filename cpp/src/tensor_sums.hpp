@@ -46,7 +46,7 @@ class TileSums {
  public:
   explicit TileSums(const Network<T>& network) : network_(network), first_{0} {
     for (Index l = 1; l <= network.depth(); ++l)
-      first_.push_back(first_.back() + (tiles_down(network, l) + 1) * panels_across(network, l));
+      first_.push_back(first_.back() + (tiles_down(network, l) + 1) * tiles_across(network, l));
     sums_.resize(static_cast<std::size_t>(first_.back()));
   }
 
@@ -56,13 +56,13 @@ class TileSums {
     const Index rows = network_.units(l - 1) + 1, tiles = tiles_down(network_, l);
     return at(l, (row * tiles + rows - 1) / rows, column);
   }
-  /// Of the columns of b_l in the panel that begins there.
+  /// Of the columns of b_l in the tile that begins there.
   TensorSums& of_biases(Index l, Index column) { return at(l, tiles_down(network_, l), column); }
 
   /// Of W_1, b_1, W_2, …
   void add_to(std::vector<TensorSums>& sums) const {
     for (Index l = 1; l <= network_.depth(); ++l) {
-      const Index biases = first_[static_cast<std::size_t>(l)] - panels_across(network_, l);
+      const Index biases = first_[static_cast<std::size_t>(l)] - tiles_across(network_, l);
       for (Index i = first_[static_cast<std::size_t>(l - 1)]; i < first_[static_cast<std::size_t>(l)]; ++i)
         sums[static_cast<std::size_t>(2 * (l - 1) + (i >= biases))] += sums_[static_cast<std::size_t>(i)];
     }
@@ -70,9 +70,8 @@ class TileSums {
 
  private:
   TensorSums& at(Index l, Index tile, Index column) {
-    const Index panel = column / engine::kernels<T>().panel;
-    return sums_[static_cast<std::size_t>(first_[static_cast<std::size_t>(l - 1)] + tile * panels_across(network_, l) +
-                                          panel)];
+    return sums_[static_cast<std::size_t>(first_[static_cast<std::size_t>(l - 1)] + tile * tiles_across(network_, l) +
+                                          column / tile_columns<T>())];
   }
 
   const Network<T>& network_;

@@ -6,6 +6,7 @@
 
 #include "engine/isa.hpp"
 #include "engine/kernels.hpp"
+#include "engine/thread_pool.hpp"
 #include "reference.hpp"
 #include "support.hpp"
 
@@ -85,7 +86,7 @@ void multiply_all_ways(const Kernels<T>& kernels, const Matrix<T>& A, const Matr
   std::vector<T> as_it_lies(static_cast<std::size_t>(k * n + lane), std::numeric_limits<T>::quiet_NaN());
   std::copy_n(B.data(), k * n, as_it_lies.data());
   const Panels<T> unpacked{as_it_lies.data(), n, panel};
-  kernels.multiply(m, n, k, A.data(), k, 1, unpacked, C.rows());
+  kernels.multiply(m, n, k, A.data(), k, 1, unpacked, C.rows(), false);
   call("as it lies", C);
   if (k == 0) return;  // there are no such weights to rearrange
 
@@ -94,19 +95,28 @@ void multiply_all_ways(const Kernels<T>& kernels, const Matrix<T>& A, const Matr
   const Panels<T> packed{panels.data(), panel, k * panel};
   kernels.pack(k, n, B.data(), n, panels.data());
   C = Guarded<T>(m, n, lane);
-  kernels.multiply(m, n, k, A.data(), k, 1, packed, C.rows());
+  kernels.multiply(m, n, k, A.data(), k, 1, packed, C.rows(), false);
   call("packed", C);
+
+  C = Guarded<T>(m, n, lane);
+  const Index blocks = engine::sum_blocks(k);
+  for (Index b = 0; b < blocks; ++b) {
+    const engine::Range block = engine::part(k, blocks, b);
+    kernels.multiply(m, n, block.size(), A.data() + block.begin, k, 1,
+                     {panels.data() + block.begin * panel, panel, k * panel}, C.rows(), b > 0);
+  }
+  call("block by block", C);
 
   const Matrix<T> A_transposed = A.transpose();
   C = Guarded<T>(m, n, lane);
-  kernels.multiply(m, n, k, A_transposed.data(), 1, m, packed, C.rows());
+  kernels.multiply(m, n, k, A_transposed.data(), 1, m, packed, C.rows(), false);
   call("A by columns", C);
 
   Matrix<T> B_transposed = B.transpose();
   std::fill(panels.begin(), panels.end(), std::numeric_limits<T>::quiet_NaN());
   kernels.pack_transposed(k, n, B_transposed.data(), k, panels.data());
   C = Guarded<T>(m, n, lane);
-  kernels.multiply(m, n, k, A.data(), k, 1, packed, C.rows());
+  kernels.multiply(m, n, k, A.data(), k, 1, packed, C.rows(), false);
   call("packed from the transpose", C);
 
   C = Guarded<T>(m, n, lane);
@@ -181,7 +191,7 @@ TEST_CASE_TEMPLATE("kernels: an element of a product has the same bits however t
       const Kernels<T>& kernels = kernels_of<T>(set);
       std::vector<Matrix<T>> products;
       multiply_all_ways<T>(kernels, A, B, [&](const char*, const Guarded<T>& C) { products.push_back(C.values()); });
-      REQUIRE(products.size() == 6);
+      REQUIRE(products.size() == 7);
       for (const Matrix<T>& other : products) CHECK(support::same_bits(other, products[0]));
       CHECK(support::relative_error(products[0], product(A, B)) <= 32 * epsilon<T>);
       for (const Index rows : {1, 2, 7, 13, 16, 31})

@@ -11,11 +11,6 @@ namespace chainrule::engine::CHAINRULE_ISA {
 /// A tile's accumulators must fit the registers, with one left for each vector of B and one for A.
 inline constexpr int tile_vectors = 2;
 inline constexpr int max_tile_rows = (vector_registers - tile_vectors - 1) / tile_vectors;
-/// Long sums are cut into even blocks of about 256, each summed in registers: B's block stays in the caches, and
-/// rounding errors grow with the number of blocks. How they are cut depends on their length alone.
-inline constexpr Size longest_block = 384;
-CHAINRULE_INLINE Size sum_blocks(Size k) { return k < longest_block ? 1 : (k + 128) / 256; }
-
 /// C (M, V·NV) = or += A (M, k) B (k, V·NV)
 template <class V, int M, int NV>
 void tile(Size k, const typename V::Scalar* A, Size row_stride, Size column_stride, const typename V::Scalar* B,
@@ -91,21 +86,24 @@ void multiply_panel(Size m, Size columns, Size k, const T* A, Size row_stride, S
   const Tiles<T>& of_width = TileTable<T>::for_columns(columns);
   // Even tiles: 16 rows are two tiles of 8, not one of 14 and one of 2, which would wait for its own sums.
   const Size tiles = (m + max_tile_rows - 1) / max_tile_rows;
-  for (Size t = 0; t < tiles; ++t) {
-    const Size row = m * t / tiles, rows = m * (t + 1) / tiles - row;
+  const Size fewest = tiles > 1 ? m / tiles : m, one_more = m - tiles * fewest;
+  for (Size t = 0, row = 0; t < tiles; ++t) {
+    const Size rows = t < one_more ? fewest + 1 : fewest;
     of_width.of_rows[rows](k, A + row * row_stride, row_stride, column_stride, B, ldb, C.row(row), C.pitch, add);
+    row += rows;
   }
 }
 
 template <class T>
-void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C) {
+void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C,
+              bool add) {
   const Size blocks = sum_blocks(k);
   for (Size block = 0; block < blocks; ++block) {
     const Size begin = k * block / blocks, length = k * (block + 1) / blocks - begin;
     const T* b = B.data + begin * B.row_stride;
     for (Size j = 0; j < n; j += panel_columns<T>, b += B.panel_stride)
       multiply_panel(m, n - j, length, A + begin * column_stride, row_stride, column_stride, b, B.row_stride,
-                     Rows<T>{C.data + j, C.pitch}, begin > 0);
+                     Rows<T>{C.data + j, C.pitch}, add || begin > 0);
   }
 }
 

@@ -443,11 +443,12 @@ template <class T>
 bool all_within(Size rows, Size columns, Rows<const T> x, T bound) {
   using V = FullVec<T>;
   const V limit = V(bound);
-  const Size whole = columns / V::size * V::size;
   typename V::Mask within = V(0) == V(0);
+  const auto behind_last = ~inside<V>(columns, (columns - 1) / V::size * V::size);
   for (Size r = 0; r < rows; ++r) {
-    for (Size c = 0; c < whole; c += V::size) within &= abs(V::load(x.row(r) + c)) <= limit;
-    if (whole < columns) within &= abs(V::load(x.row(r) + whole, static_cast<int>(columns - whole))) <= limit;
+    Size c = 0;
+    for (; c + V::size < columns; c += V::size) within &= abs(V::load(x.row(r) + c)) <= limit;
+    within &= (abs(V::load(x.row(r) + c)) <= limit) | behind_last;
   }
   return sum(select(within, V(0), V(1))).first_lane() == 0;
 }

@@ -36,6 +36,11 @@ struct Rows {
   }
 };
 
+/// Long sums are cut into even blocks of about 256, each summed in registers: the right factor's block stays in the
+/// caches, and rounding errors grow with the number of blocks. How they are cut depends on their length alone.
+inline constexpr Size longest_block = 384;
+constexpr Size sum_blocks(Size k) { return k < longest_block ? 1 : (k + 128) / 256; }
+
 inline constexpr int activation_count = 12;
 inline constexpr int loss_count = 7;
 inline constexpr int rule_count = 4;
@@ -58,9 +63,10 @@ struct Kernels {
   void (*pack)(Size k, Size n, const T* B, Size ldb, T* panels);
   /// Bᵀ, of B (n, k), as panels.
   void (*pack_transposed)(Size k, Size n, const T* B, Size ldb, T* panels);
-  /// C (m, n) = A (m, k) B (k, n), with A(i, p) = A[i * row_stride + p * column_stride]. Each element is summed in the
-  /// order of p, in blocks of a fixed length, whatever m and n are.
-  void (*multiply)(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C);
+  /// C (m, n) = or, with `add`, += A (m, k) B (k, n), with A(i, p) = A[i * row_stride + p * column_stride]. Each
+  /// element is summed in the order of p, in `sum_blocks`, whatever m and n are.
+  void (*multiply)(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C,
+                   bool add);
   /// The same, to the bit, with a row-major B (k, n), rows ldb apart, that is too large for `pack`.
   void (*multiply_large)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C);
   /// The same with Bᵀ, of B (n, k).

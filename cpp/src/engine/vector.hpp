@@ -113,9 +113,7 @@ struct Vec {
       if constexpr (N == 2) return {(Native)_mm_maskz_loadu_pd(mask, p)};
     }
 #else
-    Native r{};
-    for (int i = 0; i < count; ++i) r[i] = p[i];
-    return {r};
+    return load_parts(p, count);
 #endif
   }
 
@@ -135,8 +133,38 @@ struct Vec {
       if constexpr (N == 2) _mm_mask_storeu_pd(p, mask, (__m128d)v);
     }
 #else
-    for (int i = 0; i < count; ++i) p[i] = v[i];
+    store_parts(p, count);
 #endif
+  }
+
+  // The same for count < N where there are no masks: by halves.
+  static CHAINRULE_INLINE Vec load_parts(const T* p, int count) {
+    if constexpr (N == 2) return {Native{count > 0 ? p[0] : T(0), T(0)}};
+    if constexpr (N > 2) {
+      using Half = Vec<T, N / 2>;
+      const Half low = count >= N / 2 ? Half::load(p) : Half::load_parts(p, count);
+      const Half high = count > N / 2 ? Half::load_parts(p + N / 2, count - N / 2) : Half(T(0));
+      return join(low.v, high.v, Lanes<N>{});
+    }
+  }
+  CHAINRULE_INLINE void store_parts(T* p, int count) const {
+    if constexpr (N == 2) {
+      if (count > 0) p[0] = v[0];
+    } else {
+      using Half = Vec<T, N / 2>;
+      const Half low = half<0>(Lanes<N / 2>{}), high = half<N / 2>(Lanes<N / 2>{});
+      if (count < N / 2) return low.store_parts(p, count);
+      low.store(p);
+      high.store_parts(p + N / 2, count - N / 2);
+    }
+  }
+  template <int... I>
+  static CHAINRULE_INLINE Vec join(auto low, auto high, Ints<I...>) {
+    return {__builtin_shufflevector(low, high, I...)};
+  }
+  template <int First, int... I>
+  CHAINRULE_INLINE Vec<T, N / 2> half(Ints<I...>) const {
+    return {__builtin_shufflevector(v, v, (First + I)...)};
   }
 
   friend CHAINRULE_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
