@@ -1,5 +1,6 @@
 #include "thread_pool.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -67,8 +68,10 @@ class FlushSubnormals {
 #endif
 };
 
-/// Workers that wait for a job. A job's state is one number, (generation, units left): a worker claims a unit by
-/// taking one off, which fails once the generation is over, so that a late worker can never touch another job.
+/// Workers that wait for a job. Its units are dealt out evenly, to each thread a run of its own: so a thread mostly gets
+/// what it got in the last step and has in its cache, and takes from others only when it has no more. What is left of a
+/// run is one number, (generation, units left): a unit is claimed by taking one off, which fails once the generation
+/// is over, so that a late worker can never touch another job.
 class Pool {
  public:
   ~Pool() {
@@ -85,22 +88,28 @@ class Pool {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
     try {
       while (static_cast<int>(workers_.size()) < threads - 1)
-        workers_.emplace_back([this, number = static_cast<int>(workers_.size())] { work(number); });
+        workers_.emplace_back([this, number = static_cast<int>(workers_.size()) + 1] { work(number); });
     } catch (const std::system_error&) {
       // The system gives no more threads: the job is done by those there are.
     }
     unit_ = &unit;
-    count_ = count;
-    helpers_ = threads - 1;
+    threads_.store(threads, std::memory_order_relaxed);
     caller_processor_.store(processor(), std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
-    const std::uint64_t generation = (state_.load(std::memory_order_relaxed) >> 32) + 1;
-    state_.store(generation << 32 | count);
+    const std::uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
+    const int runs = std::min(threads, most_runs);
+    runs_.store(runs, std::memory_order_relaxed);
+    for (int i = 0; i < runs; ++i) {
+      const Range range = part(count, runs, i);
+      run_[i].end = static_cast<std::uint32_t>(range.end);
+      run_[i].left.store(std::uint64_t{generation} << 32 | static_cast<std::uint64_t>(range.size()));
+    }
+    generation_.store(generation);
     if (sleepers_.load() > 0) {
       std::lock_guard lock(mutex_);
       wake_.notify_all();
     }
-    take_part(generation);
+    take_part(0, generation);
     for (int spin = 0; done_.load(std::memory_order_acquire) < count; ++spin) {
       // Whoever has the last unit may have lost its processor, perhaps to this thread.
       if (spin < spins_)
@@ -115,43 +124,53 @@ class Pool {
   }
 
  private:
-  void take_part(std::uint64_t generation) {
-    std::uint64_t state = state_.load();
-    while (state >> 32 == generation && (state & 0xffffffff) > 0) {
-      if (!state_.compare_exchange_weak(state, state - 1)) continue;
-      const auto left = static_cast<std::uint32_t>(state & 0xffffffff);
-      try {
-        (*unit_)(count_ - left);
-      } catch (...) {
-        std::lock_guard lock(mutex_);
-        if (!error_) error_ = std::current_exception();
+  struct alignas(64) Run {
+    std::atomic<std::uint64_t> left{0};
+    std::uint32_t end = 0;
+  };
+
+  void take_part(int number, std::uint32_t generation) {
+    std::uint32_t taken = 0;
+    const int runs = runs_.load(std::memory_order_relaxed);
+    for (int i = 0; i < runs; ++i) {
+      Run& run = run_[(number + i) % runs];
+      std::uint64_t left = run.left.load();
+      while (left >> 32 == generation && (left & 0xffffffff) > 0) {
+        if (!run.left.compare_exchange_weak(left, left - 1)) continue;
+        try {
+          (*unit_)(run.end - (left & 0xffffffff));
+        } catch (...) {
+          std::lock_guard lock(mutex_);
+          if (!error_) error_ = std::current_exception();
+        }
+        ++taken;
+        left = run.left.load();
       }
-      done_.fetch_add(1, std::memory_order_release);
-      state = state_.load();
     }
+    if (taken > 0) done_.fetch_add(taken, std::memory_order_release);
   }
 
   void work(int number) {
     const FlushSubnormals flush;
-    std::uint64_t seen = 0;
+    std::uint32_t seen = 0;
     for (;;) {
-      std::uint64_t generation = state_.load() >> 32;
+      std::uint32_t generation = generation_.load();
       for (int spin = 0; generation == seen && spin < spins_; ++spin) {
         // On the caller's processor it would wait for what it keeps the caller from; woken, it may get another.
         if (spin % 64 == 0 && processor() == caller_processor_.load(std::memory_order_relaxed)) break;
         pause();
-        generation = state_.load(std::memory_order_relaxed) >> 32;
+        generation = generation_.load(std::memory_order_relaxed);
       }
       if (generation == seen) {
         std::unique_lock lock(mutex_);
         ++sleepers_;
-        wake_.wait(lock, [&] { return quit_ || state_.load() >> 32 != seen; });
+        wake_.wait(lock, [&] { return quit_ || generation_.load() != seen; });
         --sleepers_;
         if (quit_) return;
-        generation = state_.load() >> 32;
+        generation = generation_.load();
       }
       seen = generation;
-      if (number < helpers_.load(std::memory_order_relaxed)) take_part(generation);
+      if (number < threads_.load(std::memory_order_relaxed)) take_part(number, generation);
     }
   }
 
@@ -160,11 +179,13 @@ class Pool {
 
   std::vector<std::thread> workers_;
   std::atomic<bool> busy_{false};
-  std::atomic<std::uint64_t> state_{0};
-  std::atomic<std::uint32_t> done_{0};
-  std::atomic<int> helpers_{0}, sleepers_{0}, caller_processor_{-2};
+  static constexpr int most_runs = 64;
+  Run run_[most_runs];
+  alignas(64) std::atomic<std::uint32_t> generation_{0};
+  std::atomic<int> runs_{0}, threads_{0}, caller_processor_{-2};
   FunctionRef<void(std::ptrdiff_t)>* unit_ = nullptr;
-  std::uint32_t count_ = 0;
+  alignas(64) std::atomic<std::uint32_t> done_{0};
+  std::atomic<int> sleepers_{0};
   std::exception_ptr error_;
   std::mutex mutex_;
   std::condition_variable wake_;
