@@ -64,6 +64,11 @@ constexpr Index prefetch_limit = 30000;
 /// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
 template <class Count, class Part>
 void parallel_over_layers(Index first, Index depth, int threads, const Count& parts, const Part& part) {
+  if (threads == 1)
+    return parallel(1, 1, [&](std::ptrdiff_t) {
+      for (Index l = first; l <= depth; ++l)
+        for (Index i = 0, count = parts(l); i < count; ++i) part(l, i);
+    });
   Index total = 0;
   for (Index l = first; l <= depth; ++l) total += parts(l);
   parallel(total, threads, [&](std::ptrdiff_t i) {
@@ -116,10 +121,10 @@ Index strip_count(const Network<T>& network, Index rows, Index weights) {
 }
 
 /// Columns of a_l = σ_l(z_l), with z_l from `product` strip by strip. z and a may be the same memory; with `linear` a
-/// is not written.
-template <class T, class Product>
+/// is not written. Gives the largest |a_l| of each strip to `see`.
+template <class T, class Product, class See>
 void layer_forward(const Network<T>& network, Index l, Index count, Range columns, Rows<T> z, Rows<T> a, bool linear,
-                   const Product& product) {
+                   const Product& product, const See& see) {
   const Activation& activation = network.activation(l);
   const auto activate = kernels<T>().activate[activation.index()];
   const auto parameter_ = static_cast<T>(parameter(activation));
@@ -129,7 +134,7 @@ void layer_forward(const Network<T>& network, Index l, Index count, Range column
     const Rows<T> z_strip = z.from(strip.begin).columns_from(columns.begin);
     product(strip, z_strip);
     if (!linear)
-      activate(strip.size(), columns.size(), z_strip, a.from(strip.begin).columns_from(columns.begin), parameter_);
+      see(activate(strip.size(), columns.size(), z_strip, a.from(strip.begin).columns_from(columns.begin), parameter_));
   }
   if (columns.end == network.units(l))
     for (Index r = 0; r < count; ++r) a.row(r)[columns.end] = T(1);
@@ -192,7 +197,8 @@ class Sweeps {
     const auto load_chunk = [&](Range rows) {
       if constexpr (forward) {
         load(rows);
-        if (!sparse_) look_at(tape_.activation(0), rows, {0, network_.inputs()});
+        if (bound_ > 0 && !sparse_)
+          see(0, kernel_.largest(rows.size(), network_.inputs(), rows_of(tape_.activation(0), rows.begin)));
       }
     };
     const auto output_chunk = [&](Range rows) {
@@ -223,8 +229,10 @@ class Sweeps {
     kernel_.loss[loss.index()](rows.size(), network_.outputs(), x, rows_of(tape_.target(), rows.begin),
                                tape_.loss_parameter(), static_cast<T>(1 / divisor), tape_.row_weight() + rows.begin,
                                tape_.row_loss() + rows.begin, delta);
-    if (!from_logits(loss)) times_derivative(depth_, rows, {0, network_.outputs()});
-    look_at(tape_.delta(depth_), rows, {0, network_.outputs()});
+    if (!from_logits(loss))
+      times_derivative(depth_, rows, {0, network_.outputs()});
+    else if (bound_ > 0)
+      see(depth_, kernel_.largest(rows.size(), network_.outputs(), delta));
   }
 
   /// δ_L of some rows from dL/da_L, which the tape holds in its place.
@@ -375,15 +383,17 @@ class Sweeps {
     const Rows<T> a = rows_of(tape_.activation(l), rows.begin);
     const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
     const Rows<T> before = rows_of(tape_.passed_on(l - 1), rows.begin);
-    layer_forward<T>(network_, l, rows.size(), columns, z, a, logits_only_ && l == depth_,
-                     [&](Range strip, Rows<T> z_strip) {
-                       if (l > 1 || !sparse_)
-                         return weights.forward(strip.size(), before.from(strip.begin), columns, z_strip);
-                       for (Index r = 0; r < strip.size(); ++r)
-                         sparse_product<T>(network_, sparse_row(rows.begin + strip.begin + r), columns, z_strip.row(r));
-                     });
+    layer_forward<T>(
+        network_, l, rows.size(), columns, z, a, logits_only_ && l == depth_,
+        [&](Range strip, Rows<T> z_strip) {
+          if (l > 1 || !sparse_) return weights.forward(strip.size(), before.from(strip.begin), columns, z_strip);
+          for (Index r = 0; r < strip.size(); ++r)
+            sparse_product<T>(network_, sparse_row(rows.begin + strip.begin + r), columns, z_strip.row(r));
+        },
+        [&](T largest) {
+          if (l < depth_) see(l, largest);
+        });
     if (tape_.drops_out(l)) tape_.drop_out(l, rows.begin, rows.end, columns.begin, columns.end);
-    if (l < depth_) look_at(tape_.passed_on(l), rows, columns);
   }
 
   /// δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}
@@ -398,15 +408,13 @@ class Sweeps {
                        rows_of(tape_.delta(l - 1), strip.begin).columns_from(columns.begin));
       times_derivative(l - 1, strip, columns);
       if (tape_.drops_out(l - 1)) times_mask(l - 1, strip, columns);
-      look_at(tape_.delta(l - 1), strip, columns);
     }
   }
 
-  /// While they are at hand: a pass of its own over the tape would cost its way through the caches.
-  void look_at(MatrixView<T> m, Range rows, Range columns) {
-    if (bound_ > 0 &&
-        !kernel_.all_within(rows.size(), columns.size(), rows_of(m, rows.begin).columns_from(columns.begin), bound_))
-      all_within_ = false;
+  /// The largest |a_l| or |δ_l| of a part, before units drop out.
+  void see(Index l, T largest) {
+    if (tape_.drops_out(l)) largest /= static_cast<T>(1 - network_.dropout(l));  // as the mask multiplies, nearly
+    if (bound_ > 0 && !(largest <= bound_)) all_within_.store(false, std::memory_order_relaxed);
   }
 
   /// δ_l ← δ_l ⊙ m_l
@@ -419,12 +427,16 @@ class Sweeps {
   /// δ_l ← δ_l ⊙ σ'_l
   void times_derivative(Index l, Range rows, Range columns) {
     const Activation& activation = network_.activation(l);
-    if (std::holds_alternative<Identity>(activation)) return;
     const auto part_of = [&](MatrixView<T> m) { return rows_of(m, rows.begin).columns_from(columns.begin); };
+    const Rows<T> delta = part_of(tape_.delta(l));
+    if (std::holds_alternative<Identity>(activation)) {
+      if (bound_ > 0) see(l, kernel_.largest(rows.size(), columns.size(), delta));
+      return;
+    }
     const Rows<T> a = part_of(tape_.activation(l));
     const Rows<T> z = tape_.has_pre_activation(l) ? part_of(tape_.pre_activation(l)) : a;
-    kernel_.times_derivative[activation.index()](rows.size(), columns.size(), z, a, part_of(tape_.delta(l)),
-                                                 static_cast<T>(parameter(activation)));
+    see(l, kernel_.times_derivative[activation.index()](rows.size(), columns.size(), z, a, delta,
+                                                        static_cast<T>(parameter(activation))));
   }
 
   const Network<T>& network_;
@@ -539,12 +551,14 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
       const Range columns{0, network.units(l)};
       const T* packed = panels_size(l) > 0 ? next_panels : nullptr;
       layer_forward<T>(
-          network, l, rows.size(), columns, after, after, logits && l == depth, [&](Range strip, Rows<T> z) {
+          network, l, rows.size(), columns, after, after, logits && l == depth,
+          [&](Range strip, Rows<T> z) {
             if (l > 1 || !X.mostly_zeros())
               return Weights<T>{network, l, packed, large}.forward(strip.size(), before.from(strip.begin), columns, z);
             for (Index r = 0; r < strip.size(); ++r)
               sparse_product<T>(network, X.stored(rows.begin + strip.begin + r), columns, z.row(r));
-          });
+          },
+          [](T) {});
       next_panels += panels_size(l);
       std::swap(before, after);
     }
@@ -685,7 +699,7 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   optimizer.attach(network);
   tape.set_rows(batch.size);
   Sweeps<T> sweeps(network, tape, from_logits(loss), sparse ? &batch : nullptr);
-  // While no number on the tape exceeds this, no sum of products aᵀδ can overflow.
+  // While no number on the tape exceeds this, no sum of products aᵀδ comes to more than a quarter of the largest.
   sweeps.watch(std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size)));
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   if (!std::isfinite(value)) return value;

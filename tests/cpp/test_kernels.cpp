@@ -252,7 +252,8 @@ TEST_CASE_TEMPLATE("kernels: activations equal the textbook's", T, float, double
         const Eigen::MatrixXd exact = reference::activate(activation, z.template cast<double>());
         Guarded<T> input(rows, columns, lanes(kernels)), a = input;
         input = z;
-        kernels.activate[activation.index()](rows, columns, std::as_const(input).rows(), a.rows(), p);
+        const T largest = kernels.activate[activation.index()](rows, columns, std::as_const(input).rows(), a.rows(), p);
+        CHECK(largest == a.values().cwiseAbs().maxCoeff());
         const auto error = (a.values().template cast<double>() - exact).cwiseAbs();
         // Where z is rounded, e^z is good to |z| more units than z.
         const double units = reference::is_softmax(activation) ? 40 : 8;
@@ -283,8 +284,9 @@ TEST_CASE_TEMPLATE("kernels: derivatives of activations equal the textbook's", T
         z = values;
         delta = before;
         kernels.activate[activation.index()](rows, columns, std::as_const(z).rows(), a.rows(), p);
-        kernels.times_derivative[activation.index()](rows, columns, std::as_const(z).rows(), std::as_const(a).rows(),
-                                                     delta.rows(), p);
+        const T largest = kernels.times_derivative[activation.index()](rows, columns, std::as_const(z).rows(),
+                                                                       std::as_const(a).rows(), delta.rows(), p);
+        CHECK(largest == delta.values().cwiseAbs().maxCoeff());
         const Eigen::MatrixXd exact_z = values.template cast<double>();
         const Eigen::MatrixXd exact = reference::through_activation(
             activation, exact_z, reference::activate(activation, exact_z), before.template cast<double>());
@@ -554,6 +556,35 @@ TEST_CASE_TEMPLATE("kernels: an update has the same bits by tiles, by rows, in o
         CHECK(support::same_bits(by_tiles, in_one_run));
       }
   }
+}
+
+TEST_CASE_TEMPLATE("kernels: the largest magnitude, or a NaN, is found anywhere and not behind the last column", T,
+                   float, double) {
+  Draw draw(12);
+  constexpr T nan = std::numeric_limits<T>::quiet_NaN(), inf = std::numeric_limits<T>::infinity();
+  for (const InstructionSet& set : engine::instruction_sets())
+    for (const Index columns : widths) {
+      CAPTURE(std::string(set.name));
+      CAPTURE(columns);
+      const Kernels<T>& kernels = kernels_of<T>(set);
+      const Index rows = 3;
+      Guarded<T> x(rows, columns, lanes(kernels));  // whose guard is larger than all that stands in it
+      const auto values = draw.matrix<T>(rows, columns);
+      const auto largest = [&] { return kernels.largest(rows, columns, std::as_const(x).rows()); };
+      x = values;
+      CHECK(largest() == values.cwiseAbs().maxCoeff());
+      x = Matrix<T>::Zero(rows, columns).eval();
+      CHECK(largest() == 0);
+      for (Index r = 0; r < rows; ++r)
+        for (Index c = 0; c < columns; ++c)
+          for (const T odd : {T(-5), T(5), -inf, inf, nan, -nan}) {
+            Matrix<T> with = values;
+            with((r + 1) % rows, c) = 4;
+            with(r, c) = odd;
+            x = with;
+            CHECK((std::isnan(odd) ? std::isnan(largest()) : largest() == std::abs(odd)));
+          }
+    }
 }
 
 TEST_CASE_TEMPLATE("kernels: all_finite finds a NaN or an infinity anywhere", T, float, double) {

@@ -19,26 +19,67 @@ CHAINRULE_INLINE typename V::Mask inside(Size columns, Size c) {
   return V::first(static_cast<int>(columns - c < V::size ? columns - c : V::size));
 }
 
+/// The largest magnitude in a part of a matrix whose rows are seen register by register; NaN if there is a NaN.
+template <class V>
+class Largest {
+ public:
+  CHAINRULE_INLINE explicit Largest(Size columns) : columns_(columns) {}
+  CHAINRULE_INLINE void see(Size c, V x) {
+    if (c + V::size < columns_)
+      top_ = larger_magnitude(top_, x);
+    else
+      last_ = larger_magnitude(last_, x);
+  }
+  CHAINRULE_INLINE typename V::Scalar value() const {
+    const auto in_last = inside<V>(columns_, (columns_ - 1) / V::size * V::size);
+    const V top = larger_magnitude(top_, select(in_last, last_, V(0)));
+    return V::fold(top, [](V x, V y) { return larger_magnitude(x, y); }).first_lane();
+  }
+
+ private:
+  Size columns_;
+  V top_ = V(0), last_ = V(0);  // of the rows' last registers, which may hold more than columns
+};
+
+template <class T>
+T largest(Size rows, Size columns, Rows<const T> x) {
+  using V = FullVec<T>;
+  Largest<V> largest(columns);
+  for (Size r = 0; r < rows; ++r)
+    for (Size c = 0; c < columns; c += V::size) largest.see(c, V::load(x.row(r) + c));
+  return largest.value();
+}
+
 // Activations.
 
 template <class A, class T>
-void activate(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter) {
+T activate(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter) {
   using V = FullVec<T>;
   const V p = V(parameter);
+  Largest<V> largest(columns);
   for (Size r = 0; r < rows; ++r)
-    for (Size c = 0; c < columns; c += V::size) A::value(V::load(z.row(r) + c), p).store(a.row(r) + c);
+    for (Size c = 0; c < columns; c += V::size) {
+      const V value = A::value(V::load(z.row(r) + c), p);
+      value.store(a.row(r) + c);
+      largest.see(c, value);
+    }
+  return largest.value();
 }
 
 template <class A, class T>
-void times_derivative(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<T> delta, T parameter) {
+T times_derivative(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<T> delta, T parameter) {
   using V = FullVec<T>;
   const V p = V(parameter);
+  Largest<V> largest(columns);
   for (Size r = 0; r < rows; ++r)
     for (Size c = 0; c < columns; c += V::size) {
       T* d = delta.row(r) + c;
       const V before = A::needs_z ? V::load(z.row(r) + c) : V(0);
-      (V::load(d) * A::derivative(before, V::load(a.row(r) + c), p)).store(d);
+      const V value = V::load(d) * A::derivative(before, V::load(a.row(r) + c), p);
+      value.store(d);
+      largest.see(c, value);
     }
+  return largest.value();
 }
 
 /// e_j = e^{x_j - shift}, with the largest x_j as shift so that nothing overflows, and their sum: of a row that may be
@@ -63,18 +104,19 @@ struct ExponentialSum {
 };
 
 template <class T>
-void activate_softmax(Size rows, Size columns, Rows<const T> z, Rows<T> a, T) {
+T activate_softmax(Size rows, Size columns, Rows<const T> z, Rows<T> a, T) {
   using V = FullVec<T>;
   for (Size r = 0; r < rows; ++r) {
     T* to = a.row(r);
     const V total = ExponentialSum<V>(columns, z.row(r), to).total;
     for (Size c = 0; c < columns; c += V::size) (V::load(to + c) / total).store(to + c);
   }
+  return largest<T>(rows, columns, a);
 }
 
 /// δ_j ← a_j (δ_j - Σ_k δ_k a_k)
 template <class T>
-void times_softmax_derivative(Size rows, Size columns, Rows<const T>, Rows<const T> a, Rows<T> delta, T) {
+T times_softmax_derivative(Size rows, Size columns, Rows<const T>, Rows<const T> a, Rows<T> delta, T) {
   using V = FullVec<T>;
   for (Size r = 0; r < rows; ++r) {
     V dots = V(0);
@@ -86,6 +128,7 @@ void times_softmax_derivative(Size rows, Size columns, Rows<const T>, Rows<const
       (V::load(a.row(r) + c) * (V::load(d) - dot)).store(d);
     }
   }
+  return largest<T>(rows, columns, delta);
 }
 
 template <class A, class T>
@@ -193,28 +236,41 @@ void loss(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* pa
   }
 }
 
+/// Σ_j y_j (ln Σ_k e^{x_k} - x_j). What is needed once a row is worked out for as many rows as a register has lanes.
 template <class T>
 void cross_entropy(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T*, T scale, const T* weight,
                    double* row_loss, Rows<T> delta) {
   using V = FullVec<T>;
-  for (Size r = 0; r < rows; ++r) {
-    const V factor = V(weight ? scale * weight[r] : scale);
-    T* to = delta.data ? delta.row(r) : nullptr;
-    const ExponentialSum<V> sums(columns, x.row(r), to);
-    const V log_total = log(sums.total);
-    V losses = V(0), masses = V(0);
-    for (Size c = 0; c < columns; c += V::size) {
-      const auto in = inside<V>(columns, c);
-      const V xs = V::load(x.row(r) + c), ys = V::load(y.row(r) + c);
-      // A target of zero counts nothing, however small its probability is.
-      losses += select(in & (ys != V(0)), ys * (log_total - (xs - sums.shift)), V(0));
-      masses += select(in, ys, V(0));
+  for (Size first = 0; first < rows; first += V::size) {
+    const int count = static_cast<int>(rows - first < V::size ? rows - first : V::size);
+    // Σ e^{x - shift}, Σ y and Σ y (x - shift) of each row.
+    T totals[V::size] = {}, masses[V::size] = {}, dots[V::size] = {};
+    for (int i = 0; i < count; ++i) {
+      const T *from = x.row(first + i), *target = y.row(first + i);
+      const ExponentialSum<V> sums(columns, from, delta.data ? delta.row(first + i) : nullptr);
+      V mass = V(0), dot = V(0);
+      for (Size c = 0; c < columns; c += V::size) {
+        const auto in = inside<V>(columns, c);
+        const V ys = V::load(target + c);
+        mass += select(in, ys, V(0));
+        // A target of zero counts nothing, however small its probability is.
+        dot += select(in & (ys != V(0)), ys * (V::load(from + c) - sums.shift), V(0));
+      }
+      totals[i] = sums.total.first_lane();
+      masses[i] = sum(mass).first_lane();
+      dots[i] = sum(dot).first_lane();
     }
-    row_loss[r] = static_cast<double>(sum(losses).first_lane());
-    if (!to) continue;
-    const V share = sum(masses) / sums.total;
-    for (Size c = 0; c < columns; c += V::size)
-      (factor * (V::load(to + c) * share - V::load(y.row(r) + c))).store(to + c);
+    T losses[V::size], shares[V::size];
+    (V::load(masses) * log(V::load(totals)) - V::load(dots)).store(losses);
+    (V::load(masses) / V::load(totals)).store(shares);
+    for (int i = 0; i < count; ++i) {
+      row_loss[first + i] = static_cast<double>(losses[i]);
+      if (!delta.data) continue;
+      const V factor = V(weight ? scale * weight[first + i] : scale), share = V(shares[i]);
+      T* to = delta.row(first + i);
+      for (Size c = 0; c < columns; c += V::size)
+        (factor * (V::load(to + c) * share - V::load(y.row(first + i) + c))).store(to + c);
+    }
   }
 }
 
@@ -439,20 +495,6 @@ bool all_finite(Size n, const T* x) {
   return total == total;
 }
 
-template <class T>
-bool all_within(Size rows, Size columns, Rows<const T> x, T bound) {
-  using V = FullVec<T>;
-  const V limit = V(bound);
-  typename V::Mask within = V(0) == V(0);
-  const auto behind_last = ~inside<V>(columns, (columns - 1) / V::size * V::size);
-  for (Size r = 0; r < rows; ++r) {
-    Size c = 0;
-    for (; c + V::size < columns; c += V::size) within &= abs(V::load(x.row(r) + c)) <= limit;
-    within &= (abs(V::load(x.row(r) + c)) <= limit) | behind_last;
-  }
-  return sum(select(within, V(0), V(1))).first_lane() == 0;
-}
-
 // Registers whose sums run side by side: one alone waits for its own last addition.
 inline constexpr int side_by_side = 4;
 
@@ -550,7 +592,7 @@ constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   k.prefetch = [](Size rows, Size columns, const T* data, Size stride) { prefetch(rows, columns, data, stride); };
   k.sum_of_squares = sum_of_squares<T>;
   k.all_finite = all_finite<T>;
-  k.all_within = all_within<T>;
+  k.largest = largest<T>;
   k.gradient_sums = gradient_sums<T>;
   k.activation_sums = activation_sums<T>;
   k.math = math;

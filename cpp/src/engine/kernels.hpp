@@ -78,11 +78,11 @@ struct Kernels {
   void (*gather_rows)(Size count, const std::int32_t* index, const T* value, Size columns, const T* rows, Size stride,
                       T* sum);
 
-  /// a = σ(z); z and a may be the same.
-  void (*activate[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter);
-  /// δ ← δ ⊙ σ'(z)
-  void (*times_derivative[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<T> delta,
-                                             T parameter);
+  /// a = σ(z); z and a may be the same. Returns the largest |a|, or NaN if there is one.
+  T (*activate[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter);
+  /// δ ← δ ⊙ σ'(z). Returns the largest |δ|, or NaN if there is one.
+  T (*times_derivative[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<T> delta,
+                                          T parameter);
   /// The derivative of δ = g ⊙ σ'(z) along (Rz, Rg): Rg ← Rg ⊙ σ'(z) + g ⊙ σ''(z) ⊙ Rz
   void (*directional_derivative[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<const T> a,
                                                    Rows<const T> Rz, Rows<const T> g, Rows<T> Rg, T parameter);
@@ -105,8 +105,8 @@ struct Kernels {
   /// Σ x², summed in a fixed order in double.
   double (*sum_of_squares)(Size n, const T* x);
   bool (*all_finite)(Size n, const T* x);
-  /// Whether |x| ≤ bound throughout; a NaN is not.
-  bool (*all_within)(Size rows, Size columns, Rows<const T> x, T bound);
+  /// The largest |x|, or NaN if there is one.
+  T (*largest)(Size rows, Size columns, Rows<const T> x);
   /// Adds up `absolute`, `squares`, `largest` and `zeros`. The squares are not finite where a number is not.
   void (*gradient_sums)(Size n, const T* x, Sums* sums);
   /// Adds up `plain`, `squares` and `outside` of low ≤ x ≤ high;  peak[j] = max_i x_ij, unless that is null.

@@ -68,10 +68,10 @@ class FlushSubnormals {
 #endif
 };
 
-/// Workers that wait for a job. Its units are dealt out evenly, to each thread a run of its own: so a thread mostly gets
-/// what it got in the last step and has in its cache, and takes from others only when it has no more. What is left of a
-/// run is one number, (generation, units left): a unit is claimed by taking one off, which fails once the generation
-/// is over, so that a late worker can never touch another job.
+/// Workers that wait for a job. Its units are dealt out evenly, to each thread a run of its own: so a thread mostly
+/// gets what it got in the last step and has in its cache, and takes from others only when it has no more. What is left
+/// of a run is one number, (generation, units left): a unit is claimed by taking one off, which fails once the
+/// generation is over, so that a late worker can never touch another job.
 class Pool {
  public:
   ~Pool() {

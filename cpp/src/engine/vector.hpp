@@ -203,6 +203,12 @@ struct Vec {
   friend CHAINRULE_INLINE Vec max(Vec a, Vec b) { return {((a.v > b.v) | (a.v != a.v)) ? a.v : b.v}; }
   friend CHAINRULE_INLINE Vec min(Vec a, Vec b) { return {((a.v < b.v) | (a.v != a.v)) ? a.v : b.v}; }
 
+  /// The larger of a magnitude and |x|; NaN if either is NaN. As integers, their representations are in that order.
+  friend CHAINRULE_INLINE Vec larger_magnitude(Vec magnitude, Vec x) {
+    const auto left = (Mask)magnitude.v, right = (Mask)abs(x).v;
+    return {(Native)(left > right ? left : right)};
+  }
+
   friend CHAINRULE_INLINE Vec sqrt(Vec a) {
 #if defined(__AVX512F__)
     if constexpr (sizeof(T) * N == 64) {
