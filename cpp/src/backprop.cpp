@@ -58,9 +58,6 @@ Panels<T> packed(const T* panels, Index k) {
   return {panels, kernels<T>().panel, k * kernels<T>().panel};
 }
 
-/// Parameters whose moments and they themselves no longer fit the second-level cache.
-constexpr Index prefetch_limit = 30000;
-
 /// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
 template <class Count, class Part>
 void parallel_over_layers(Index first, Index depth, int threads, const Count& parts, const Part& part) {
@@ -246,8 +243,8 @@ class Sweeps {
     });
   }
 
-  /// The second sweep: [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l tile by tile, each announced by prepare(l, rows, columns) and
-  /// given to use(l, rows, columns, tile).
+  /// The second sweep: [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l tile by tile, each announced by prepare(l, rows, columns),
+  /// if the parameters are far, and given to use(l, rows, columns, tile).
   template <class Prepare, class Use>
   void by_weights(const Prepare& prepare, const Use& use) {
     const Index first_dense = sparse_ ? 2 : 1, most_tiles = most_unit_rows / kernel_.tile_rows;
@@ -284,7 +281,7 @@ class Sweeps {
       x.load(*sparse_, all);
       for (Index first = all.begin; first < all.end; first += most_rows) {
         const Range rows{first, std::min(first + most_rows, all.end)};
-        prepare(1, rows, columns);
+        if (far_parameters()) prepare(1, rows, columns);
         alignas(64) T memory[block_numbers];
         std::fill_n(memory, rows.size() * wide, T(0));
         const Rows<T> block{memory, wide};
@@ -307,6 +304,9 @@ class Sweeps {
     const MatrixView<T> a = tape_.passed_on(l - 1), delta = tape_.delta(l);
     const bool far = rows_ * network_.units(l) > second_level;
     T* const panels = far ? workspace<T>(engine::longest_block * max_tile_columns) : nullptr;
+    const bool announced = far_parameters();
+    const Index panels_at_once = announced ? std::max<Index>(1, 448 / (kernel_.tile_rows * panel)) : tile_panels;
+    const Index piece = panels_at_once * panel;
     const Index blocks = engine::sum_blocks(rows_);
     for (Index b = 0; b < blocks; ++b) {
       const Range samples = part(rows_, blocks, b);
@@ -315,19 +315,25 @@ class Sweeps {
         kernel_.pack(samples.size(), columns.size(), right.data, right.row_stride, panels);
         right = packed(panels, samples.size());
       }
+      const bool last = b + 1 == blocks;
       Range rows{first_row, first_row};
       for (Index t = tiles.begin; t < tiles.end; ++t) {
         rows = {rows.end, all_rows * (t + 1) / all_tiles};
-        const Rows<T> tile{memory + (rows.begin - first_row) * pitch, pitch};
-        const bool last = b + 1 == blocks;
-        if (last) prepare(l, rows, columns);
-        kernel_.multiply(rows.size(), columns.size(), samples.size(),
-                         a.data() + samples.begin * a.outerStride() + rows.begin, 1, a.outerStride(), right, tile,
-                         b > 0);
+        const Rows<T> tile{memory + (blocks > 1 ? rows.begin - first_row : 0) * pitch, pitch};
+        Panels<T> piece_of_right = right;
+        for (Index c = 0; c < columns.size(); c += piece, piece_of_right.data += panels_at_once * right.panel_stride) {
+          const Range across{columns.begin + c, std::min(columns.begin + c + piece, columns.end)};
+          if (last && announced) prepare(l, rows, across);
+          kernel_.multiply(rows.size(), across.size(), samples.size(),
+                           a.data() + samples.begin * a.outerStride() + rows.begin, 1, a.outerStride(), piece_of_right,
+                           tile.columns_from(c), b > 0);
+        }
         if (last) use(l, rows, columns, tile);
       }
     }
   }
+  /// Whether parameters and moments do not fit the second-level cache, so that they are announced, some 448 at a time.
+  bool far_parameters() const { return network_.parameter_count() > 30000; }
   // Tiles above each other share their columns of δ from the second-level cache; as long as there are enough units to
   // keep all threads busy to the end.
   static constexpr Index most_unit_rows = 96;
@@ -726,8 +732,6 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   if (sums) of_tiles.emplace(network);
   sweeps.by_weights(
       [&](Index l, Range rows, Range columns) {
-        // Where the parameters stay in the caches there is nothing to wait for.
-        if (network.parameter_count() < prefetch_limit) return;
         const Index at = place(l, rows, columns), units = network.units(l);
         kernels<T>().prefetch(rows.size(), columns.size(), theta + at, units);
         for (int i = 0; i < max_moments; ++i)
