@@ -13,6 +13,7 @@
 #include "layout.hpp"
 #include "sparse_columns.hpp"
 #include "tensor_sums.hpp"
+#include "weight_tiles.hpp"
 
 namespace chainrule {
 
@@ -56,23 +57,6 @@ bool worth_packing(const Network<T>& network, Index l, Index rows) {
 template <class T>
 Panels<T> packed(const T* panels, Index k) {
   return {panels, kernels<T>().panel, k * kernels<T>().panel};
-}
-
-/// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
-template <class Count, class Part>
-void parallel_over_layers(Index first, Index depth, int threads, const Count& parts, const Part& part) {
-  if (threads == 1)
-    return parallel(1, 1, [&](std::ptrdiff_t) {
-      for (Index l = first; l <= depth; ++l)
-        for (Index i = 0, count = parts(l); i < count; ++i) part(l, i);
-    });
-  Index total = 0;
-  for (Index l = first; l <= depth; ++l) total += parts(l);
-  parallel(total, threads, [&](std::ptrdiff_t i) {
-    Index l = first;
-    for (; i >= parts(l); ++l) i -= parts(l);
-    part(l, i);
-  });
 }
 
 /// The products with the weights of layer l find them rearranged in `panels`, or where they lie.
@@ -158,14 +142,6 @@ double mean_divisor(const Loss& loss, Index outputs, double weight) {
   return sum_over_outputs(loss) ? weight : weight * static_cast<double>(outputs);
 }
 
-/// Memory of this thread's, for the use of one function at a time.
-template <class T>
-T* workspace(Index size) {
-  thread_local Buffer<T> memory;
-  if (memory.size() < size) memory = Buffer<T>(size);
-  return memory.data();
-}
-
 /// The two sweeps over the batch on a tape.
 template <class T>
 class Sweeps {
@@ -247,20 +223,13 @@ class Sweeps {
   /// if the parameters are far, and given to use(l, rows, columns, tile).
   template <class Prepare, class Use>
   void by_weights(const Prepare& prepare, const Use& use) {
-    const Index first_dense = sparse_ ? 2 : 1, most_tiles = most_unit_rows / kernel_.tile_rows;
     if (sparse_) sparse_weights(prepare, use);
-    Index all_tiles = 0;
-    for (Index l = first_dense; l <= depth_; ++l) all_tiles += tiles_down(network_, l) * tiles_across(network_, l);
-    const Index unit_tiles = threads_ == 1 ? most_tiles : std::clamp<Index>(all_tiles / (16 * threads_), 1, most_tiles);
-    const auto units_down = [&](Index l) { return (tiles_down(network_, l) + unit_tiles - 1) / unit_tiles; };
-    parallel_over_layers(
-        first_dense, depth_, threads_, [&](Index l) { return units_down(l) * tiles_across(network_, l); },
-        [&](Index l, Index i) {
-          const Index across = tiles_across(network_, l), width = tile_columns<T>();
-          const Range down = part(tiles_down(network_, l), units_down(l), i / across);
-          const Index column = i % across * width;
-          weight_tiles(l, down, {column, std::min(column + width, network_.units(l))}, prepare, use);
-        });
+    parallel_over_units(network_, sparse_ ? 2 : 1, threads_, [&](Index l, Range tiles, Range columns) {
+      weight_tiles<T>(
+          tape_.passed_on(l - 1), tape_.delta(l), tiles, columns, far_parameters(),
+          [&](Range rows, Range across) { prepare(l, rows, across); },
+          [&](Range rows, Range across, Rows<T> tile) { use(l, rows, across, tile); });
+    });
   }
 
  private:
@@ -294,52 +263,8 @@ class Sweeps {
   }
   static constexpr Index block_numbers = 32 * 1024 / sizeof(T), widest_block = 512;
 
-  /// Tiles of [dW_l; db_l] above each other.
-  template <class Prepare, class Use>
-  void weight_tiles(Index l, Range tiles, Range columns, const Prepare& prepare, const Use& use) {
-    alignas(64) T memory[most_unit_rows * max_tile_columns];
-    const Index panel = kernel_.panel, pitch = (columns.size() + panel - 1) / panel * panel;
-    const Index all_rows = network_.units(l - 1) + 1, all_tiles = tiles_down(network_, l);
-    const Index first_row = part(all_rows, all_tiles, tiles.begin).begin;
-    const MatrixView<T> a = tape_.passed_on(l - 1), delta = tape_.delta(l);
-    const bool far = rows_ * network_.units(l) > second_level;
-    T* const panels = far ? workspace<T>(engine::longest_block * max_tile_columns) : nullptr;
-    const bool announced = far_parameters();
-    const Index panels_at_once = announced ? std::max<Index>(1, 448 / (kernel_.tile_rows * panel)) : tile_panels;
-    const Index piece = panels_at_once * panel;
-    const Index blocks = engine::sum_blocks(rows_);
-    for (Index b = 0; b < blocks; ++b) {
-      const Range samples = part(rows_, blocks, b);
-      Panels<T> right{&delta(samples.begin, columns.begin), delta.outerStride(), panel};
-      if (far) {
-        kernel_.pack(samples.size(), columns.size(), right.data, right.row_stride, panels);
-        right = packed(panels, samples.size());
-      }
-      const bool last = b + 1 == blocks;
-      Range rows{first_row, first_row};
-      for (Index t = tiles.begin; t < tiles.end; ++t) {
-        rows = {rows.end, all_rows * (t + 1) / all_tiles};
-        const Rows<T> tile{memory + (blocks > 1 ? rows.begin - first_row : 0) * pitch, pitch};
-        Panels<T> piece_of_right = right;
-        for (Index c = 0; c < columns.size(); c += piece, piece_of_right.data += panels_at_once * right.panel_stride) {
-          const Range across{columns.begin + c, std::min(columns.begin + c + piece, columns.end)};
-          if (last && announced) prepare(l, rows, across);
-          kernel_.multiply(rows.size(), across.size(), samples.size(),
-                           a.data() + samples.begin * a.outerStride() + rows.begin, 1, a.outerStride(), piece_of_right,
-                           tile.columns_from(c), b > 0);
-        }
-        if (last) use(l, rows, columns, tile);
-      }
-    }
-  }
-  /// Whether parameters and moments do not fit the second-level cache, so that they are announced, some 448 at a time.
+  /// Whether parameters and moments do not fit the second-level cache, so that it pays to ask for them ahead.
   bool far_parameters() const { return network_.parameter_count() > 30000; }
-  // Tiles above each other share their columns of δ from the second-level cache; as long as there are enough units to
-  // keep all threads busy to the end.
-  static constexpr Index most_unit_rows = 96;
-  // A δ that does not fit there comes in order, block by block, or each tile would wait for each of its rows.
-  static constexpr Index second_level = 512 * 1024 / sizeof(T);
-
   template <class Chunk>
   void in_chunks(const Chunk& chunk) {
     const Index chunks = chunk_count<T>(rows_, threads_);
@@ -364,21 +289,26 @@ class Sweeps {
   void pack(bool forward, Index lowest) {
     const Index panel = kernel_.panel;
     const auto panels = [panel](Index columns) { return (columns + panel - 1) / panel; };
-    if (forward)
-      parallel_over_layers(
-          sparse_ ? 2 : 1, depth_, threads_,
-          [&](Index l) { return worth_packing(network_, l, rows_) ? panels(network_.units(l)) : 0; },
-          [&](Index l, Index i) {
-            const Index in = network_.units(l - 1) + 1, out = network_.units(l), first = i * panel;
-            kernel_.pack(in, std::min(panel, out - first), network_.weight(l).data() + first, out,
-                         tape_.weight_panels(l) + first * in);
-          });
+    const auto of_weights = [&](Index l) {
+      return forward && (l > 1 || !sparse_) && worth_packing(network_, l, rows_) ? panels(network_.units(l)) : 0;
+    };
+    const auto of_transpose = [&](Index l) { return l >= lowest ? panels(network_.units(l - 1)) : 0; };
+    // The other threads' caches are too far away for a few numbers.
+    const int threads = network_.parameter_count() < 16384 ? 1 : threads_;
     parallel_over_layers(
-        lowest, depth_, threads_, [&](Index l) { return panels(network_.units(l - 1)); },
+        1, depth_, threads, [&](Index l) { return of_weights(l) + of_transpose(l); },
         [&](Index l, Index i) {
-          const Index in = network_.units(l - 1), out = network_.units(l), first = i * panel;
-          kernel_.pack_transposed(out, std::min(panel, in - first), network_.weight(l).data() + first * out, out,
-                                  tape_.transposed_panels(l) + first * out);
+          const Index in = network_.units(l - 1), out = network_.units(l), transposed = i - of_weights(l);
+          const T* weight = network_.weight(l).data();
+          if (transposed < 0) {
+            const Index first = i * panel;
+            kernel_.pack(in + 1, std::min(panel, out - first), weight + first, out,
+                         tape_.weight_panels(l) + first * (in + 1));
+          } else {
+            const Index first = transposed * panel;
+            kernel_.pack_transposed(out, std::min(panel, in - first), weight + first * out, out,
+                                    tape_.transposed_panels(l) + first * out);
+          }
         });
   }
 

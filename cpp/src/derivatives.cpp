@@ -8,6 +8,7 @@
 #include "engine/kernels.hpp"
 #include "engine/thread_pool.hpp"
 #include "layout.hpp"
+#include "weight_tiles.hpp"
 
 namespace chainrule {
 
@@ -185,16 +186,11 @@ class ROperator {
 
   /// to += R[dW_l; db_l], for all l
   void by_weights(VectorView<T> to) {
-    for (Index l = 1; l <= network_.depth(); ++l) {
-      const Index rows = network_.units(l - 1) + 1, tiles = (rows + kernel_.tile_rows - 1) / kernel_.tile_rows;
-      const double operations = 4.0 * static_cast<double>(rows * network_.units(l)) * static_cast<double>(tape_.rows());
-      parallel(tiles, threads_for(operations), [&](std::ptrdiff_t i) {
-        const Range tile = part(rows, tiles, i);
-        add_products(l, tile, tape_.activation(l - 1), R_.delta(l), to);
-        if (l > 1)
-          add_products(l, {tile.begin, std::min(tile.end, rows - 1)}, R_.activation(l - 1), tape_.delta(l), to);
-      });
-    }
+    const double operations = 4.0 * static_cast<double>(network_.parameter_count() * tape_.rows());
+    parallel_over_units(network_, 1, threads_for(operations), [&](Index l, Range tiles, Range columns) {
+      add_products(l, tiles, columns, tape_.activation(l - 1), R_.delta(l), network_.units(l - 1) + 1, to);
+      if (l > 1) add_products(l, tiles, columns, R_.activation(l - 1), tape_.delta(l), network_.units(l - 1), to);
+    });
   }
 
  private:
@@ -223,10 +219,11 @@ class ROperator {
     const Rows<T> y = rows_of(tape_.target(), rows.begin), Rdelta = rows_of(R_.delta(L), rows.begin);
     const T* weight = tape_.row_weight() + rows.begin;
     copy<T>(count, units, of(R_), Rdelta);
-    kernel_.loss_curvature[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), scale_, weight, Rdelta);
+    kernels<T>().loss_curvature[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), scale_, weight,
+                                               Rdelta);
     if (logits) return;
-    kernel_.loss[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), scale_, weight,
-                                tape_.row_loss() + rows.begin, scratch(rows));
+    kernels<T>().loss[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), scale_, weight,
+                                     tape_.row_loss() + rows.begin, scratch(rows));
     Unit<T>::of(network_, tape_, L, rows.begin)
         .directional_derivative(count, rows_of(R_.pre_activation(L), rows.begin), scratch(rows), Rdelta);
   }
@@ -246,20 +243,17 @@ class ROperator {
     unit.directional_derivative(count, rows_of(R_.pre_activation(l - 1), rows.begin), scratch(rows), Rg);
   }
 
-  /// Rows of [W_l; b_l] += AᵀB
-  void add_products(Index l, Range rows, MatrixView<T> A, MatrixView<T> B, VectorView<T> to) {
-    if (rows.size() == 0) return;
-    constexpr Index max_tile_rows = 16, max_panel = 32;
-    alignas(64) T memory[max_tile_rows * max_panel];
-    const Rows<T> tile{memory, kernel_.panel};
+  /// Tiles of [W_l; b_l] += AᵀB, down to row `end`.
+  void add_products(Index l, Range tiles, Range columns, MatrixView<T> A, MatrixView<T> B, Index end,
+                    VectorView<T> to) {
     const Index units = network_.units(l);
-    T* place = to.data() + network_.offset(l) + rows.begin * units;
-    for (Index column = 0; column < units; column += kernel_.panel) {
-      const Index columns = std::min<Index>(units - column, kernel_.panel);
-      kernel_.multiply(rows.size(), columns, tape_.rows(), A.data() + rows.begin, 1, A.outerStride(),
-                       {B.data() + column, B.outerStride(), kernel_.panel}, tile, false);
-      add<T>(rows.size(), columns, tile, {place + column, units});
-    }
+    T* const first = to.data() + network_.offset(l);
+    weight_tiles<T>(
+        A, B, tiles, columns, false, [](Range, Range) {},
+        [&](Range rows, Range across, Rows<T> tile) {
+          add<T>(std::min(rows.end, end) - rows.begin, across.size(), tile,
+                 {first + rows.begin * units + across.begin, units});
+        });
   }
 
   const Network<T>& network_;
@@ -267,7 +261,6 @@ class ROperator {
   Tape<T>&tape_, &R_;
   ConstVectorView<T> v_;
   T scale_;
-  const Kernels<T>& kernel_ = kernels<T>();
   Index pitch_;
   Buffer<T> scratch_;
 };

@@ -21,21 +21,6 @@ Index pitch(Index columns) {
   return padded * static_cast<Index>(sizeof(T)) % 512 == 0 ? padded + widest_register : padded;
 }
 
-/// The tiles that make up [W_l; b_l]: of the micro-kernel's rows and four panels.
-inline constexpr Index tile_panels = 4, max_tile_columns = tile_panels * 32;
-template <class T>
-Index tile_columns() {
-  return tile_panels * engine::kernels<T>().panel;
-}
-template <class T>
-Index tiles_down(const Network<T>& network, Index l) {
-  return (network.units(l - 1) + engine::kernels<T>().tile_rows) / engine::kernels<T>().tile_rows;
-}
-template <class T>
-Index tiles_across(const Network<T>& network, Index l) {
-  return (network.units(l) + tile_columns<T>() - 1) / tile_columns<T>();
-}
-
 /// Whether the weights of all layers, rearranged for the kernels, stay in the caches of one processor. If not, they are
 /// read as seldom as possible: layer by layer, cut by columns.
 template <class T>

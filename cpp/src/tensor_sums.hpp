@@ -6,7 +6,7 @@
 #include "chainrule/tensor_sums.hpp"
 #include "engine/kernels.hpp"
 #include "engine/thread_pool.hpp"
-#include "layout.hpp"
+#include "weight_tiles.hpp"
 
 namespace chainrule {
 

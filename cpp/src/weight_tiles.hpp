@@ -1,0 +1,120 @@
+#pragma once
+
+#include <algorithm>
+
+#include "chainrule/network.hpp"
+#include "engine/kernels.hpp"
+#include "engine/thread_pool.hpp"
+#include "layout.hpp"
+
+namespace chainrule {
+
+// How [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l is cut: into tiles of the micro-kernel's rows and four panels, and for the
+// threads into units of some tiles above each other. Tiles do not depend on the number of threads.
+
+inline constexpr Index tile_panels = 4, max_tile_columns = tile_panels * 32;
+template <class T>
+Index tile_columns() {
+  return tile_panels * engine::kernels<T>().panel;
+}
+template <class T>
+Index tiles_down(Index inputs) {
+  return (inputs + engine::kernels<T>().tile_rows) / engine::kernels<T>().tile_rows;
+}
+template <class T>
+Index tiles_down(const Network<T>& network, Index l) {
+  return tiles_down<T>(network.units(l - 1));
+}
+template <class T>
+Index tiles_across(const Network<T>& network, Index l) {
+  return (network.units(l) + tile_columns<T>() - 1) / tile_columns<T>();
+}
+
+/// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
+template <class Count, class Part>
+void parallel_over_layers(Index first, Index depth, int threads, const Count& parts, const Part& part) {
+  if (threads == 1)
+    return engine::parallel(1, 1, [&](std::ptrdiff_t) {
+      for (Index l = first; l <= depth; ++l)
+        for (Index i = 0, count = parts(l); i < count; ++i) part(l, i);
+    });
+  Index total = 0;
+  for (Index l = first; l <= depth; ++l) total += parts(l);
+  engine::parallel(total, threads, [&](std::ptrdiff_t i) {
+    Index l = first;
+    for (; i >= parts(l); ++l) i -= parts(l);
+    part(l, i);
+  });
+}
+
+// Tiles above each other share their columns of δ from the second-level cache; as long as there are enough units to
+// keep all threads busy to the end.
+inline constexpr Index most_unit_rows = 96;
+
+/// Calls unit(l, tiles, columns) for the units of layers first … L, in parallel.
+template <class T, class Unit>
+void parallel_over_units(const Network<T>& network, Index first, int threads, const Unit& unit) {
+  const Index depth = network.depth(), most_tiles = most_unit_rows / engine::kernels<T>().tile_rows;
+  Index all_tiles = 0;
+  for (Index l = first; l <= depth; ++l) all_tiles += tiles_down(network, l) * tiles_across(network, l);
+  const Index unit_tiles = threads == 1 ? most_tiles : std::clamp<Index>(all_tiles / (16 * threads), 1, most_tiles);
+  const auto units_down = [&](Index l) { return (tiles_down(network, l) + unit_tiles - 1) / unit_tiles; };
+  parallel_over_layers(
+      first, depth, threads, [&](Index l) { return units_down(l) * tiles_across(network, l); },
+      [&](Index l, Index i) {
+        const Index across = tiles_across(network, l), column = i % across * tile_columns<T>();
+        unit(l, engine::part(tiles_down(network, l), units_down(l), i / across),
+             engine::Range{column, std::min(column + tile_columns<T>(), network.units(l))});
+      });
+}
+
+/// Memory of this thread's, for the use of one function at a time.
+template <class T>
+T* workspace(Index size) {
+  thread_local Buffer<T> memory;
+  if (memory.size() < size) memory = Buffer<T>(size);
+  return memory.data();
+}
+
+/// Tiles of [a 1]ᵀ δ above each other, with the column of ones that stands beside a, each given to
+/// use(rows, columns, tile) and, with `announced`, announced by prepare(rows, columns), some 448 numbers at a time.
+template <class T, class Prepare, class Use>
+void weight_tiles(MatrixView<T> a /* (n, d_{l-1}) */, MatrixView<T> delta /* (n, d_l) */, engine::Range tiles,
+                  engine::Range columns, bool announced, const Prepare& prepare, const Use& use) {
+  const engine::Kernels<T>& kernel = engine::kernels<T>();
+  const Index panel = kernel.panel, pitch = (columns.size() + panel - 1) / panel * panel;
+  const Index all_rows = a.cols() + 1, all_tiles = tiles_down<T>(a.cols());
+  const Index first_row = engine::part(all_rows, all_tiles, tiles.begin).begin;
+  const Index panels_at_once = announced ? std::max<Index>(1, 448 / (kernel.tile_rows * panel)) : tile_panels;
+  const Index piece = panels_at_once * panel;
+  // A δ that does not fit the second-level cache comes in order, block by block, or each tile would wait for each row.
+  constexpr Index second_level = 512 * 1024 / sizeof(T);
+  T* const panels = delta.size() > second_level ? workspace<T>(engine::longest_block * max_tile_columns) : nullptr;
+  alignas(64) T memory[most_unit_rows * max_tile_columns];
+  const Index blocks = engine::sum_blocks(a.rows());
+  for (Index b = 0; b < blocks; ++b) {
+    const engine::Range samples = engine::part(a.rows(), blocks, b);
+    engine::Panels<T> block{&delta(samples.begin, columns.begin), delta.outerStride(), panel};
+    if (panels) {
+      kernel.pack(samples.size(), columns.size(), block.data, block.row_stride, panels);
+      block = {panels, panel, samples.size() * panel};
+    }
+    const bool last = b + 1 == blocks;
+    engine::Range rows{first_row, first_row};
+    for (Index t = tiles.begin; t < tiles.end; ++t) {
+      rows = {rows.end, all_rows * (t + 1) / all_tiles};
+      const engine::Rows<T> tile{memory + (blocks > 1 ? rows.begin - first_row : 0) * pitch, pitch};
+      engine::Panels<T> right = block;
+      for (Index c = 0; c < columns.size(); c += piece, right.data += panels_at_once * right.panel_stride) {
+        const engine::Range across{columns.begin + c, std::min(columns.begin + c + piece, columns.end)};
+        if (last && announced) prepare(rows, across);
+        kernel.multiply(rows.size(), across.size(), samples.size(),
+                        a.data() + samples.begin * a.outerStride() + rows.begin, 1, a.outerStride(), right,
+                        tile.columns_from(c), b > 0);
+      }
+      if (last) use(rows, columns, tile);
+    }
+  }
+}
+
+}  // namespace chainrule
