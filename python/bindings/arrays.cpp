@@ -128,12 +128,16 @@ std::pair<py::object, const std::int64_t*> labels_from(const py::array& a, const
     check_finite(values, name);
     check_values(values, name, whole<double>, "whole numbers, the labels of the classes");
   }
-  py::array labels = copied<std::int64_t>(a);
-  const auto* data = static_cast<const std::int64_t*>(labels.data());
-  for (py::ssize_t i = 0; i < labels.size(); ++i)
+  const MatrixIn<std::int64_t> theirs = in_place_or_copied<std::int64_t>(a);
+  // A copy of our own, for theirs may change once it has been looked through.
+  py::array_t<std::int64_t> labels(theirs.rows);
+  std::int64_t* const data = labels.mutable_data();
+  for (Index i = 0; i < theirs.rows; ++i) {
+    data[i] = theirs.data[i * theirs.stride];
     if (data[i] < 0 || data[i] >= classes)
       throw py::value_error(std::string(name) + " holds the label " + std::to_string(data[i]) + " at row " +
                             std::to_string(i) + "; expected labels from 0 to " + std::to_string(classes - 1));
+  }
   return {labels, data};
 }
 

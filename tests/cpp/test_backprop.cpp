@@ -143,7 +143,7 @@ TEST_CASE_TEMPLATE("backprop: wide, ragged and large networks equal the textbook
       {{260, 259, 129, 1}, 70},  {{1, 257, 3}, 33, true},   {{127, 64, 64, 10}, 29},
       {{33, 100, 33}, 57, true}, {{256, 1, 256}, 16},       {{13, 513, 7}, 31, true},
       {{600, 2, 5}, 70},         {{700, 800, 3}, 40, true}, {{130, 128, 127, 126, 2}, 300},
-      {{400, 1400, 3}, 5, true},
+      {{400, 1400, 3}, 5, true}, {{70, 150, 3}, 900},  // a δ larger than the second-level cache
   };
   std::uint64_t seed = 0;
   for (const Shape& shape : shapes)
