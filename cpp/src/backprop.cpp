@@ -265,6 +265,7 @@ class Sweeps {
 
   /// Whether parameters and moments do not fit the second-level cache, so that it pays to ask for them ahead.
   bool far_parameters() const { return network_.parameter_count() > 30000; }
+
   template <class Chunk>
   void in_chunks(const Chunk& chunk) {
     const Index chunks = chunk_count<T>(rows_, threads_);

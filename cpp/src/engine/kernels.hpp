@@ -39,7 +39,10 @@ struct Rows {
 /// Long sums are cut into even blocks of about 256, each summed in registers: the right factor's block stays in the
 /// caches, and rounding errors grow with the number of blocks. How they are cut depends on their length alone.
 inline constexpr Size longest_block = 384;
-constexpr Size sum_blocks(Size k) { return k < longest_block ? 1 : (k + 128) / 256; }
+// Always inlined: the linker must not take one instruction set's copy for everybody's.
+__attribute__((always_inline)) inline constexpr Size sum_blocks(Size k) {
+  return k < longest_block ? 1 : (k + 128) / 256;
+}
 
 inline constexpr int activation_count = 12;
 inline constexpr int loss_count = 7;
