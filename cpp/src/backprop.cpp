@@ -24,6 +24,7 @@ using engine::kernels;
 using engine::Panels;
 using engine::parallel;
 using engine::part;
+using engine::parts_of;
 using engine::Range;
 using engine::Rows;
 using engine::threads_for;
@@ -39,11 +40,11 @@ double forward_operations(const Network<T>& network, Index rows) {
 template <class T>
 Index chunk_count(Index rows, int threads) {
   const Index largest = 4 * kernels<T>().tile_rows;
-  const Index chunks = (rows + largest - 1) / largest;
+  const Index chunks = parts_of(rows, largest);
   // Four for each thread even out what else the machine does; less than a tile's rows would cost more than that.
   const Index even = std::min<Index>(4 * threads, rows / kernels<T>().tile_rows);
   const Index wanted = threads > 1 ? std::max(chunks, even) : chunks;
-  return std::min(rows, (wanted + threads - 1) / threads * threads);
+  return std::min(rows, parts_of(wanted, threads) * threads);
 }
 
 /// Few rows read each weight but a few times, and few weights stay in the first-level cache as they lie: then
@@ -75,7 +76,7 @@ struct Weights {
     if (panels)
       kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, packed<T>(panels + columns.begin * k, k), z, false);
     else if (large && worth_packing(network, l, count))
-      kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, weight, units, z);
+      kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, weight, units, z, false);
     else
       kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, {weight, units, kernel.panel}, z, false);
   }
@@ -89,7 +90,7 @@ struct Weights {
                       to, false);
     else
       kernel.multiply_large_transposed(count, columns.size(), k, delta.data, delta.pitch,
-                                       network.weight(l).data() + columns.begin * k, k, to);
+                                       network.weight(l).data() + columns.begin * k, k, to, false);
   }
 };
 
@@ -98,7 +99,7 @@ struct Weights {
 template <class T>
 Index strip_count(const Network<T>& network, Index rows, Index weights) {
   constexpr Index near = 512 * 1024 / sizeof(T);
-  return !fits_packed<T>(network) || weights > near ? 1 : (rows + kernels<T>().tile_rows - 1) / kernels<T>().tile_rows;
+  return !fits_packed<T>(network) || weights > near ? 1 : parts_of(rows, kernels<T>().tile_rows);
 }
 
 /// Columns of a_l = σ_l(z_l), with z_l from `product` strip by strip. z and a may be the same memory; with `linear` a
@@ -240,12 +241,13 @@ class Sweeps {
   template <class Prepare, class Use>
   void sparse_weights(const Prepare& prepare, const Use& use) {
     const Index units = network_.units(1), all_rows = network_.inputs() + 1;
-    const Index across = (units + widest_block - 1) / widest_block;
-    const Index wide = pitch<T>((units + across - 1) / across), most_rows = block_numbers / wide;
+    const Index across = parts_of(units, widest_block);
+    const Index wide = pitch<T>(parts_of(units, across)), most_rows = block_numbers / wide;
     const Index down = std::min<Index>(all_rows, 2 * threads_);
     const MatrixView<T> delta = tape_.delta(1);
     parallel(down * across, threads_, [&](std::ptrdiff_t i) {
-      const Range all = part(all_rows, down, i / across), columns = part(units, across, i % across);
+      const engine::Cell at = engine::cell(i, across);
+      const Range all = part(all_rows, down, at.row), columns = part(units, across, at.column);
       thread_local SparseColumns<T> x;
       x.load(*sparse_, all);
       for (Index first = all.begin; first < all.end; first += most_rows) {
@@ -277,8 +279,8 @@ class Sweeps {
   template <class Block>
   void in_blocks(Index columns, const Block& block) {
     const Index width = tile_columns<T>();
-    const Index across = (columns + width - 1) / width;
-    const Index wanted = threads_ > 1 ? (4 * threads_ + across - 1) / across : 1;
+    const Index across = parts_of(columns, width);
+    const Index wanted = threads_ > 1 ? parts_of(4 * threads_, across) : 1;
     const Index down = std::clamp<Index>(rows_ / (4 * kernel_.tile_rows), 1, wanted);
     parallel(down * across, threads_, [&](std::ptrdiff_t i) {
       const Index first = i / down * width;
@@ -289,11 +291,11 @@ class Sweeps {
   /// Rearranges the weights for the products with W_l, and for those with W_lᵀ down to layer `lowest`.
   void pack(bool forward, Index lowest) {
     const Index panel = kernel_.panel;
-    const auto panels = [panel](Index columns) { return (columns + panel - 1) / panel; };
     const auto of_weights = [&](Index l) {
-      return forward && (l > 1 || !sparse_) && worth_packing(network_, l, rows_) ? panels(network_.units(l)) : 0;
+      return forward && (l > 1 || !sparse_) && worth_packing(network_, l, rows_) ? parts_of(network_.units(l), panel)
+                                                                                 : 0;
     };
-    const auto of_transpose = [&](Index l) { return l >= lowest ? panels(network_.units(l - 1)) : 0; };
+    const auto of_transpose = [&](Index l) { return l >= lowest ? parts_of(network_.units(l - 1), panel) : 0; };
     // The other threads' caches are too far away for a few numbers.
     const int threads = network_.parameter_count() < 16384 ? 1 : threads_;
     parallel_over_layers(
@@ -459,13 +461,12 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
   const Index depth = network.depth();
   const int threads = threads_for(forward_operations(network, n));
   const Index chunks = chunk_count<T>(n, threads);
-  const Index chunk_rows = (n + chunks - 1) / chunks;
+  const Index chunk_rows = parts_of(n, chunks);
   const Index wide = pitch<T>(network.widest());
   const bool large = !fits_packed<T>(network);
   const auto panels_size = [&](Index l) {
     if (large || !worth_packing(network, l, n)) return Index{0};
-    return (network.units(l - 1) + 1) * ((network.units(l) + kernels<T>().panel - 1) / kernels<T>().panel) *
-           kernels<T>().panel;
+    return (network.units(l - 1) + 1) * parts_of(network.units(l), kernels<T>().panel) * kernels<T>().panel;
   };
   Index total = 0;
   for (Index l = 1; l <= depth; ++l) total += panels_size(l);
@@ -631,6 +632,7 @@ double penalty(const Network<T>& network, const Objective& objective) {
 template <class T>
 double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer,
             const Objective& objective, std::vector<TensorSums>* sums) {
+  const engine::FlushSubnormals flush;
   const bool sparse = batch.samples.X.mostly_zeros();
   check_tape(tape, batch.size, !sparse);
   optimizer.attach(network);

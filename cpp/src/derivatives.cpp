@@ -54,16 +54,16 @@ double product_operations(const Network<T>& network) {
   return 2.0 * static_cast<double>(network.parameter_count());
 }
 
-/// C = A B with B (k, n) as it lies in a vector laid out like θ. Nothing behind its end is read.
+/// C = or, with `add`, += A B with B (k, n) as it lies in a vector laid out like θ. Nothing behind its end is read.
 template <class T>
-void times(Index count, Rows<const T> A, Index k, const T* B, Index n, Rows<T> C) {
-  kernels<T>().multiply_large(count, n, k, A.data, A.pitch, B, n, C);
+void times(Index count, Rows<const T> A, Index k, const T* B, Index n, Rows<T> C, bool add = false) {
+  kernels<T>().multiply_large(count, n, k, A.data, A.pitch, B, n, C, add);
 }
 
-/// C = A Bᵀ with B (k, n)
+/// C = or, with `add`, += A Bᵀ with B (k, n)
 template <class T>
-void times_transposed(Index count, Rows<const T> A, Index k, const T* B, Index n, Rows<T> C) {
-  kernels<T>().multiply_large_transposed(count, k, n, A.data, A.pitch, B, n, C);
+void times_transposed(Index count, Rows<const T> A, Index k, const T* B, Index n, Rows<T> C, bool add = false) {
+  kernels<T>().multiply_large_transposed(count, k, n, A.data, A.pitch, B, n, C, add);
 }
 
 template <class T>
@@ -201,11 +201,8 @@ class ROperator {
     const Rows<T> Rz = rows_of(R_.pre_activation(l), rows.begin), Ra = rows_of(R_.activation(l), rows.begin);
     times<T>(count, rows_of(tape_.activation(l - 1), rows.begin), before + 1, v_.data() + network_.offset(l), units,
              Rz);
-    if (l > 1) {
-      times<T>(count, rows_of(R_.activation(l - 1), rows.begin), before, network_.weight(l).data(), units,
-               scratch(rows));
-      add<T>(count, units, scratch(rows), Rz);
-    }
+    if (l > 1)
+      times<T>(count, rows_of(R_.activation(l - 1), rows.begin), before, network_.weight(l).data(), units, Rz, true);
     copy<T>(count, units, Rz, Ra);
     Unit<T>::of(network_, tape_, l, rows.begin).times_derivative(count, Ra);
   }
@@ -233,8 +230,7 @@ class ROperator {
     const Rows<T> delta = rows_of(tape_.delta(l), rows.begin), Rg = rows_of(R_.delta(l - 1), rows.begin);
     const Unit<T> unit = Unit<T>::of(network_, tape_, l - 1, rows.begin);
     times_transposed<T>(count, rows_of(R_.delta(l), rows.begin), before, network_.weight(l).data(), units, Rg);
-    times_transposed<T>(count, delta, before, v_.data() + network_.offset(l), units, scratch(rows));
-    add<T>(count, before, scratch(rows), Rg);
+    times_transposed<T>(count, delta, before, v_.data() + network_.offset(l), units, Rg, true);
     if (piecewise_linear(unit.activation)) {
       unit.times_derivative(count, Rg);
       return;

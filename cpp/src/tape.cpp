@@ -20,7 +20,7 @@ Index checked_sum(Index a, Index b) {
 }
 
 Index panels_size(Index rows, Index columns, Index panel) {
-  return checked_product(rows, (columns + panel - 1) / panel * panel);
+  return checked_product(rows, engine::parts_of(columns, panel) * panel);
 }
 
 }  // namespace

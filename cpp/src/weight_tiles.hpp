@@ -19,7 +19,7 @@ Index tile_columns() {
 }
 template <class T>
 Index tiles_down(Index inputs) {
-  return (inputs + engine::kernels<T>().tile_rows) / engine::kernels<T>().tile_rows;
+  return engine::parts_of(inputs + 1, engine::kernels<T>().tile_rows);
 }
 template <class T>
 Index tiles_down(const Network<T>& network, Index l) {
@@ -27,17 +27,18 @@ Index tiles_down(const Network<T>& network, Index l) {
 }
 template <class T>
 Index tiles_across(const Network<T>& network, Index l) {
-  return (network.units(l) + tile_columns<T>() - 1) / tile_columns<T>();
+  return engine::parts_of(network.units(l), tile_columns<T>());
 }
 
 /// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
 template <class Count, class Part>
 void parallel_over_layers(Index first, Index depth, int threads, const Count& parts, const Part& part) {
-  if (threads == 1)
-    return engine::parallel(1, 1, [&](std::ptrdiff_t) {
-      for (Index l = first; l <= depth; ++l)
-        for (Index i = 0, count = parts(l); i < count; ++i) part(l, i);
-    });
+  if (threads == 1) {
+    const engine::FlushSubnormals flush;
+    for (Index l = first; l <= depth; ++l)
+      for (Index i = 0, count = parts(l); i < count; ++i) part(l, i);
+    return;
+  }
   Index total = 0;
   for (Index l = first; l <= depth; ++l) total += parts(l);
   engine::parallel(total, threads, [&](std::ptrdiff_t i) {
@@ -58,12 +59,13 @@ void parallel_over_units(const Network<T>& network, Index first, int threads, co
   Index all_tiles = 0;
   for (Index l = first; l <= depth; ++l) all_tiles += tiles_down(network, l) * tiles_across(network, l);
   const Index unit_tiles = threads == 1 ? most_tiles : std::clamp<Index>(all_tiles / (16 * threads), 1, most_tiles);
-  const auto units_down = [&](Index l) { return (tiles_down(network, l) + unit_tiles - 1) / unit_tiles; };
+  const auto units_down = [&](Index l) { return engine::parts_of(tiles_down(network, l), unit_tiles); };
   parallel_over_layers(
       first, depth, threads, [&](Index l) { return units_down(l) * tiles_across(network, l); },
       [&](Index l, Index i) {
-        const Index across = tiles_across(network, l), column = i % across * tile_columns<T>();
-        unit(l, engine::part(tiles_down(network, l), units_down(l), i / across),
+        const engine::Cell at = engine::cell(i, tiles_across(network, l));
+        const Index column = at.column * tile_columns<T>();
+        unit(l, engine::part(tiles_down(network, l), units_down(l), at.row),
              engine::Range{column, std::min(column + tile_columns<T>(), network.units(l))});
       });
 }
@@ -82,7 +84,7 @@ template <class T, class Prepare, class Use>
 void weight_tiles(MatrixView<T> a /* (n, d_{l-1}) */, MatrixView<T> delta /* (n, d_l) */, engine::Range tiles,
                   engine::Range columns, bool announced, const Prepare& prepare, const Use& use) {
   const engine::Kernels<T>& kernel = engine::kernels<T>();
-  const Index panel = kernel.panel, pitch = (columns.size() + panel - 1) / panel * panel;
+  const Index panel = kernel.panel, pitch = engine::parts_of(columns.size(), panel) * panel;
   const Index all_rows = a.cols() + 1, all_tiles = tiles_down<T>(a.cols());
   const Index first_row = engine::part(all_rows, all_tiles, tiles.begin).begin;
   const Index panels_at_once = announced ? std::max<Index>(1, 448 / (kernel.tile_rows * panel)) : tile_panels;
@@ -102,7 +104,7 @@ void weight_tiles(MatrixView<T> a /* (n, d_{l-1}) */, MatrixView<T> delta /* (n,
     const bool last = b + 1 == blocks;
     engine::Range rows{first_row, first_row};
     for (Index t = tiles.begin; t < tiles.end; ++t) {
-      rows = {rows.end, all_rows * (t + 1) / all_tiles};
+      rows = {rows.end, engine::part(all_rows, all_tiles, t).end};
       const engine::Rows<T> tile{memory + (blocks > 1 ? rows.begin - first_row : 0) * pitch, pitch};
       engine::Panels<T> right = block;
       for (Index c = 0; c < columns.size(); c += piece, right.data += panels_at_once * right.panel_stride) {

@@ -120,11 +120,23 @@ void multiply_all_ways(const Kernels<T>& kernels, const Matrix<T>& A, const Matr
   call("packed from the transpose", C);
 
   C = Guarded<T>(m, n, lane);
-  kernels.multiply_large(m, n, k, A.data(), k, B.data(), n, C.rows());
+  kernels.multiply_large(m, n, k, A.data(), k, B.data(), n, C.rows(), false);
   call("large", C);
   C = Guarded<T>(m, n, lane);
-  kernels.multiply_large_transposed(m, n, k, A.data(), k, B_transposed.data(), k, C.rows());
+  kernels.multiply_large_transposed(m, n, k, A.data(), k, B_transposed.data(), k, C.rows(), false);
   call("large, from the transpose", C);
+
+  Guarded<T> from_transpose(m, n, lane);
+  C = Guarded<T>(m, n, lane);
+  for (Index b = 0; b < blocks; ++b) {
+    const engine::Range block = engine::part(k, blocks, b);
+    kernels.multiply_large(m, n, block.size(), A.data() + block.begin, k, B.data() + block.begin * n, n, C.rows(),
+                           b > 0);
+    kernels.multiply_large_transposed(m, n, block.size(), A.data() + block.begin, k, B_transposed.data() + block.begin,
+                                      k, from_transpose.rows(), b > 0);
+  }
+  call("large, block by block", C);
+  call("large, from the transpose, block by block", from_transpose);
 }
 
 template <class T>
@@ -191,7 +203,7 @@ TEST_CASE_TEMPLATE("kernels: an element of a product has the same bits however t
       const Kernels<T>& kernels = kernels_of<T>(set);
       std::vector<Matrix<T>> products;
       multiply_all_ways<T>(kernels, A, B, [&](const char*, const Guarded<T>& C) { products.push_back(C.values()); });
-      REQUIRE(products.size() == 7);
+      REQUIRE(products.size() == 9);
       for (const Matrix<T>& other : products) CHECK(support::same_bits(other, products[0]));
       CHECK(support::relative_error(products[0], product(A, B)) <= 32 * epsilon<T>);
       for (const Index rows : {1, 2, 7, 13, 16, 31})

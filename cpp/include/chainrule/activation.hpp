@@ -81,7 +81,7 @@ struct ReLU : ElementwiseActivation {
   static constexpr bool rectifier = true;
   template <class V>
   static V value(V z, V) {
-    return select(z < V(0), V(0), z);
+    return at_least(z, V(0));
   }
   template <class V>
   static V derivative(V, V a, V) {

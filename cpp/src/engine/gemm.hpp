@@ -85,7 +85,7 @@ void multiply_panel(Size m, Size columns, Size k, const T* A, Size row_stride, S
                     Rows<T> C, bool add) {
   const Tiles<T>& of_width = TileTable<T>::for_columns(columns);
   // Even tiles: 16 rows are two tiles of 8, not one of 14 and one of 2, which would wait for its own sums.
-  const Size tiles = (m + max_tile_rows - 1) / max_tile_rows;
+  const Size tiles = parts_of(m, max_tile_rows);
   const Size fewest = tiles > 1 ? m / tiles : m, one_more = m - tiles * fewest;
   for (Size t = 0, row = 0; t < tiles; ++t) {
     const Size rows = t < one_more ? fewest + 1 : fewest;
@@ -98,12 +98,16 @@ template <class T>
 void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C,
               bool add) {
   const Size blocks = sum_blocks(k);
+  // A single tile is most of what the smallest networks ask for.
+  if (0 < m && m <= max_tile_rows && 0 < n && n <= panel_columns<T> && blocks == 1)
+    return TileTable<T>::for_columns(n).of_rows[m](k, A, row_stride, column_stride, B.data, B.row_stride, C.data,
+                                                   C.pitch, add);
   for (Size block = 0; block < blocks; ++block) {
-    const Size begin = k * block / blocks, length = k * (block + 1) / blocks - begin;
-    const T* b = B.data + begin * B.row_stride;
+    const Range summed = part(k, blocks, block);
+    const T *a = A + summed.begin * column_stride, *b = B.data + summed.begin * B.row_stride;
     for (Size j = 0; j < n; j += panel_columns<T>, b += B.panel_stride)
-      multiply_panel(m, n - j, length, A + begin * column_stride, row_stride, column_stride, b, B.row_stride,
-                     Rows<T>{C.data + j, C.pitch}, add || begin > 0);
+      multiply_panel(m, n - j, summed.size(), a, row_stride, column_stride, b, B.row_stride,
+                     Rows<T>{C.data + j, C.pitch}, add || block > 0);
   }
 }
 
@@ -189,33 +193,33 @@ CHAINRULE_INLINE void prefetch(Size rows, Size columns, const T* data, Size stri
 /// `multiply` for a B that is too large to be packed as a whole: a strip of columns at a time, and of that a block of
 /// the sum. While all rows are multiplied by one block the next is on its way from memory.
 template <bool Transposed, class T>
-void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C) {
+void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C, bool add) {
   constexpr Size strip = 4 * panel_columns<T>;
   alignas(64) T panels[longest_block * strip];
-  const Size blocks = sum_blocks(k), tiles = (m + max_tile_rows - 1) / max_tile_rows;
+  const Size blocks = sum_blocks(k), tiles = parts_of(m, max_tile_rows);
   for (Size j = 0; j < n; j += strip) {
     const Size columns = n - j < strip ? n - j : strip;
     for (Size block = 0; block < blocks; ++block) {
-      const Size begin = k * block / blocks, end = k * (block + 1) / blocks, length = end - begin;
-      const Size ahead = block + 1 < blocks ? k * (block + 2) / blocks - end : 0;
+      const Range summed = part(k, blocks, block);
+      const Size length = summed.size(), ahead = block + 1 < blocks ? part(k, blocks, block + 1).size() : 0;
       if constexpr (Transposed)
-        pack_transposed(length, columns, B + j * ldb + begin, ldb, panels);
+        pack_transposed(length, columns, B + j * ldb + summed.begin, ldb, panels);
       else
-        pack(length, columns, B + begin * ldb + j, ldb, panels);
+        pack(length, columns, B + summed.begin * ldb + j, ldb, panels);
       for (Size t = 0; t < tiles; ++t) {
-        const Size row = m * t / tiles, rows = m * (t + 1) / tiles - row;
+        const Range rows = part(m, tiles, t);
         if (ahead > 0) {
-          const Size part = Transposed ? columns : ahead;
-          const Size first = part * t / tiles, count = part * (t + 1) / tiles - first;
+          const Range asked = part(Transposed ? columns : ahead, tiles, t);
           if constexpr (Transposed)
-            prefetch(count, ahead, B + (j + first) * ldb + end, ldb);
+            prefetch(asked.size(), ahead, B + (j + asked.begin) * ldb + summed.end, ldb);
           else
-            prefetch(count, columns, B + (end + first) * ldb + j, ldb);
+            prefetch(asked.size(), columns, B + (summed.end + asked.begin) * ldb + j, ldb);
         }
         for (Size c = 0; c < columns; c += panel_columns<T>)
           TileTable<T>::for_columns(columns - c)
-              .of_rows[rows](length, A + row * row_stride + begin, row_stride, 1, panels + c * length, panel_columns<T>,
-                             C.row(row) + j + c, C.pitch, block > 0);
+              .of_rows[rows.size()](length, A + rows.begin * row_stride + summed.begin, row_stride, 1,
+                                    panels + c * length, panel_columns<T>, C.row(rows.begin) + j + c, C.pitch,
+                                    add || block > 0);
       }
     }
   }

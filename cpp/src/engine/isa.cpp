@@ -66,15 +66,15 @@ const InstructionSet& instruction_set() {
 }
 
 template <>
-const Kernels<float>& kernels<float>() {
-  static const Kernels<float>& table = *instruction_set().float_kernels();
-  return table;
+const Kernels<float>& choose_kernels<float>() {
+  chosen_kernels<float>.store(instruction_set().float_kernels());
+  return *chosen_kernels<float>;
 }
 
 template <>
-const Kernels<double>& kernels<double>() {
-  static const Kernels<double>& table = *instruction_set().double_kernels();
-  return table;
+const Kernels<double>& choose_kernels<double>() {
+  chosen_kernels<double>.store(instruction_set().double_kernels());
+  return *chosen_kernels<double>;
 }
 
 template <>

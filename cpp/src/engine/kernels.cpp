@@ -344,7 +344,7 @@ struct GradientLanes {
     absolute += size;
     squares = fma(size, size, squares);
     zeros += select((size == V(0)) & in, V(1), V(0));
-    top = select(size > top, size, top);
+    top = at_least(top, size);
   }
   CHAINRULE_INLINE void add_to(Sums* sums) const {
     sums->absolute += total(absolute);
@@ -403,8 +403,7 @@ struct Unwatched {
 template <unsigned Moments, class R, class V, class Watch>
 CHAINRULE_INLINE void update_run(Size count, const typename V::Scalar* gradient, typename V::Scalar* theta,
                                  typename V::Scalar* const* moments, Size at, const V* constants, Watch& watch) {
-  for (Size i = 0; i < count; i += V::size) {
-    const int width = static_cast<int>(count - i < V::size ? count - i : V::size);
+  const auto update_lanes = [&](Size i, int width) __attribute__((always_inline)) {
     V s[max_moments] = {V(0), V(0), V(0)};
     for (int m = 0; m < max_moments; ++m)
       if (Moments >> m & 1) s[m] = V::load(moments[m] + at + i, width);
@@ -415,7 +414,10 @@ CHAINRULE_INLINE void update_run(Size count, const typename V::Scalar* gradient,
     for (int m = 0; m < max_moments; ++m)
       if (Moments >> m & 1) s[m].store(moments[m] + at + i, width);
     watch.see(g, before, w, width);
-  }
+  };
+  Size i = 0;
+  for (; i + V::size <= count; i += V::size) update_lanes(i, V::size);
+  if (i < count) update_lanes(i, static_cast<int>(count - i));
 }
 
 template <unsigned Moments, class R, class T, class Watch>

@@ -1,12 +1,13 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
-namespace chainrule::engine {
+#include "range.hpp"
 
-using Size = std::ptrdiff_t;
+namespace chainrule::engine {
 
 template <class T>
 struct MathTable;
@@ -39,10 +40,7 @@ struct Rows {
 /// Long sums are cut into even blocks of about 256, each summed in registers: the right factor's block stays in the
 /// caches, and rounding errors grow with the number of blocks. How they are cut depends on their length alone.
 inline constexpr Size longest_block = 384;
-// Always inlined: the linker must not take one instruction set's copy for everybody's.
-__attribute__((always_inline)) inline constexpr Size sum_blocks(Size k) {
-  return k < longest_block ? 1 : (k + 128) / 256;
-}
+CHAINRULE_INLINE constexpr Size sum_blocks(Size k) { return k < longest_block ? 1 : (k + 128) / 256; }
 
 inline constexpr int activation_count = 12;
 inline constexpr int loss_count = 7;
@@ -71,10 +69,11 @@ struct Kernels {
   void (*multiply)(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C,
                    bool add);
   /// The same, to the bit, with a row-major B (k, n), rows ldb apart, that is too large for `pack`.
-  void (*multiply_large)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C);
+  void (*multiply_large)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C,
+                         bool add);
   /// The same with Bᵀ, of B (n, k).
   void (*multiply_large_transposed)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb,
-                                    Rows<T> C);
+                                    Rows<T> C, bool add);
 
   /// sum_j += Σ_k value_k rows(index_k, j): a row of a product with a sparse left factor. Each sum is in the order of
   /// k.
@@ -118,8 +117,17 @@ struct Kernels {
   const MathTable<T>* math;
 };
 
+/// Chooses the instruction set; std::runtime_error where CHAINRULE_ISA asks for one that is not to be had.
+template <class T>
+const Kernels<T>& choose_kernels();
+template <class T>
+inline std::atomic<const Kernels<T>*> chosen_kernels{nullptr};
+
 /// The kernels of the instruction set in use.
 template <class T>
-const Kernels<T>& kernels();
+const Kernels<T>& kernels() {
+  const Kernels<T>* chosen = chosen_kernels<T>.load(std::memory_order_acquire);
+  return chosen ? *chosen : choose_kernels<T>();
+}
 
 }  // namespace chainrule::engine

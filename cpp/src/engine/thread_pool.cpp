@@ -47,27 +47,6 @@ int processor() {
 #endif
 }
 
-/// Treats subnormals as zero while it lives: they would make a step many times slower.
-class FlushSubnormals {
- public:
-#if defined(__x86_64__)
-  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
-  ~FlushSubnormals() { _mm_setcsr(before_); }
-
- private:
-  unsigned before_;
-#elif defined(__aarch64__)
-  FlushSubnormals() {
-    asm volatile("mrs %0, fpcr" : "=r"(before_));
-    asm volatile("msr fpcr, %0" ::"r"(before_ | (1ull << 24)));
-  }
-  ~FlushSubnormals() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
-
- private:
-  std::uint64_t before_;
-#endif
-};
-
 /// Workers that wait for a job. Its units are dealt out evenly, to each thread a run of its own: so a thread mostly
 /// gets what it got in the last step and has in its cache, and takes from others only when it has no more. What is left
 /// of a run is one number, (generation, units left): a unit is claimed by taking one off, which fails once the

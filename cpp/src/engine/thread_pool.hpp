@@ -1,8 +1,15 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
+
+#include "range.hpp"
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
 
 namespace chainrule::engine {
 
@@ -27,20 +34,40 @@ class FunctionRef<void(Arguments...)> {
 /// Threads worth using for so many floating-point operations: one for small work, where waking another takes longer.
 int threads_for(double operations);
 
+/// Treats subnormals as zero while it lives: they would make a step many times slower. Setting this takes as long as a
+/// hundred operations, and is left out within another's life.
+class FlushSubnormals {
+ public:
+#if defined(__x86_64__)
+  FlushSubnormals() : before_(_mm_getcsr()) {
+    if ((before_ & flushing) != flushing) _mm_setcsr(before_ | flushing);
+  }
+  ~FlushSubnormals() {
+    if ((before_ & flushing) != flushing) _mm_setcsr(before_);
+  }
+  FlushSubnormals(const FlushSubnormals&) = delete;
+  FlushSubnormals& operator=(const FlushSubnormals&) = delete;
+
+ private:
+  static constexpr unsigned flushing = 0x8040;
+  unsigned before_;
+#elif defined(__aarch64__)
+  FlushSubnormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" ::"r"(before_ | (1ull << 24)));
+  }
+  ~FlushSubnormals() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
+
+ private:
+  std::uint64_t before_;
+#endif
+};
+
 /// Calls unit(0) … unit(count - 1), on up to `threads` threads, and returns when all are done. Units are claimed one by
 /// one; a thread that is late finds none left and nobody waits for it. Calls from several threads at once, and from
 /// within a unit, run on the calling thread. The first exception that a unit throws is rethrown here.
 ///
 /// Subnormal numbers count as zero in units; the caller's floating-point state is as it was on return.
 void parallel(std::ptrdiff_t count, int threads, FunctionRef<void(std::ptrdiff_t)> unit);
-
-/// Part i of `count` items cut into `parts` even parts: items begin … end - 1.
-struct Range {
-  std::ptrdiff_t begin, end;
-  std::ptrdiff_t size() const { return end - begin; }
-};
-inline Range part(std::ptrdiff_t count, std::ptrdiff_t parts, std::ptrdiff_t i) {
-  return {count * i / parts, count * (i + 1) / parts};
-}
 
 }  // namespace chainrule::engine

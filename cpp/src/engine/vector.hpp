@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "range.hpp"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -15,8 +17,6 @@
 #ifndef CHAINRULE_ISA
 #error "CHAINRULE_ISA names the namespace of the instruction set that this translation unit is compiled for"
 #endif
-
-#define CHAINRULE_INLINE inline __attribute__((always_inline))
 
 namespace chainrule::engine::CHAINRULE_ISA {
 
@@ -199,9 +199,54 @@ struct Vec {
     return {(Native)(((Mask)magnitude.v & ~bits) | ((Mask)sign.v & bits))};
   }
 
+  /// x, or the limit where that is less; NaN stays NaN. One instruction, which GCC does not find.
+  friend CHAINRULE_INLINE Vec at_most(Vec x, Vec limit) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) * N == 64) {
+      if constexpr (sizeof(T) == 4) return {(Native)_mm512_maskz_min_ps(0xFFFF, (__m512)limit.v, (__m512)x.v)};
+      if constexpr (sizeof(T) == 8) return {(Native)_mm512_maskz_min_pd(0xFF, (__m512d)limit.v, (__m512d)x.v)};
+    }
+#endif
+#if defined(__AVX__)
+    if constexpr (sizeof(T) * N == 32) {
+      if constexpr (sizeof(T) == 4) return {(Native)_mm256_min_ps((__m256)limit.v, (__m256)x.v)};
+      if constexpr (sizeof(T) == 8) return {(Native)_mm256_min_pd((__m256d)limit.v, (__m256d)x.v)};
+    }
+#endif
+#if defined(__SSE2__)
+    if constexpr (sizeof(T) * N == 16) {
+      if constexpr (sizeof(T) == 4) return {(Native)_mm_min_ps((__m128)limit.v, (__m128)x.v)};
+      if constexpr (sizeof(T) == 8) return {(Native)_mm_min_pd((__m128d)limit.v, (__m128d)x.v)};
+    }
+#endif
+    return {limit.v < x.v ? limit.v : x.v};
+  }
+  /// x, or the limit where that is more; NaN stays NaN.
+  friend CHAINRULE_INLINE Vec at_least(Vec x, Vec limit) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) * N == 64) {
+      if constexpr (sizeof(T) == 4) return {(Native)_mm512_maskz_max_ps(0xFFFF, (__m512)limit.v, (__m512)x.v)};
+      if constexpr (sizeof(T) == 8) return {(Native)_mm512_maskz_max_pd(0xFF, (__m512d)limit.v, (__m512d)x.v)};
+    }
+#endif
+#if defined(__AVX__)
+    if constexpr (sizeof(T) * N == 32) {
+      if constexpr (sizeof(T) == 4) return {(Native)_mm256_max_ps((__m256)limit.v, (__m256)x.v)};
+      if constexpr (sizeof(T) == 8) return {(Native)_mm256_max_pd((__m256d)limit.v, (__m256d)x.v)};
+    }
+#endif
+#if defined(__SSE2__)
+    if constexpr (sizeof(T) * N == 16) {
+      if constexpr (sizeof(T) == 4) return {(Native)_mm_max_ps((__m128)limit.v, (__m128)x.v)};
+      if constexpr (sizeof(T) == 8) return {(Native)_mm_max_pd((__m128d)limit.v, (__m128d)x.v)};
+    }
+#endif
+    return {limit.v > x.v ? limit.v : x.v};
+  }
+
   /// The larger; NaN if either is NaN.
-  friend CHAINRULE_INLINE Vec max(Vec a, Vec b) { return {((a.v > b.v) | (a.v != a.v)) ? a.v : b.v}; }
-  friend CHAINRULE_INLINE Vec min(Vec a, Vec b) { return {((a.v < b.v) | (a.v != a.v)) ? a.v : b.v}; }
+  friend CHAINRULE_INLINE Vec max(Vec a, Vec b) { return select(a != a, a, at_least(b, a)); }
+  friend CHAINRULE_INLINE Vec min(Vec a, Vec b) { return select(a != a, a, at_most(b, a)); }
 
   /// The larger of a magnitude and |x|; NaN if either is NaN. As integers, their representations are in that order.
   friend CHAINRULE_INLINE Vec larger_magnitude(Vec magnitude, Vec x) {
