@@ -243,7 +243,7 @@ class Sweeps {
     const Index units = network_.units(1), all_rows = network_.inputs() + 1;
     const Index across = parts_of(units, widest_block);
     const Index wide = pitch<T>(parts_of(units, across)), most_rows = block_numbers / wide;
-    const Index down = std::min<Index>(all_rows, 2 * threads_);
+    const Index down = threads_ > 1 ? std::min<Index>(all_rows, 2 * threads_) : 1;
     const MatrixView<T> delta = tape_.delta(1);
     parallel(down * across, threads_, [&](std::ptrdiff_t i) {
       const engine::Cell at = engine::cell(i, across);

@@ -15,30 +15,38 @@ class SparseColumns {
   void load(const Batch<T>& batch, engine::Range columns) {
     first_ = columns.begin;
     starts_.assign(static_cast<std::size_t>(columns.size()) + 2, 0);
-    found_.clear();
+    found_.resize(static_cast<std::size_t>(batch.size));
+    const auto first = static_cast<std::int32_t>(columns.begin), end = static_cast<std::int32_t>(columns.end);
     const auto ones = static_cast<std::int32_t>(batch.samples.X.cols());
-    const bool with_ones = columns.end > ones;
+    const bool with_ones = end > ones;
+    // The numbers of each column, two places ahead of it.
+    Index* const counts = starts_.data() + 2;
     for (Index r = 0; r < batch.size; ++r) {
       const auto x = batch.samples.X.stored(batch.row(r));
-      const std::int32_t* at = std::lower_bound(x.columns, x.columns + x.count, columns.begin);
-      found_.push_back(at - x.columns);
-      for (; at < x.columns + x.count && *at < columns.end; ++at) ++count_before(*at + 2);
-      if (with_ones) ++count_before(ones + 2);
+      const std::int32_t *begin = x.columns, *behind = begin + x.count;
+      if (first > 0) begin = std::lower_bound(begin, behind, first);
+      if (end < ones) behind = std::lower_bound(begin, behind, end);
+      found_[static_cast<std::size_t>(r)] = {begin - x.columns, behind - x.columns};
+      for (const std::int32_t* at = begin; at < behind; ++at) ++counts[*at - first];
+      if (with_ones) ++counts[ones - first];
     }
     for (std::size_t i = 2; i < starts_.size(); ++i) starts_[i] += starts_[i - 1];
     samples_.resize(static_cast<std::size_t>(starts_.back()));
     values_.resize(samples_.size());
     // One place ahead, so that each start ends up where its column begins.
-    const auto put = [&](Index r, std::int32_t column, T value) {
-      const auto place = static_cast<std::size_t>(count_before(column + 1)++);
-      samples_[place] = static_cast<std::int32_t>(r);
-      values_[place] = value;
-    };
+    Index* const next = starts_.data() + 1;
+    std::int32_t* const samples = samples_.data();
+    T* const values = values_.data();
     for (Index r = 0; r < batch.size; ++r) {
       const auto x = batch.samples.X.stored(batch.row(r));
-      for (Index k = found_[static_cast<std::size_t>(r)]; k < x.count && x.columns[k] < columns.end; ++k)
-        put(r, x.columns[k], x.values[k]);
-      if (with_ones) put(r, ones, T(1));
+      const auto put = [&](std::int32_t column, T value) {
+        const Index place = next[column - first]++;
+        samples[place] = static_cast<std::int32_t>(r);
+        values[place] = value;
+      };
+      const engine::Range found = found_[static_cast<std::size_t>(r)];
+      for (Index k = found.begin; k < found.end; ++k) put(x.columns[k], x.values[k]);
+      if (with_ones) put(ones, T(1));
     }
   }
 
@@ -48,10 +56,10 @@ class SparseColumns {
 
  private:
   Index start(Index column) const { return starts_[static_cast<std::size_t>(column - first_)]; }
-  Index& count_before(Index column) { return starts_[static_cast<std::size_t>(column - first_)]; }
 
   Index first_ = 0;
-  std::vector<Index> starts_, found_;
+  std::vector<Index> starts_;
+  std::vector<engine::Range> found_;  // of each sample's numbers
   std::vector<std::int32_t> samples_;
   std::vector<T> values_;
 };

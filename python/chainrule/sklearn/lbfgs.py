@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.blas import daxpy
 from scipy.optimize import OptimizeResult, minimize
 from sklearn.utils.optimize import _check_optimize_result
 
@@ -35,13 +36,14 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
             sums = np.append(gradient, loss) * (own_weight / total)
             ranks.sum(sums)
             loss, gradient = float(sums[-1]), sums[:-1]
-        gradient *= objective.weight
+        if objective.weight != 1:
+            gradient *= objective.weight
         value = objective.value * loss + constant
         end = 0
         for W, b in zip(mlp.weights, mlp.biases, strict=True):
             w = np.asarray(W, dtype=np.float64).ravel()
             value += estimator.alpha / 2 * float(w @ w) / total
-            gradient[end : end + w.size] += estimator.alpha / total * w
+            daxpy(w, gradient[end : end + w.size], a=estimator.alpha / total)
             end += w.size + b.size
         return value, gradient
 
