@@ -16,8 +16,7 @@ class SparseColumns {
     first_ = columns.begin;
     starts_.assign(static_cast<std::size_t>(columns.size()) + 2, 0);
     found_.resize(static_cast<std::size_t>(batch.size));
-    const auto first = static_cast<std::int32_t>(columns.begin), end = static_cast<std::int32_t>(columns.end);
-    const auto ones = static_cast<std::int32_t>(batch.samples.X.cols());
+    const Index first = columns.begin, end = columns.end, ones = batch.samples.X.cols();
     const bool with_ones = end > ones;
     // The numbers of each column, two places ahead of it.
     Index* const counts = starts_.data() + 2;
@@ -39,7 +38,7 @@ class SparseColumns {
     T* const values = values_.data();
     for (Index r = 0; r < batch.size; ++r) {
       const auto x = batch.samples.X.stored(batch.row(r));
-      const auto put = [&](std::int32_t column, T value) {
+      const auto put = [&](Index column, T value) {
         const Index place = next[column - first]++;
         samples[place] = static_cast<std::int32_t>(r);
         values[place] = value;
