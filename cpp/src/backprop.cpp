@@ -274,17 +274,17 @@ class Sweeps {
     parallel(chunks, threads_, [&](std::ptrdiff_t i) { chunk(part(rows_, chunks, i)); });
   }
 
-  /// Blocks of some columns and all rows, for weights that should be read but once; or, where that makes too few to
-  /// keep all threads busy to the end, of some rows.
+  /// Blocks of a strip of columns and all rows, for weights that should be read but once; or, where that makes too few
+  /// to keep all threads busy to the end, down to half a strip, and then of some rows.
   template <class Block>
   void in_blocks(Index columns, const Block& block) {
-    const Index width = tile_columns<T>();
-    const Index across = parts_of(columns, width);
-    const Index wanted = threads_ > 1 ? parts_of(4 * threads_, across) : 1;
-    const Index down = std::clamp<Index>(rows_ / (4 * kernel_.tile_rows), 1, wanted);
+    const Index panel = kernel_.panel, panels = parts_of(columns, panel), strip = strip_columns<T> / panel;
+    const Index wanted = threads_ > 1 ? 4 * threads_ : 1;
+    const Index across = std::clamp(wanted, parts_of(panels, strip), parts_of(panels, strip / 2));
+    const Index down = std::clamp<Index>(rows_ / (4 * kernel_.tile_rows), 1, parts_of(wanted, across));
     parallel(down * across, threads_, [&](std::ptrdiff_t i) {
-      const Index first = i / down * width;
-      block(part(rows_, down, i % down), Range{first, std::min(columns, first + width)});
+      const Range of_panels = part(panels, across, i / down);
+      block(part(rows_, down, i % down), Range{of_panels.begin * panel, std::min(columns, of_panels.end * panel)});
     });
   }
 

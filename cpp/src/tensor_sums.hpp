@@ -71,7 +71,7 @@ class TileSums {
  private:
   TensorSums& at(Index l, Index tile, Index column) {
     return sums_[static_cast<std::size_t>(first_[static_cast<std::size_t>(l - 1)] + tile * tiles_across(network_, l) +
-                                          column / tile_columns<T>())];
+                                          column / strip_columns<T>)];
   }
 
   const Network<T>& network_;

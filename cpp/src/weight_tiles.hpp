@@ -9,14 +9,10 @@
 
 namespace chainrule {
 
-// How [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l is cut: into tiles of the micro-kernel's rows and four panels, and for the
+// How [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l is cut: into tiles of the micro-kernel's rows and a strip of columns, and for the
 // threads into units of some tiles above each other. Tiles do not depend on the number of threads.
 
-inline constexpr Index tile_panels = 4, max_tile_columns = tile_panels * 32;
-template <class T>
-Index tile_columns() {
-  return tile_panels * engine::kernels<T>().panel;
-}
+using engine::strip_columns;
 template <class T>
 Index tiles_down(Index inputs) {
   return engine::parts_of(inputs + 1, engine::kernels<T>().tile_rows);
@@ -27,7 +23,7 @@ Index tiles_down(const Network<T>& network, Index l) {
 }
 template <class T>
 Index tiles_across(const Network<T>& network, Index l) {
-  return engine::parts_of(network.units(l), tile_columns<T>());
+  return engine::parts_of(network.units(l), strip_columns<T>);
 }
 
 /// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
@@ -50,7 +46,7 @@ void parallel_over_layers(Index first, Index depth, int threads, const Count& pa
 
 // Tiles above each other share their columns of δ from the second-level cache; as long as there are enough units to
 // keep all threads busy to the end.
-inline constexpr Index most_unit_rows = 96;
+inline constexpr Index most_unit_rows = 192;
 
 /// Calls unit(l, tiles, columns) for the units of layers first … L, in parallel.
 template <class T, class Unit>
@@ -64,9 +60,9 @@ void parallel_over_units(const Network<T>& network, Index first, int threads, co
       first, depth, threads, [&](Index l) { return units_down(l) * tiles_across(network, l); },
       [&](Index l, Index i) {
         const engine::Cell at = engine::cell(i, tiles_across(network, l));
-        const Index column = at.column * tile_columns<T>();
+        const Index column = at.column * strip_columns<T>;
         unit(l, engine::part(tiles_down(network, l), units_down(l), at.row),
-             engine::Range{column, std::min(column + tile_columns<T>(), network.units(l))});
+             engine::Range{column, std::min(column + strip_columns<T>, network.units(l))});
       });
 }
 
@@ -87,12 +83,13 @@ void weight_tiles(MatrixView<T> a /* (n, d_{l-1}) */, MatrixView<T> delta /* (n,
   const Index panel = kernel.panel, pitch = engine::parts_of(columns.size(), panel) * panel;
   const Index all_rows = a.cols() + 1, all_tiles = tiles_down<T>(a.cols());
   const Index first_row = engine::part(all_rows, all_tiles, tiles.begin).begin;
-  const Index panels_at_once = announced ? std::max<Index>(1, 448 / (kernel.tile_rows * panel)) : tile_panels;
+  const Index panels_at_once =
+      announced ? std::max<Index>(1, 448 / (kernel.tile_rows * panel)) : strip_columns<T> / panel;
   const Index piece = panels_at_once * panel;
   // A δ that does not fit the second-level cache comes in order, block by block, or each tile would wait for each row.
   constexpr Index second_level = 512 * 1024 / sizeof(T);
-  T* const panels = delta.size() > second_level ? workspace<T>(engine::longest_block * max_tile_columns) : nullptr;
-  alignas(64) T memory[most_unit_rows * max_tile_columns];
+  T* const panels = delta.size() > second_level ? workspace<T>(engine::longest_block * strip_columns<T>) : nullptr;
+  alignas(64) T memory[most_unit_rows * strip_columns<T>];
   const Index blocks = engine::sum_blocks(a.rows());
   for (Index b = 0; b < blocks; ++b) {
     const engine::Range samples = engine::part(a.rows(), blocks, b);

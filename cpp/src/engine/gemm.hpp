@@ -94,6 +94,25 @@ void multiply_panel(Size m, Size columns, Size k, const T* A, Size row_stride, S
   }
 }
 
+/// The same for one block and all columns, of so few rows that the sums of one panel would wait for each other's
+/// additions: two or four panels at a time, of a B whose panels lie side by side.
+inline constexpr Size few_rows = 3;
+template <class T>
+void multiply_few(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, const T* B, Size ldb,
+                  Rows<T> C, bool add) {
+  using V = FullVec<T>;
+  constexpr Tile<T> twice[] = {tile<V, 1, 2 * tile_vectors>, tile<V, 2, 2 * tile_vectors>,
+                               tile<V, 3, 2 * tile_vectors>};
+  Size j = 0;
+  const auto take = [&](Tile<T> of_width, Size width) {
+    for (; n - j >= width; j += width) of_width(k, A, row_stride, column_stride, B + j, ldb, C.data + j, C.pitch, add);
+  };
+  if (m == 1) take(tile<V, 1, 4 * tile_vectors>, 4 * panel_columns<T>);
+  take(twice[m - 1], 2 * panel_columns<T>);
+  for (; j < n; j += panel_columns<T>)
+    multiply_panel(m, n - j, k, A, row_stride, column_stride, B + j, ldb, C.columns_from(j), add);
+}
+
 template <class T>
 void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C,
               bool add) {
@@ -105,6 +124,10 @@ void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_s
   for (Size block = 0; block < blocks; ++block) {
     const Range summed = part(k, blocks, block);
     const T *a = A + summed.begin * column_stride, *b = B.data + summed.begin * B.row_stride;
+    if (0 < m && m <= few_rows && B.panel_stride == panel_columns<T>) {
+      multiply_few(m, n, summed.size(), a, row_stride, column_stride, b, B.row_stride, C, add || block > 0);
+      continue;
+    }
     for (Size j = 0; j < n; j += panel_columns<T>, b += B.panel_stride)
       multiply_panel(m, n - j, summed.size(), a, row_stride, column_stride, b, B.row_stride,
                      Rows<T>{C.data + j, C.pitch}, add || block > 0);
@@ -194,7 +217,7 @@ CHAINRULE_INLINE void prefetch(Size rows, Size columns, const T* data, Size stri
 /// the sum. While all rows are multiplied by one block the next is on its way from memory.
 template <bool Transposed, class T>
 void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C, bool add) {
-  constexpr Size strip = 4 * panel_columns<T>;
+  constexpr Size strip = strip_columns<T>;
   alignas(64) T panels[longest_block * strip];
   const Size blocks = sum_blocks(k), tiles = parts_of(m, max_tile_rows);
   for (Size j = 0; j < n; j += strip) {

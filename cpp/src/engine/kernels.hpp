@@ -42,6 +42,12 @@ struct Rows {
 inline constexpr Size longest_block = 384;
 CHAINRULE_INLINE constexpr Size sum_blocks(Size k) { return k < longest_block ? 1 : (k + 128) / 256; }
 
+/// Of matrices that do not fit the caches, so many columns are taken through a product at a time: a whole number of
+/// panels, of which a block of the sum stays in the second-level cache, and enough to make up for fetching the left
+/// factor for each.
+template <class T>
+inline constexpr Size strip_columns = 512 / static_cast<Size>(sizeof(T));
+
 inline constexpr int activation_count = 12;
 inline constexpr int loss_count = 7;
 inline constexpr int rule_count = 4;
