@@ -9,17 +9,18 @@
 
 namespace chainrule {
 
-// How [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l is cut: into tiles of the micro-kernel's rows and a strip of columns, and for the
-// threads into units of some tiles above each other. Tiles do not depend on the number of threads.
+// How [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l is cut: into tiles of the micro-kernel's rows and a strip of columns, or, of a
+// single column, into as many rows; and for the threads into units of some tiles above each other. Tiles do not depend
+// on the number of threads.
 
 using engine::strip_columns;
 template <class T>
-Index tiles_down(Index inputs) {
-  return engine::parts_of(inputs + 1, engine::kernels<T>().tile_rows);
+Index tiles_down(Index inputs, Index units) {
+  return engine::parts_of(inputs + 1, units == 1 ? strip_columns<T> : engine::kernels<T>().tile_rows);
 }
 template <class T>
 Index tiles_down(const Network<T>& network, Index l) {
-  return tiles_down<T>(network.units(l - 1));
+  return tiles_down<T>(network.units(l - 1), network.units(l));
 }
 template <class T>
 Index tiles_across(const Network<T>& network, Index l) {
@@ -80,16 +81,28 @@ template <class T, class Prepare, class Use>
 void weight_tiles(MatrixView<T> a /* (n, d_{l-1}) */, MatrixView<T> delta /* (n, d_l) */, engine::Range tiles,
                   engine::Range columns, bool announced, const Prepare& prepare, const Use& use) {
   const engine::Kernels<T>& kernel = engine::kernels<T>();
-  const Index panel = kernel.panel, pitch = engine::parts_of(columns.size(), panel) * panel;
-  const Index all_rows = a.cols() + 1, all_tiles = tiles_down<T>(a.cols());
+  const Index all_rows = a.cols() + 1, all_tiles = tiles_down<T>(a.cols(), delta.cols()), panel = kernel.panel;
+  alignas(64) T memory[most_unit_rows * strip_columns<T>];
+  if (delta.cols() == 1) {  // in memory like the row δᵀ [a 1]
+    for (Index t = tiles.begin; t < tiles.end; ++t) {
+      const engine::Range rows = engine::part(all_rows, all_tiles, t);
+      if (announced) prepare(rows, columns);
+      kernel.multiply(1, rows.size(), a.rows(), delta.data(), 1, delta.outerStride(),
+                      {a.data() + rows.begin, a.outerStride(), panel}, {memory, rows.size()}, false);
+      use(rows, columns, engine::Rows<T>{memory, 1});
+    }
+    return;
+  }
+  const Index pitch = engine::parts_of(columns.size(), panel) * panel;
   const Index first_row = engine::part(all_rows, all_tiles, tiles.begin).begin;
   const Index panels_at_once =
       announced ? std::max<Index>(1, 448 / (kernel.tile_rows * panel)) : strip_columns<T> / panel;
   const Index piece = panels_at_once * panel;
-  // A δ that does not fit the second-level cache comes in order, block by block, or each tile would wait for each row.
+  // A δ that does not fit the second-level cache comes in order, block by block, or each tile would wait for each row;
+  // packed, if there are tiles enough to make up for that.
   constexpr Index second_level = 512 * 1024 / sizeof(T);
-  T* const panels = delta.size() > second_level ? workspace<T>(engine::longest_block * strip_columns<T>) : nullptr;
-  alignas(64) T memory[most_unit_rows * strip_columns<T>];
+  const bool packs = delta.size() > second_level && tiles.size() > 3;
+  T* const panels = packs ? workspace<T>(engine::longest_block * strip_columns<T>) : nullptr;
   const Index blocks = engine::sum_blocks(a.rows());
   for (Index b = 0; b < blocks; ++b) {
     const engine::Range samples = engine::part(a.rows(), blocks, b);

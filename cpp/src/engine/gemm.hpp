@@ -207,6 +207,10 @@ void pack_transposed(Size k, Size n, const T* B, Size ldb, T* panels) {
 template <class T>
 CHAINRULE_INLINE void prefetch(Size rows, Size columns, const T* data, Size stride) {
   constexpr Size line = 64 / static_cast<Size>(sizeof(T));
+  if (columns == stride) {
+    columns *= rows;
+    rows = 1;
+  }
   for (Size r = 0; r < rows; ++r, data += stride) {
     for (Size c = 0; c < columns; c += line) __builtin_prefetch(data + c, 0, 2);
     __builtin_prefetch(data + columns - 1, 0, 2);
