@@ -8,10 +8,10 @@
 #include <stdexcept>
 #include <string>
 
+#include "chainrule/sparse_columns.hpp"
 #include "engine/kernels.hpp"
 #include "engine/thread_pool.hpp"
 #include "layout.hpp"
-#include "sparse_columns.hpp"
 #include "tensor_sums.hpp"
 #include "weight_tiles.hpp"
 
@@ -248,8 +248,9 @@ class Sweeps {
     parallel(down * across, threads_, [&](std::ptrdiff_t i) {
       const engine::Cell at = engine::cell(i, across);
       const Range all = part(all_rows, down, at.row), columns = part(units, across, at.column);
-      thread_local SparseColumns<T> x;
-      x.load(*sparse_, all);
+      thread_local SparseColumns<T> found;
+      if (!sparse_->columns) found.load(*sparse_, all.begin, all.end);
+      const SparseColumns<T>& x = sparse_->columns ? *sparse_->columns : found;
       for (Index first = all.begin; first < all.end; first += most_rows) {
         const Range rows{first, std::min(first + most_rows, all.end)};
         if (far_parameters()) prepare(1, rows, columns);

@@ -254,18 +254,24 @@ class Model : public AnyModel {
     return loss;
   }
 
-  /// A function that gives the loss on these samples, which are checked here once, and its gradient as a new vector.
+  /// A function that gives the loss on these samples, which are checked here once and must not change, and its gradient
+  /// as a new vector.
   py::cpp_function loss_and_gradient(const py::object& X, const py::object& y, const py::object& sample_weight) {
     const py::object alive = py::cast(this, py::return_value_policy::reference);
-    return py::cpp_function([this, alive, in = samples(X, y, sample_weight)] {
+    const auto in = samples(X, y, sample_weight);
+    SparseColumns<T> columns;
+    if (in.view().X.mostly_zeros()) columns.load({in.view(), in.X.rows()}, 0, network_->inputs() + 1);
+    return py::cpp_function([this, alive, in, columns = std::move(columns)] {
       py::array_t<T> result(parameter_count());
       const VectorView<T> to(result.mutable_data(), parameter_count());
       double loss = 0;
       {
         const Exclusive exclusive(mutex_);
-        make_tape(in.X.rows(), false, !in.view().X.mostly_zeros());
+        const bool sparse = in.view().X.mostly_zeros();
+        make_tape(in.X.rows(), false, !sparse);
         ran_forward_ = has_gradient_ = false;
-        loss = chainrule::gradient<T>(*network_, loss_, {in.view(), in.X.rows()}, *tape_, to);
+        const Batch<T> batch{in.view(), in.X.rows(), nullptr, 0, sparse ? &columns : nullptr};
+        loss = chainrule::gradient<T>(*network_, loss_, batch, *tape_, to);
       }
       return std::make_pair(loss, std::move(result));
     });

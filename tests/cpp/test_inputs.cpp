@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "chainrule/backprop.hpp"
+#include "chainrule/sparse_columns.hpp"
 #include "chainrule/threads.hpp"
 #include "chainrule/trainer.hpp"
 #include "support.hpp"
@@ -146,4 +147,30 @@ TEST_CASE_TEMPLATE("inputs: what is mostly zeros needs no place on the tape", T,
         gradient<T>(network, MSE{}, sparse, without, view(other)));
   CHECK(same_bits(Matrix<T>(one), Matrix<T>(other)));
   CHECK_THROWS_AS(gradient<T>(network, MSE{}, dense, without, view(other)), std::invalid_argument);
+}
+
+TEST_CASE_TEMPLATE("inputs: columns of a sparse batch that are known in advance change no bit", T, float, double) {
+  Draw draw(4);
+  const int before = num_threads();
+  const SparseMatrix<T> X(400, 800, 0.1, draw);
+  Network<T> network(800, {{64, Tanh{}}, {2, Identity{}}});
+  network.parameters() = draw.vector<T>(network.parameter_count(), -0.1, 0.1);
+  const Matrix<T> y = draw.matrix<T>(400, 2);
+  const std::vector<Index> order = {7, 3, 399, 0, 12, 30};
+  for (const Batch<T>& batch : {Batch<T>{{X.rows(), y}, 400}, Batch<T>{{X.rows(), y}, 6, order.data()}}) {
+    SparseColumns<T> columns;
+    columns.load(batch, 0, 801);
+    Batch<T> known = batch;
+    known.columns = &columns;
+    Tape<T> tape(network, 400);
+    Vector<T> one(network.parameter_count()), other(network.parameter_count());
+    const auto view = [](Vector<T>& v) { return VectorView<T>(v.data(), v.size()); };
+    for (const int threads : {1, 3}) {
+      set_num_threads(threads);
+      CHECK(gradient<T>(network, MSE{}, batch, tape, view(one)) ==
+            gradient<T>(network, MSE{}, known, tape, view(other)));
+      CHECK(same_bits(Matrix<T>(one), Matrix<T>(other)));
+    }
+  }
+  set_num_threads(before);
 }

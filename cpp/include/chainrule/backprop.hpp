@@ -70,13 +70,17 @@ struct Samples {
   }
 };
 
+template <class T>
+class SparseColumns;
+
 /// The n samples of one step, or a part of them: those that `order` names, or the first n.
 template <class T>
 struct Batch {
   Samples<T> samples;
   Index size;
   const Index* order = nullptr;
-  double whole_weight = 0;  // of the step's samples, where these are a part of them
+  double whole_weight = 0;                    // of the step's samples, where these are a part of them
+  const SparseColumns<T>* columns = nullptr;  // all of this batch's, where they are known
 
   Index row(Index i) const { return order ? order[i] : i; }
   T weight(Index i) const { return samples.sample_weight ? samples.sample_weight[row(i)] : T(1); }

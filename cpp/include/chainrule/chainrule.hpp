@@ -17,6 +17,7 @@
 #include "chainrule/rule.hpp"
 #include "chainrule/schedule.hpp"
 #include "chainrule/serialization.hpp"
+#include "chainrule/sparse_columns.hpp"
 #include "chainrule/tape.hpp"
 #include "chainrule/threads.hpp"
 #include "chainrule/trainer.hpp"

@@ -1,22 +1,25 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "chainrule/backprop.hpp"
-#include "engine/thread_pool.hpp"
 
 namespace chainrule {
 
-/// Some columns of a sparse batch [x 1]: of each, which samples have a number there, in their order, and the numbers.
+/// Columns of a sparse batch [x 1]: of each, which samples have a number there, in their order, and the numbers. A step
+/// finds them itself; who takes the same batch again and again finds all of them once, and tells it by Batch::columns.
 template <class T>
 class SparseColumns {
  public:
-  void load(const Batch<T>& batch, engine::Range columns) {
-    first_ = columns.begin;
-    starts_.assign(static_cast<std::size_t>(columns.size()) + 2, 0);
+  /// Columns first … end - 1 of `batch`; the ones are its last.
+  void load(const Batch<T>& batch, Index first, Index end) {
+    const Index ones = batch.samples.X.cols();
+    first_ = first;
+    starts_.assign(static_cast<std::size_t>(end - first) + 2, 0);
     found_.resize(static_cast<std::size_t>(batch.size));
-    const Index first = columns.begin, end = columns.end, ones = batch.samples.X.cols();
     const bool with_ones = end > ones;
     // The numbers of each column, two places ahead of it.
     Index* const counts = starts_.data() + 2;
@@ -43,8 +46,8 @@ class SparseColumns {
         samples[place] = static_cast<std::int32_t>(r);
         values[place] = value;
       };
-      const engine::Range found = found_[static_cast<std::size_t>(r)];
-      for (Index k = found.begin; k < found.end; ++k) put(x.columns[k], x.values[k]);
+      const auto [begin, behind] = found_[static_cast<std::size_t>(r)];
+      for (Index k = begin; k < behind; ++k) put(x.columns[k], x.values[k]);
       if (with_ones) put(ones, T(1));
     }
   }
@@ -58,7 +61,7 @@ class SparseColumns {
 
   Index first_ = 0;
   std::vector<Index> starts_;
-  std::vector<engine::Range> found_;  // of each sample's numbers
+  std::vector<std::pair<Index, Index>> found_;  // of each sample's numbers
   std::vector<std::int32_t> samples_;
   std::vector<T> values_;
 };
