@@ -1,15 +1,20 @@
 """Corners where a fit might be slower than scikit-learn's: tiny, huge, sparse, by L-BFGS, with batches of one.
 
-Calls of chainrule's and scikit-learn's estimators with the same settings and initial weights, alternating in one
-process, after one call of each to warm up. The figure is how many times faster the median call is.
+Calls of chainrule's and scikit-learn's estimators with the same settings and initial weights, each in a process of its
+own, in alternating rounds, after one call of each to warm up. The figure is how many times faster the median call is.
 """
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
 import os
 import warnings
 from collections.abc import Callable
-from time import perf_counter
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import cache
+from time import perf_counter, sleep
 from types import ModuleType
 from typing import Any
 
@@ -18,9 +23,12 @@ import numpy as np
 from harness import arguments, machine
 from harness.results import Spread
 
-SECONDS = 1.5  # for a corner, at least three rounds
+SECONDS = 2.0  # for a corner, at least five rounds
+PAUSE = 0.1  # seconds, in which the threads of the other process go to sleep
+MODULES = {"chainrule": "chainrule.sklearn", "scikit-learn": "sklearn.neural_network"}
 
 
+@cache
 def corners() -> dict[str, Callable[[ModuleType], Any]]:
     """Name: what to call, with the module that has the estimators."""
     import scipy.sparse
@@ -101,6 +109,16 @@ def corners() -> dict[str, Callable[[ModuleType], Any]]:
     }
 
 
+def call(library: str, name: str) -> float:
+    """Seconds of one call."""
+    warnings.simplefilter("ignore")  # that fits have not converged
+    module = importlib.import_module(MODULES[library])
+    corner = corners()[name]
+    start = perf_counter()
+    corner(module)
+    return perf_counter() - start
+
+
 def main() -> None:
     """Run the program."""
     parser = arguments.parser(__doc__)
@@ -110,25 +128,23 @@ def main() -> None:
 
     machine.warn_if_busy()
     os.environ.update(machine.environment(options.threads))
-    warnings.simplefilter("ignore")  # that fits have not converged
-    with machine.confined(options.threads):
-        import chainrule.sklearn
-        import sklearn.neural_network
-
-        modules = (sklearn.neural_network, chainrule.sklearn)
-        for name, call in corners().items():
-            for module in modules:
-                call(module)
-            ratios, times, end = [], [], perf_counter() + SECONDS
-            while len(ratios) < 3 or perf_counter() < end:
-                stamps = [perf_counter()]
-                for module in modules:
-                    call(module)
-                    stamps.append(perf_counter())
-                theirs, ours = np.diff(stamps)
-                times.append(ours)
-                ratios.append(theirs / ours)
-            print(f"  {name:36} {np.median(times) * 1e3:8.2f} ms  faster by {Spread.of(ratios):.2f}", flush=True)
+    with ExitStack() as stack:
+        stack.enter_context(machine.confined(options.threads))
+        # Fresh interpreters: neither library may see what the other has loaded, or find its threads at work.
+        context = multiprocessing.get_context("spawn")
+        pools = {library: stack.enter_context(ProcessPoolExecutor(1, mp_context=context)) for library in MODULES}
+        for name in corners():
+            times: dict[str, list[float]] = {library: [] for library in MODULES}
+            for library, pool in pools.items():
+                pool.submit(call, library, name).result()
+            end = perf_counter() + SECONDS
+            while len(times["chainrule"]) < 5 or perf_counter() < end:
+                for library, pool in pools.items():
+                    sleep(PAUSE)
+                    times[library].append(pool.submit(call, library, name).result())
+            ratios = (theirs / ours for ours, theirs in zip(*times.values(), strict=True))
+            milliseconds = np.median(times["chainrule"]) * 1e3
+            print(f"  {name:36} {milliseconds:8.2f} ms  faster by {Spread.of(ratios):.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -173,6 +174,7 @@ class TestCount:
 FORK = """
 import os
 import sys
+import warnings
 
 import chainrule as cr
 import numpy as np
@@ -241,3 +243,28 @@ def test_threadpoolctl_limits_hold_here_too():
             assert cr.get_num_threads() == 2
     pools = [each for each in threadpoolctl.threadpool_info() if each["user_api"] == "chainrule"]
     assert [each["version"] for each in pools] == [cr.__version__]
+
+
+def test_blas_keeps_off_the_processors_that_lbfgs_needs():
+    """While a fit by L-BFGS works, SciPy's BLAS has one thread; after the last such fit, its own number again."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    sklearn = pytest.importorskip("chainrule.sklearn")
+    from chainrule.sklearn.threadpools import one_blas_thread
+
+    def blas() -> list[int]:
+        return [each["num_threads"] for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas"]
+
+    seen = []
+    with threadpoolctl.threadpool_limits(3, user_api="blas"):
+        before = blas()
+        estimator = sklearn.MLPRegressor(solver="lbfgs", max_iter=3, callbacks=[lambda *_: seen.append(blas())])
+        with warnings.catch_warnings(action="ignore"):
+            estimator.fit(np.arange(10.0)[:, None], np.arange(10.0))
+        assert blas() == before
+        with one_blas_thread:
+            with one_blas_thread:
+                pass
+            assert set(blas()) == {1}
+        assert blas() == before
+    assert seen
+    assert all(set(each) == {1} for each in seen)

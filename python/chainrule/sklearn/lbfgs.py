@@ -14,6 +14,7 @@ from chainrule.distributed import Communicator
 from chainrule.sklearn.epochs import listeners
 from chainrule.sklearn.objective import Objective, sum_over
 from chainrule.sklearn.samples import Samples
+from chainrule.sklearn.threadpools import one_blas_thread
 
 if TYPE_CHECKING:
     from chainrule.sklearn.base import BaseMLP
@@ -47,7 +48,7 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
             end += w.size + b.size
         return value, gradient
 
-    with listeners(estimator, samples, estimator.max_iter, estimator._spoken(comm)) as tell:
+    with one_blas_thread, listeners(estimator, samples, estimator.max_iter, estimator._spoken(comm)) as tell:
 
         def iteration_done(intermediate_result: OptimizeResult) -> None:
             estimator.loss_curve_.append(float(intermediate_result.fun))
