@@ -5,22 +5,13 @@
 #include <stdexcept>
 #include <string>
 
-#include "engine/kernels.hpp"
-#include "engine/thread_pool.hpp"
+#include "chainrule/backprop.hpp"
 #include "layout.hpp"
 #include "weight_tiles.hpp"
 
 namespace chainrule {
 
 namespace {
-
-using engine::Kernels;
-using engine::kernels;
-using engine::parallel;
-using engine::part;
-using engine::Range;
-using engine::Rows;
-using engine::threads_for;
 
 template <class T>
 ConstMatrixView<T> rows_from(const MatrixArgument<T>& m, Range rows) {

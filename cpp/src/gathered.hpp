@@ -1,6 +1,6 @@
 #pragma once
 
-#include "chainrule/backprop.hpp"
+#include "chainrule/batch.hpp"
 #include "chainrule/ranks.hpp"
 
 namespace chainrule {

@@ -4,6 +4,9 @@
 #include <chrono>
 #include <stdexcept>
 
+#include "chainrule/backprop.hpp"
+#include "chainrule/predict.hpp"
+
 namespace chainrule {
 
 namespace {

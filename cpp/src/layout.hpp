@@ -4,11 +4,28 @@
 
 #include "chainrule/network.hpp"
 #include "engine/kernels.hpp"
+#include "engine/thread_pool.hpp"
 
 namespace chainrule {
 
+using engine::Kernels;
+using engine::kernels;
+using engine::Panels;
+using engine::parallel;
+using engine::part;
+using engine::parts_of;
+using engine::Range;
+using engine::Rows;
+using engine::strip_columns;
+using engine::threads_for;
+
 template <class T>
-engine::Rows<T> rows_of(MatrixView<T> m, Index first = 0) {
+ConstMatrixView<T> view_of(const MatrixArgument<T>& m) {
+  return {m.data(), m.rows(), m.cols(), Eigen::OuterStride<>(m.outerStride())};
+}
+
+template <class T>
+Rows<T> rows_of(MatrixView<T> m, Index first = 0) {
   return {m.data() + first * m.outerStride(), m.outerStride()};
 }
 
@@ -27,6 +44,14 @@ template <class T>
 bool fits_packed(const Network<T>& network) {
   constexpr Index limit = (Index{2} << 20) / static_cast<Index>(sizeof(T));
   return network.parameter_count() <= limit;
+}
+
+/// Memory of this thread's, for the use of one function at a time.
+template <class T>
+T* workspace(Index size) {
+  thread_local Buffer<T> memory;
+  if (memory.size() < size) memory = Buffer<T>(size);
+  return memory.data();
 }
 
 }  // namespace chainrule

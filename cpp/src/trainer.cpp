@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "chainrule/predict.hpp"
 #include "chainrule/random.hpp"
 #include "engine/kernels.hpp"
 #include "gathered.hpp"

@@ -3,8 +3,6 @@
 #include <algorithm>
 
 #include "chainrule/network.hpp"
-#include "engine/kernels.hpp"
-#include "engine/thread_pool.hpp"
 #include "layout.hpp"
 
 namespace chainrule {
@@ -13,10 +11,9 @@ namespace chainrule {
 // single column, into as many rows; and for the threads into units of some tiles above each other. Tiles do not depend
 // on the number of threads.
 
-using engine::strip_columns;
 template <class T>
 Index tiles_down(Index inputs, Index units) {
-  return engine::parts_of(inputs + 1, units == 1 ? strip_columns<T> : engine::kernels<T>().tile_rows);
+  return parts_of(inputs + 1, units == 1 ? strip_columns<T> : kernels<T>().tile_rows);
 }
 template <class T>
 Index tiles_down(const Network<T>& network, Index l) {
@@ -24,7 +21,7 @@ Index tiles_down(const Network<T>& network, Index l) {
 }
 template <class T>
 Index tiles_across(const Network<T>& network, Index l) {
-  return engine::parts_of(network.units(l), strip_columns<T>);
+  return parts_of(network.units(l), strip_columns<T>);
 }
 
 /// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
@@ -38,7 +35,7 @@ void parallel_over_layers(Index first, Index depth, int threads, const Count& pa
   }
   Index total = 0;
   for (Index l = first; l <= depth; ++l) total += parts(l);
-  engine::parallel(total, threads, [&](std::ptrdiff_t i) {
+  parallel(total, threads, [&](std::ptrdiff_t i) {
     Index l = first;
     for (; i >= parts(l); ++l) i -= parts(l);
     part(l, i);
@@ -52,49 +49,41 @@ inline constexpr Index most_unit_rows = 192;
 /// Calls unit(l, tiles, columns) for the units of layers first … L, in parallel.
 template <class T, class Unit>
 void parallel_over_units(const Network<T>& network, Index first, int threads, const Unit& unit) {
-  const Index depth = network.depth(), most_tiles = most_unit_rows / engine::kernels<T>().tile_rows;
+  const Index depth = network.depth(), most_tiles = most_unit_rows / kernels<T>().tile_rows;
   Index all_tiles = 0;
   for (Index l = first; l <= depth; ++l) all_tiles += tiles_down(network, l) * tiles_across(network, l);
   const Index unit_tiles = threads == 1 ? most_tiles : std::clamp<Index>(all_tiles / (16 * threads), 1, most_tiles);
-  const auto units_down = [&](Index l) { return engine::parts_of(tiles_down(network, l), unit_tiles); };
+  const auto units_down = [&](Index l) { return parts_of(tiles_down(network, l), unit_tiles); };
   parallel_over_layers(
       first, depth, threads, [&](Index l) { return units_down(l) * tiles_across(network, l); },
       [&](Index l, Index i) {
         const engine::Cell at = engine::cell(i, tiles_across(network, l));
         const Index column = at.column * strip_columns<T>;
-        unit(l, engine::part(tiles_down(network, l), units_down(l), at.row),
-             engine::Range{column, std::min(column + strip_columns<T>, network.units(l))});
+        unit(l, part(tiles_down(network, l), units_down(l), at.row),
+             Range{column, std::min(column + strip_columns<T>, network.units(l))});
       });
-}
-
-/// Memory of this thread's, for the use of one function at a time.
-template <class T>
-T* workspace(Index size) {
-  thread_local Buffer<T> memory;
-  if (memory.size() < size) memory = Buffer<T>(size);
-  return memory.data();
 }
 
 /// Tiles of [a 1]ᵀ δ above each other, with the column of ones that stands beside a, each given to
 /// use(rows, columns, tile) and, with `announced`, announced by prepare(rows, columns), some 448 numbers at a time.
 template <class T, class Prepare, class Use>
-void weight_tiles(MatrixView<T> a /* (n, d_{l-1}) */, MatrixView<T> delta /* (n, d_l) */, engine::Range tiles,
-                  engine::Range columns, bool announced, const Prepare& prepare, const Use& use) {
-  const engine::Kernels<T>& kernel = engine::kernels<T>();
+void weight_tiles(MatrixView<T> a /* (n, d_{l-1}) */, MatrixView<T> delta /* (n, d_l) */, Range tiles, Range columns,
+                  bool announced, const Prepare& prepare, const Use& use) {
+  const Kernels<T>& kernel = kernels<T>();
   const Index all_rows = a.cols() + 1, all_tiles = tiles_down<T>(a.cols(), delta.cols()), panel = kernel.panel;
   alignas(64) T memory[most_unit_rows * strip_columns<T>];
   if (delta.cols() == 1) {  // in memory like the row δᵀ [a 1]
     for (Index t = tiles.begin; t < tiles.end; ++t) {
-      const engine::Range rows = engine::part(all_rows, all_tiles, t);
+      const Range rows = part(all_rows, all_tiles, t);
       if (announced) prepare(rows, columns);
       kernel.multiply(1, rows.size(), a.rows(), delta.data(), 1, delta.outerStride(),
                       {a.data() + rows.begin, a.outerStride(), panel}, {memory, rows.size()}, false);
-      use(rows, columns, engine::Rows<T>{memory, 1});
+      use(rows, columns, Rows<T>{memory, 1});
     }
     return;
   }
-  const Index pitch = engine::parts_of(columns.size(), panel) * panel;
-  const Index first_row = engine::part(all_rows, all_tiles, tiles.begin).begin;
+  const Index pitch = parts_of(columns.size(), panel) * panel;
+  const Index first_row = part(all_rows, all_tiles, tiles.begin).begin;
   const Index panels_at_once =
       announced ? std::max<Index>(1, 448 / (kernel.tile_rows * panel)) : strip_columns<T> / panel;
   const Index piece = panels_at_once * panel;
@@ -105,20 +94,20 @@ void weight_tiles(MatrixView<T> a /* (n, d_{l-1}) */, MatrixView<T> delta /* (n,
   T* const panels = packs ? workspace<T>(engine::longest_block * strip_columns<T>) : nullptr;
   const Index blocks = engine::sum_blocks(a.rows());
   for (Index b = 0; b < blocks; ++b) {
-    const engine::Range samples = engine::part(a.rows(), blocks, b);
-    engine::Panels<T> block{&delta(samples.begin, columns.begin), delta.outerStride(), panel};
+    const Range samples = part(a.rows(), blocks, b);
+    Panels<T> block{&delta(samples.begin, columns.begin), delta.outerStride(), panel};
     if (panels) {
       kernel.pack(samples.size(), columns.size(), block.data, block.row_stride, panels);
       block = {panels, panel, samples.size() * panel};
     }
     const bool last = b + 1 == blocks;
-    engine::Range rows{first_row, first_row};
+    Range rows{first_row, first_row};
     for (Index t = tiles.begin; t < tiles.end; ++t) {
-      rows = {rows.end, engine::part(all_rows, all_tiles, t).end};
-      const engine::Rows<T> tile{memory + (blocks > 1 ? rows.begin - first_row : 0) * pitch, pitch};
-      engine::Panels<T> right = block;
+      rows = {rows.end, part(all_rows, all_tiles, t).end};
+      const Rows<T> tile{memory + (blocks > 1 ? rows.begin - first_row : 0) * pitch, pitch};
+      Panels<T> right = block;
       for (Index c = 0; c < columns.size(); c += piece, right.data += panels_at_once * right.panel_stride) {
-        const engine::Range across{columns.begin + c, std::min(columns.begin + c + piece, columns.end)};
+        const Range across{columns.begin + c, std::min(columns.begin + c + piece, columns.end)};
         if (last && announced) prepare(rows, across);
         kernel.multiply(rows.size(), across.size(), samples.size(),
                         a.data() + samples.begin * a.outerStride() + rows.begin, 1, a.outerStride(), right,

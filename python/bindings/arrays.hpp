@@ -3,7 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <chainrule/backprop.hpp>
+#include <chainrule/batch.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>

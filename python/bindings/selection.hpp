@@ -1,7 +1,7 @@
 #pragma once
 
 #include <algorithm>
-#include <chainrule/backprop.hpp>
+#include <chainrule/batch.hpp>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "chainrule/backprop.hpp"
+#include "chainrule/predict.hpp"
 #include "chainrule/trainer.hpp"
 #include "reference.hpp"
 
@@ -68,6 +69,14 @@ double relative_error(const Ours& ours, const Exact& exact) {
 /// two digits; the kernels' own tests are stricter.
 template <class T>
 inline constexpr double tolerance = 512 * std::numeric_limits<T>::epsilon();
+
+/// What `predict` gives.
+template <class T>
+Matrix<T> outputs(const Network<T>& network, const Matrix<T>& X) {
+  Matrix<T> output(X.rows(), network.outputs());
+  predict<T>(network, X, output.data());
+  return output;
+}
 
 /// Whether two matrices or vectors hold the same bits.
 template <class A, class B>

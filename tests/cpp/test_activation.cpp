@@ -8,6 +8,7 @@
 
 #include "chainrule/activation.hpp"
 #include "chainrule/backprop.hpp"
+#include "chainrule/predict.hpp"
 #include "support.hpp"
 
 using namespace chainrule;

@@ -3,9 +3,9 @@
 #include <doctest/doctest.h>
 
 #include <numeric>
-#include <thread>
 
 #include "chainrule/backprop.hpp"
+#include "chainrule/predict.hpp"
 #include "reference.hpp"
 #include "support.hpp"
 
@@ -13,6 +13,7 @@ using namespace chainrule;
 using support::check_gradient;
 using support::Draw;
 using support::make_problem;
+using support::outputs;
 using support::Problem;
 using support::relative_error;
 using support::same_bits;
@@ -29,13 +30,6 @@ Vector<T> gradient_memory(const Network<T>& network) {
 template <class T>
 VectorView<T> view(Vector<T>& vector) {
   return {vector.data(), vector.size()};
-}
-
-template <class T>
-Matrix<T> predict(const Network<T>& network, const Matrix<T>& X) {
-  Matrix<T> output(X.rows(), network.outputs());
-  predict<T>(network, X, output.data());
-  return output;
 }
 
 std::string describe(const Shape& shape, const std::vector<Activation>& activations, const Loss& loss) {
@@ -63,7 +57,7 @@ void check_against_reference(Problem<T>& problem) {
     if (l > 0 && tape.has_pre_activation(l))
       CHECK(relative_error(tape.pre_activation(l), exact.z[static_cast<std::size_t>(l - 1)]) <= tolerance<T>);
   }
-  CHECK(same_bits(predict(network, problem.X), Matrix<T>(tape.activation(depth))));
+  CHECK(same_bits(outputs(network, problem.X), Matrix<T>(tape.activation(depth))));
 
   Vector<T> gradient = gradient_memory(network);
   const double loss = backward<T>(network, problem.loss, problem.targets(), problem.weights(), tape, view(gradient));
@@ -206,7 +200,7 @@ TEST_CASE("backprop: pullback's dL/dX equals central differences") {
     const Matrix<double> dX = pullback<double>(problem.network, grad_output, tape, view(gradient));
     const auto f = [&](const Eigen::VectorXd& x) {
       const Matrix<double> X = Eigen::Map<const Matrix<double>>(x.data(), 3, 3);
-      return predict(problem.network, X).cwiseProduct(grad_output).sum();
+      return outputs(problem.network, X).cwiseProduct(grad_output).sum();
     };
     const Eigen::Map<const Vector<double>> x(problem.X.data(), 9);
     CHECK(check_gradient(f, x, Eigen::Map<const Vector<double>>(dX.data(), 9)) <= 1e-7);
@@ -234,22 +228,6 @@ TEST_CASE_TEMPLATE("backprop: a batch by order is the same batch put in order", 
   CHECK(same_bits(gradient, expected));
 }
 
-TEST_CASE_TEMPLATE("backprop: a row's outputs do not depend on the rows beside it", T, float, double) {
-  for (const auto& units : {std::vector<Index>{9, 37, 18, 5}, std::vector<Index>{700, 801, 3}}) {
-    const Shape shape{units, 200};
-    auto problem = make_problem<T>(shape, std::vector<Activation>(units.size() - 1, SiLU{}), MSE{}, 7);
-    const Matrix<T> all = predict(problem.network, problem.X);
-    Tape<T> tape(problem.network, 200);
-    for (Index rows : {1, 2, 5, 14, 15, 28, 29, 30, 57, 64, 113, 199, 200}) {
-      CAPTURE(rows);
-      const Matrix<T> X = problem.X.bottomRows(rows);
-      CHECK(same_bits(predict(problem.network, X), Matrix<T>(all.bottomRows(rows))));
-      forward<T>(problem.network, X, tape);
-      CHECK(same_bits(Matrix<T>(tape.activation(problem.network.depth())), Matrix<T>(all.bottomRows(rows))));
-    }
-  }
-}
-
 TEST_CASE_TEMPLATE("backprop: matrices with rows apart are taken as they are", T, float, double) {
   auto problem = make_problem<T>({{4, 6, 2}, 11}, {Tanh{}, Identity{}}, MSE{}, 3);
   Matrix<T> wide_X = Matrix<T>::Constant(11, 9, T(1e30)), wide_y = Matrix<T>::Constant(11, 5, T(-1e30));
@@ -261,7 +239,7 @@ TEST_CASE_TEMPLATE("backprop: matrices with rows apart are taken as they are", T
         evaluate<T>(problem.network, problem.loss, problem.samples()));
   Matrix<T> output(11, 2);
   predict<T>(problem.network, wide_X.middleCols(2, 4), output.data());
-  CHECK(same_bits(output, predict(problem.network, problem.X)));
+  CHECK(same_bits(output, outputs(problem.network, problem.X)));
 
   const Samples<T> rest = strided.from(4);
   CHECK(rest.X.rows() == 7);
@@ -313,24 +291,6 @@ TEST_CASE_TEMPLATE("backprop: a step where the loss is not finite changes nothin
   }
 }
 
-TEST_CASE_TEMPLATE("backprop: predict and evaluate from many threads at once", T, float, double) {
-  auto problem = make_problem<T>({{20, 60, 60, 3}, 150}, {Tanh{}, GELU{}, Softmax{}}, CrossEntropy{}, 8);
-  const Matrix<T> expected = predict(problem.network, problem.X);
-  const double loss = evaluate<T>(problem.network, problem.loss, problem.samples());
-  std::vector<char> right(6, 0);
-  std::vector<std::thread> threads;
-  for (std::size_t i = 0; i < right.size(); ++i)
-    threads.emplace_back([&, i] {
-      bool all = true;
-      for (int repeat = 0; repeat < 10; ++repeat)
-        all = all && same_bits(predict(problem.network, problem.X), expected) &&
-              evaluate<T>(problem.network, problem.loss, problem.samples()) == loss;
-      right[i] = all;
-    });
-  for (std::thread& thread : threads) thread.join();
-  CHECK(right == std::vector<char>(6, 1));
-}
-
 TEST_CASE_TEMPLATE("backprop: no rows", T, float, double) {
   auto problem = make_problem<T>({{3, 4, 2}, 5}, {Tanh{}, Identity{}}, MSE{}, 2);
   Network<T>& network = problem.network;
@@ -344,8 +304,6 @@ TEST_CASE_TEMPLATE("backprop: no rows", T, float, double) {
   CHECK_THROWS_AS(step<T>(network, problem.loss, {samples, 0}, tape, optimizer), std::invalid_argument);
   CHECK_THROWS_AS(chainrule::gradient<T>(network, problem.loss, {samples, 0}, tape, view(gradient)),
                   std::invalid_argument);
-  CHECK_THROWS_AS(evaluate<T>(network, problem.loss, samples), std::invalid_argument);
-  CHECK(predict(network, none).rows() == 0);
   CHECK(same_bits(Vector<T>(network.parameters()), before));
   CHECK(optimizer.steps() == 0);
 }

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "chainrule/backprop.hpp"
+#include "chainrule/predict.hpp"
 #include "chainrule/threads.hpp"
 #include "chainrule/trainer.hpp"
 #include "support.hpp"

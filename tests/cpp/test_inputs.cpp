@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "chainrule/backprop.hpp"
+#include "chainrule/predict.hpp"
 #include "chainrule/sparse_columns.hpp"
 #include "chainrule/threads.hpp"
 #include "chainrule/trainer.hpp"

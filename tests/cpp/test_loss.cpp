@@ -9,6 +9,7 @@
 
 #include "chainrule/backprop.hpp"
 #include "chainrule/loss.hpp"
+#include "chainrule/predict.hpp"
 #include "support.hpp"
 
 using namespace chainrule;

@@ -4,6 +4,7 @@
 
 #include "chainrule/backprop.hpp"
 #include "chainrule/init.hpp"
+#include "chainrule/predict.hpp"
 #include "chainrule/threads.hpp"
 #include "chainrule/trainer.hpp"
 #include "support.hpp"

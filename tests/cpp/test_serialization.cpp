@@ -10,6 +10,7 @@
 
 #include "chainrule/backprop.hpp"
 #include "chainrule/init.hpp"
+#include "chainrule/predict.hpp"
 #include "chainrule/serialization.hpp"
 #include "json.hpp"
 #include "support.hpp"

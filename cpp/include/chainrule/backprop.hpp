@@ -1,98 +1,12 @@
 #pragma once
 
-#include <algorithm>
-#include <cstdint>
-
-#include "chainrule/inputs.hpp"
+#include "chainrule/batch.hpp"
 #include "chainrule/loss.hpp"
 #include "chainrule/network.hpp"
 #include "chainrule/optimizer.hpp"
 #include "chainrule/tape.hpp"
 
 namespace chainrule {
-
-/// Targets of N samples: numbers, or class labels 0 … d_L - 1 for the cross-entropy.
-template <class T>
-struct Targets {
-  /// Of any Eigen expression that is memory, by rows or one column: never of what Eigen would have to copy.
-  template <class Expression>
-    requires((Expression::Flags & Eigen::DirectAccessBit) != 0 &&
-             (Expression::ColsAtCompileTime == 1 ||
-              ((Expression::Flags & Eigen::RowMajorBit) != 0 && int{Expression::InnerStrideAtCompileTime} == 1)))
-  Targets(const Eigen::MatrixBase<Expression>& expression)  // (N, t)
-      : values(expression.derived().data()),
-        columns(expression.cols()),
-        stride(Expression::ColsAtCompileTime == 1 ? expression.derived().innerStride()
-                                                  : expression.derived().outerStride()),
-        rows(expression.rows()) {}
-  Targets(Matrix<T>&&) = delete;  // would not outlive the call
-  Targets(const std::int64_t* labels, Index rows) : labels(labels), columns(1), stride(1), rows(rows) {}
-
-  /// Those from sample `first` on.
-  Targets from(Index first) const {
-    Targets rest = *this;
-    if (labels) rest.labels += first;
-    if (values) rest.values += first * stride;
-    rest.rows -= first;
-    return rest;
-  }
-
-  /// Writes sample i as the loss sees it: a label as a one-hot row, a target with several quantiles once for each.
-  void load(Index i, Index outputs, T* to) const {
-    if (labels) {
-      std::fill_n(to, outputs, T(0));
-      to[labels[i]] = T(1);
-      return;
-    }
-    const T* const from = values + i * stride;
-    const Index repeat = outputs / columns;
-    if (repeat == 1) {
-      std::copy_n(from, outputs, to);
-      return;
-    }
-    for (Index j = 0; j < outputs; ++j) to[j] = from[j / repeat];
-  }
-
-  const T* values = nullptr;
-  const std::int64_t* labels = nullptr;
-  Index columns, stride, rows;
-};
-
-/// Samples with their targets; memory of the caller's.
-template <class T>
-struct Samples {
-  Inputs<T> X;                       // (N, d_0)
-  Targets<T> y;                      // (N, t)
-  const T* sample_weight = nullptr;  // (N,), or none
-
-  Samples from(Index first) const {
-    return {X.from(first), y.from(first), sample_weight ? sample_weight + first : nullptr};
-  }
-};
-
-template <class T>
-class SparseColumns;
-
-/// The n samples of one step, or a part of them: those that `order` names, or the first n.
-template <class T>
-struct Batch {
-  Samples<T> samples;
-  Index size;
-  const Index* order = nullptr;
-  double whole_weight = 0;                    // of the step's samples, where these are a part of them
-  const SparseColumns<T>* columns = nullptr;  // all of this batch's, where they are known
-
-  Index row(Index i) const { return order ? order[i] : i; }
-  T weight(Index i) const { return samples.sample_weight ? samples.sample_weight[row(i)] : T(1); }
-  /// Σ_i w_i over the step's samples, or their number without weights.
-  double weight() const {
-    if (whole_weight > 0) return whole_weight;
-    if (!samples.sample_weight) return static_cast<double>(size);
-    double total = 0;
-    for (Index i = 0; i < size; ++i) total += static_cast<double>(weight(i));
-    return total;
-  }
-};
 
 /// What a step makes smaller: loss_weight · L + l2/2 Σ_l ‖W_l‖² / Σ_i w_i. The biases are free.
 struct Objective {
@@ -121,20 +35,6 @@ double backward(const Network<T>& network, const Loss& loss, const Targets<T>& y
 template <class T>
 Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output /* (n, d_L) */, Tape<T>& tape,
                    VectorView<T> gradient);
-
-/// a_L for the rows of X, without caching; safe from many threads at once.
-template <class T>
-void predict(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
-template <class T>
-void predict(const Network<T>& network, const SparseRows<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
-
-/// The loss of each sample, without caching.
-template <class T>
-Vector<double> losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples);
-
-/// The loss, without caching: the weighted mean of those.
-template <class T>
-double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& samples);
 
 /// One training step on a batch: the loss before the update. In two sweeps:
 ///

@@ -2,6 +2,7 @@
 
 #include "chainrule/activation.hpp"
 #include "chainrule/backprop.hpp"
+#include "chainrule/batch.hpp"
 #include "chainrule/derivatives.hpp"
 #include "chainrule/gradient_check.hpp"
 #include "chainrule/gradient_flow.hpp"
@@ -12,6 +13,7 @@
 #include "chainrule/network.hpp"
 #include "chainrule/non_finite.hpp"
 #include "chainrule/optimizer.hpp"
+#include "chainrule/predict.hpp"
 #include "chainrule/random.hpp"
 #include "chainrule/ranks.hpp"
 #include "chainrule/rule.hpp"

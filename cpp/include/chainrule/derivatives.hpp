@@ -2,7 +2,10 @@
 
 #include <functional>
 
-#include "chainrule/backprop.hpp"
+#include "chainrule/batch.hpp"
+#include "chainrule/loss.hpp"
+#include "chainrule/network.hpp"
+#include "chainrule/tape.hpp"
 
 namespace chainrule {
 

@@ -3,7 +3,9 @@
 #include <string>
 #include <vector>
 
-#include "chainrule/backprop.hpp"
+#include "chainrule/batch.hpp"
+#include "chainrule/loss.hpp"
+#include "chainrule/network.hpp"
 
 namespace chainrule {
 

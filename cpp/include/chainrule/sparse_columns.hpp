@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "chainrule/backprop.hpp"
+#include "chainrule/batch.hpp"
 
 namespace chainrule {
 

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "chainrule/batch.hpp"
+#include "chainrule/loss.hpp"
+#include "chainrule/network.hpp"
+
+namespace chainrule {
+
+/// a_L for the rows of X, without caching; safe from many threads at once.
+template <class T>
+void predict(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
+template <class T>
+void predict(const Network<T>& network, const SparseRows<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
+
+/// The loss of each sample, without caching.
+template <class T>
+Vector<double> losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples);
+
+/// The loss, without caching: the weighted mean of those.
+template <class T>
+double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& samples);
+
+}  // namespace chainrule

@@ -1,0 +1,263 @@
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <type_traits>
+
+#include "chainrule/sparse_columns.hpp"
+#include "chainrule/tape.hpp"
+#include "layer.hpp"
+#include "weight_tiles.hpp"
+
+namespace chainrule {
+
+/// The two sweeps over the batch on a tape.
+template <class T>
+class Sweeps {
+ public:
+  /// With `logits_only` the output's activation is left out: a loss from the logits does without. A `sparse` batch
+  /// takes the place of a_0 on the tape.
+  Sweeps(const Network<T>& network, Tape<T>& tape, bool logits_only = false, const Batch<T>* sparse = nullptr)
+      : network_(network),
+        tape_(tape),
+        depth_(network.depth()),
+        rows_(tape.rows()),
+        threads_(threads_for(forward_operations(network, rows_))),
+        logits_only_(logits_only),
+        sparse_(sparse) {}
+  bool sparse() const { return sparse_; }
+
+  /// Lets the first sweep look for numbers that exceed the bound; a NaN does.
+  void watch(T bound) { bound_ = bound; }
+  bool all_within() const { return all_within_; }
+
+  /// The first sweep: `load` the rows and take them forward, then to δ_L by `output` and back to δ_1; either half may
+  /// be left out by a nullptr.
+  template <class Load, class Output>
+  void by_rows(const Load& load, const Output& output) {
+    constexpr bool forward = !std::is_null_pointer_v<Load>, backward = !std::is_null_pointer_v<Output>;
+    const auto load_chunk = [&](Range rows) {
+      if constexpr (forward) {
+        load(rows);
+        if (bound_ > 0 && !sparse_)
+          see(0, kernel_.largest(rows.size(), network_.inputs(), rows_of(tape_.activation(0), rows.begin)));
+      }
+    };
+    const auto output_chunk = [&](Range rows) {
+      if constexpr (backward) output(rows);
+    };
+    if (!tape_.has_panels()) {
+      in_chunks(load_chunk);
+      for (Index l = 1; forward && l <= depth_; ++l)
+        in_blocks(network_.units(l), [&](Range rows, Range columns) { forward_layer(l, rows, columns); });
+      in_chunks(output_chunk);
+      for (Index l = depth_; backward && l > 1; --l)
+        in_blocks(network_.units(l - 1), [&](Range rows, Range columns) { backward_layer(l, rows, columns); });
+      return;
+    }
+    pack(forward, backward ? 2 : depth_ + 1);
+    in_chunks([&](Range rows) {
+      load_chunk(rows);
+      for (Index l = 1; forward && l <= depth_; ++l) forward_layer(l, rows, {0, network_.units(l)});
+      output_chunk(rows);
+      for (Index l = depth_; backward && l > 1; --l) backward_layer(l, rows, {0, network_.units(l - 1)});
+    });
+  }
+
+  /// δ_L of some rows from the loss, whose values go to the tape.
+  void output_from_loss(const Loss& loss, double divisor, Range rows) {
+    const Rows<T> x = rows_of(from_logits(loss) ? tape_.pre_activation(depth_) : tape_.activation(depth_), rows.begin);
+    const Rows<T> delta = rows_of(tape_.delta(depth_), rows.begin);
+    kernel_.loss[loss.index()](rows.size(), network_.outputs(), x, rows_of(tape_.target(), rows.begin),
+                               tape_.loss_parameter(), static_cast<T>(1 / divisor), tape_.row_weight() + rows.begin,
+                               tape_.row_loss() + rows.begin, delta);
+    if (!from_logits(loss))
+      times_derivative(depth_, rows, {0, network_.outputs()});
+    else if (bound_ > 0)
+      see(depth_, kernel_.largest(rows.size(), network_.outputs(), delta));
+  }
+
+  /// δ_L of some rows from dL/da_L, which the tape holds in its place.
+  void output_from_gradient(Range rows) { times_derivative(depth_, rows, {0, network_.outputs()}); }
+
+  /// dL/dX = δ_1 W_1ᵀ
+  void input_gradient(Rows<T> to) {
+    in_blocks(network_.inputs(), [&](Range rows, Range columns) {
+      Weights<T>{network_, 1, nullptr, true}.backward(rows.size(), rows_of(tape_.delta(1), rows.begin), columns,
+                                                      to.from(rows.begin).columns_from(columns.begin));
+    });
+  }
+
+  /// The second sweep: [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l tile by tile, each announced by prepare(l, rows, columns),
+  /// if the parameters are far, and given to use(l, rows, columns, tile).
+  template <class Prepare, class Use>
+  void by_weights(const Prepare& prepare, const Use& use) {
+    if (sparse_) sparse_weights(prepare, use);
+    parallel_over_units(network_, sparse_ ? 2 : 1, threads_, [&](Index l, Range tiles, Range columns) {
+      weight_tiles<T>(
+          tape_.passed_on(l - 1), tape_.delta(l), tiles, columns, far_parameters(),
+          [&](Range rows, Range across) { prepare(l, rows, across); },
+          [&](Range rows, Range across, Rows<T> tile) { use(l, rows, across, tile); });
+    });
+  }
+
+ private:
+  typename Inputs<T>::Stored sparse_row(Index r) const { return sparse_->samples.X.stored(sparse_->row(r)); }
+
+  /// The second sweep's [dW_1; db_1] = [x 1]ᵀ δ_1 for sparse x: each row is a sum of the rows of δ_1 whose samples have
+  /// a number in that column.
+  template <class Prepare, class Use>
+  void sparse_weights(const Prepare& prepare, const Use& use) {
+    const Index units = network_.units(1), all_rows = network_.inputs() + 1;
+    const Index across = parts_of(units, widest_block);
+    const Index wide = pitch<T>(parts_of(units, across)), most_rows = block_numbers / wide;
+    const Index down = threads_ > 1 ? std::min<Index>(all_rows, 2 * threads_) : 1;
+    const MatrixView<T> delta = tape_.delta(1);
+    parallel(down * across, threads_, [&](std::ptrdiff_t i) {
+      const engine::Cell at = engine::cell(i, across);
+      const Range all = part(all_rows, down, at.row), columns = part(units, across, at.column);
+      thread_local SparseColumns<T> found;
+      if (!sparse_->columns) found.load(*sparse_, all.begin, all.end);
+      const SparseColumns<T>& x = sparse_->columns ? *sparse_->columns : found;
+      for (Index first = all.begin; first < all.end; first += most_rows) {
+        const Range rows{first, std::min(first + most_rows, all.end)};
+        if (far_parameters()) prepare(1, rows, columns);
+        alignas(64) T memory[block_numbers];
+        std::fill_n(memory, rows.size() * wide, T(0));
+        const Rows<T> block{memory, wide};
+        for (Index row = rows.begin; row < rows.end; ++row)
+          kernel_.gather_rows(x.count(row), x.samples(row), x.values(row), columns.size(), delta.data() + columns.begin,
+                              delta.outerStride(), block.row(row - rows.begin));
+        use(1, rows, columns, block);
+      }
+    });
+  }
+  static constexpr Index block_numbers = 32 * 1024 / sizeof(T), widest_block = 512;
+
+  /// Whether parameters and moments do not fit the second-level cache, so that it pays to ask for them ahead.
+  bool far_parameters() const { return network_.parameter_count() > 30000; }
+
+  template <class Chunk>
+  void in_chunks(const Chunk& chunk) {
+    const Index chunks = chunk_count<T>(rows_, threads_);
+    parallel(chunks, threads_, [&](std::ptrdiff_t i) { chunk(part(rows_, chunks, i)); });
+  }
+
+  /// Blocks of a strip of columns and all rows, for weights that should be read but once; or, where that makes too few
+  /// to keep all threads busy to the end, down to half a strip, and then of some rows.
+  template <class Block>
+  void in_blocks(Index columns, const Block& block) {
+    const Index panel = kernel_.panel, panels = parts_of(columns, panel), strip = strip_columns<T> / panel;
+    const Index wanted = threads_ > 1 ? 4 * threads_ : 1;
+    const Index across = std::clamp(wanted, parts_of(panels, strip), parts_of(panels, strip / 2));
+    const Index down = std::clamp<Index>(rows_ / (4 * kernel_.tile_rows), 1, parts_of(wanted, across));
+    parallel(down * across, threads_, [&](std::ptrdiff_t i) {
+      const Range of_panels = part(panels, across, i / down);
+      block(part(rows_, down, i % down), Range{of_panels.begin * panel, std::min(columns, of_panels.end * panel)});
+    });
+  }
+
+  /// Rearranges the weights for the products with W_l, and for those with W_lᵀ down to layer `lowest`.
+  void pack(bool forward, Index lowest) {
+    const Index panel = kernel_.panel;
+    const auto of_weights = [&](Index l) {
+      return forward && (l > 1 || !sparse_) && worth_packing(network_, l, rows_) ? parts_of(network_.units(l), panel)
+                                                                                 : 0;
+    };
+    const auto of_transpose = [&](Index l) { return l >= lowest ? parts_of(network_.units(l - 1), panel) : 0; };
+    // The other threads' caches are too far away for a few numbers.
+    const int threads = network_.parameter_count() < 16384 ? 1 : threads_;
+    parallel_over_layers(
+        1, depth_, threads, [&](Index l) { return of_weights(l) + of_transpose(l); },
+        [&](Index l, Index i) {
+          const Index in = network_.units(l - 1), out = network_.units(l), transposed = i - of_weights(l);
+          const T* weight = network_.weight(l).data();
+          if (transposed < 0) {
+            const Index first = i * panel;
+            kernel_.pack(in + 1, std::min(panel, out - first), weight + first, out,
+                         tape_.weight_panels(l) + first * (in + 1));
+          } else {
+            const Index first = transposed * panel;
+            kernel_.pack_transposed(out, std::min(panel, in - first), weight + first * out, out,
+                                    tape_.transposed_panels(l) + first * out);
+          }
+        });
+  }
+
+  /// a_l = σ_l([a_{l-1} 1] [W_l; b_l])
+  void forward_layer(Index l, Range rows, Range columns) {
+    const bool packed = tape_.has_panels() && worth_packing(network_, l, rows_);
+    const Weights<T> weights{network_, l, packed ? tape_.weight_panels(l) : nullptr, !tape_.has_panels()};
+    const Rows<T> a = rows_of(tape_.activation(l), rows.begin);
+    const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
+    const Rows<T> before = rows_of(tape_.passed_on(l - 1), rows.begin);
+    layer_forward<T>(
+        network_, l, rows.size(), columns, z, a, logits_only_ && l == depth_,
+        [&](Range strip, Rows<T> z_strip) {
+          if (l > 1 || !sparse_) return weights.forward(strip.size(), before.from(strip.begin), columns, z_strip);
+          for (Index r = 0; r < strip.size(); ++r)
+            sparse_product<T>(network_, sparse_row(rows.begin + strip.begin + r), columns, z_strip.row(r));
+        },
+        [&](T largest) {
+          if (l < depth_) see(l, largest);
+        });
+    if (tape_.drops_out(l)) tape_.drop_out(l, rows.begin, rows.end, columns.begin, columns.end);
+  }
+
+  /// δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}
+  void backward_layer(Index l, Range rows, Range columns) {
+    const Weights<T> weights{network_, l, tape_.has_panels() ? tape_.transposed_panels(l) : nullptr,
+                             !tape_.has_panels()};
+    const Index strips = strip_count(network_, rows.size(), columns.size() * network_.units(l));
+    for (Index s = 0; s < strips; ++s) {
+      const Range within = part(rows.size(), strips, s);
+      const Range strip{rows.begin + within.begin, rows.begin + within.end};
+      weights.backward(strip.size(), rows_of(tape_.delta(l), strip.begin), columns,
+                       rows_of(tape_.delta(l - 1), strip.begin).columns_from(columns.begin));
+      times_derivative(l - 1, strip, columns);
+      if (tape_.drops_out(l - 1)) times_mask(l - 1, strip, columns);
+    }
+  }
+
+  /// The largest |a_l| or |δ_l| of a part, before units drop out.
+  void see(Index l, T largest) {
+    if (tape_.drops_out(l)) largest /= static_cast<T>(1 - network_.dropout(l));  // as the mask multiplies, nearly
+    if (bound_ > 0 && !(largest <= bound_)) all_within_.store(false, std::memory_order_relaxed);
+  }
+
+  /// δ_l ← δ_l ⊙ m_l
+  void times_mask(Index l, Range rows, Range columns) {
+    const Rows<T> delta = rows_of(tape_.delta(l)), mask = rows_of(tape_.mask(l));
+    for (Index r = rows.begin; r < rows.end; ++r)
+      for (Index c = columns.begin; c < columns.end; ++c) delta.row(r)[c] *= mask.row(r)[c];
+  }
+
+  /// δ_l ← δ_l ⊙ σ'_l
+  void times_derivative(Index l, Range rows, Range columns) {
+    const Activation& activation = network_.activation(l);
+    const auto part_of = [&](MatrixView<T> m) { return rows_of(m, rows.begin).columns_from(columns.begin); };
+    const Rows<T> delta = part_of(tape_.delta(l));
+    if (std::holds_alternative<Identity>(activation)) {
+      if (bound_ > 0) see(l, kernel_.largest(rows.size(), columns.size(), delta));
+      return;
+    }
+    const Rows<T> a = part_of(tape_.activation(l));
+    const Rows<T> z = tape_.has_pre_activation(l) ? part_of(tape_.pre_activation(l)) : a;
+    see(l, kernel_.times_derivative[activation.index()](rows.size(), columns.size(), z, a, delta,
+                                                        static_cast<T>(parameter(activation))));
+  }
+
+  const Network<T>& network_;
+  Tape<T>& tape_;
+  const Kernels<T>& kernel_ = kernels<T>();
+  Index depth_, rows_;
+  // The same in both sweeps: where one thread is enough for one of them, the other's would fetch from its cache what
+  // they need, and leave theirs there.
+  int threads_;
+  bool logits_only_;
+  T bound_ = 0;  // none
+  std::atomic<bool> all_within_{true};
+  const Batch<T>* sparse_;
+};
+
+}  // namespace chainrule
