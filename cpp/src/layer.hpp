@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <variant>
 
 #include "layout.hpp"
 
@@ -15,15 +16,43 @@ double forward_operations(const Network<T>& network, Index rows) {
   return 2.0 * static_cast<double>(network.parameter_count()) * static_cast<double>(rows);
 }
 
-/// Rows are cut into chunks that stay in the caches on their way through the layers, as many for each thread.
+/// How many chunks rows are cut into that go through all layers without meeting another: of rows enough to make up for
+/// what is done once a chunk; and at least two for each of several threads, so that none waits long for another.
 template <class T>
-Index chunk_count(Index rows, int threads) {
-  const Index largest = 4 * kernels<T>().tile_rows;
-  const Index chunks = parts_of(rows, largest);
-  // Four for each thread even out what else the machine does; less than a tile's rows would cost more than that.
-  const Index even = std::min<Index>(4 * threads, rows / kernels<T>().tile_rows);
-  const Index wanted = threads > 1 ? std::max(chunks, even) : chunks;
-  return std::min(rows, parts_of(wanted, threads) * threads);
+Index chunk_count(Index rows, int threads, Index most_rows = 512) {
+  const Index chunks = parts_of(rows, most_rows);
+  if (threads == 1) return chunks;
+  const Index tiles = parts_of(rows, kernels<T>().tile_rows);
+  return std::min(tiles, parts_of(std::max<Index>(chunks, 2 * threads), threads) * threads);
+}
+
+/// Chunk i of the rows: whole tiles, as the micro-kernel cuts all of them.
+template <class T>
+Range chunk_rows(Index rows, Index chunks, Index i) {
+  if (chunks == 1) return {0, rows};
+  const Index tiles = parts_of(rows, kernels<T>().tile_rows);
+  const Range of_tiles = part(tiles, chunks, i);
+  return {part(rows, tiles, of_tiles.begin).begin, part(rows, tiles, of_tiles.end - 1).end};
+}
+
+/// Calls block(rows, columns) in parallel for blocks of a strip of columns and all rows, which read the weights but
+/// once; or, where that makes too few to keep all threads busy to the end, down to half a strip, and then of some rows.
+template <class T, class Block>
+void in_blocks(Index rows, Index columns, int threads, const Block& block) {
+  if (threads == 1) {
+    const engine::FlushSubnormals flush;
+    for (Index c = 0; c < columns; c += strip_columns<T>)
+      block(Range{0, rows}, Range{c, std::min(c + strip_columns<T>, columns)});
+    return;
+  }
+  const Index panel = kernels<T>().panel, panels = parts_of(columns, panel), strip = strip_columns<T> / panel;
+  const Index wanted = 4 * threads;
+  const Index across = std::clamp(wanted, parts_of(panels, strip), parts_of(panels, strip / 2));
+  const Index down = std::clamp<Index>(rows / (4 * kernels<T>().tile_rows), 1, parts_of(wanted, across));
+  parallel(down * across, threads, [&](std::ptrdiff_t i) {
+    const Range of_panels = part(panels, across, i / down);
+    block(part(rows, down, i % down), Range{of_panels.begin * panel, std::min(columns, of_panels.end * panel)});
+  });
 }
 
 /// Few rows read each weight but a few times, and few weights stay in the first-level cache as they lie: then
@@ -39,13 +68,36 @@ Panels<T> packed(const T* panels, Index k) {
   return {panels, kernels<T>().panel, k * kernels<T>().panel};
 }
 
-/// The products with the weights of layer l find them rearranged in `panels`, or where they lie.
+/// Rearranges W_l for the products with it in forward(l), and W_lᵀ in transposed(l), where those are not null, of all
+/// layers in parallel.
+template <class T, class Forward, class Transposed>
+void pack_weights(const Network<T>& network, int threads, const Forward& forward, const Transposed& transposed) {
+  const Kernels<T>& kernel = kernels<T>();
+  const Index panel = kernel.panel;
+  const auto of_weights = [&](Index l) { return forward(l) ? parts_of(network.units(l), panel) : 0; };
+  const auto of_transpose = [&](Index l) { return transposed(l) ? parts_of(network.units(l - 1), panel) : 0; };
+  // The other threads' caches are too far away for a few numbers.
+  parallel_over_layers(
+      1, network.depth(), network.parameter_count() < 16384 ? 1 : threads,
+      [&](Index l) { return of_weights(l) + of_transpose(l); },
+      [&](Index l, Index i) {
+        const Index in = network.units(l - 1), out = network.units(l), across = i - of_weights(l);
+        const T* weight = network.weight(l).data();
+        if (across < 0)
+          kernel.pack(in + 1, std::min(panel, out - i * panel), weight + i * panel, out,
+                      forward(l) + i * panel * (in + 1));
+        else
+          kernel.pack_transposed(out, std::min(panel, in - across * panel), weight + across * panel * out, out,
+                                 transposed(l) + across * panel * out);
+      });
+}
+
+/// The products with the weights of layer l, which are rearranged in `panels` or lie where they are.
 template <class T>
 struct Weights {
   const Network<T>& network;
   Index l;
   const T* panels;  // or nullptr
-  bool large;       // too large to be rearranged as a whole
 
   /// Columns of z_l = [a_{l-1} 1] [W_l; b_l]
   void forward(Index count, Rows<const T> a, Range columns, Rows<T> z) const {
@@ -54,7 +106,7 @@ struct Weights {
     const T* weight = network.weight(l).data() + columns.begin;
     if (panels)
       kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, packed<T>(panels + columns.begin * k, k), z, false);
-    else if (large && worth_packing(network, l, count))
+    else if (worth_packing(network, l, count))
       kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, weight, units, z, false);
     else
       kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, {weight, units, kernel.panel}, z, false);
@@ -73,30 +125,27 @@ struct Weights {
   }
 };
 
-/// Rows to take through a product and the element-wise function behind it at a time: as many as one tile has, so that
-/// the first-level cache still holds them, unless the weights have to come from afar for each.
-template <class T>
-Index strip_count(const Network<T>& network, Index rows, Index weights) {
-  constexpr Index near = 512 * 1024 / sizeof(T);
-  return !fits_packed<T>(network) || weights > near ? 1 : parts_of(rows, kernels<T>().tile_rows);
+/// `in_blocks` for what layer l does on its way forward; a softmax wants whole rows, unless it is left out as `linear`.
+template <class T, class Block>
+void in_forward_blocks(const Network<T>& network, Index l, Index rows, int threads, bool linear, const Block& block) {
+  const Index units = network.units(l);
+  if (linear || !std::holds_alternative<Softmax>(network.activation(l)))
+    return in_blocks<T>(rows, units, threads, block);
+  const Index chunks = chunk_count<T>(rows, threads, rows);
+  parallel(chunks, threads, [&](std::ptrdiff_t i) { block(chunk_rows<T>(rows, chunks, i), Range{0, units}); });
 }
 
-/// Columns of a_l = σ_l(z_l), with z_l from `product` strip by strip. z and a may be the same memory; with `linear` a
-/// is not written. Gives the largest |a_l| of each strip to `see`.
+/// Columns of a_l = σ_l(z_l), with z_l from product(z). z and a may be the same memory; with `linear` a is not written.
+/// Gives the largest |a_l| to `see`.
 template <class T, class Product, class See>
 void layer_forward(const Network<T>& network, Index l, Index count, Range columns, Rows<T> z, Rows<T> a, bool linear,
                    const Product& product, const See& see) {
   const Activation& activation = network.activation(l);
-  const auto activate = kernels<T>().activate[activation.index()];
-  const auto parameter_ = static_cast<T>(parameter(activation));
-  const Index strips = strip_count(network, count, columns.size() * network.units(l - 1));
-  for (Index s = 0; s < strips; ++s) {
-    const Range strip = part(count, strips, s);
-    const Rows<T> z_strip = z.from(strip.begin).columns_from(columns.begin);
-    product(strip, z_strip);
-    if (!linear)
-      see(activate(strip.size(), columns.size(), z_strip, a.from(strip.begin).columns_from(columns.begin), parameter_));
-  }
+  const Rows<T> of_columns = z.columns_from(columns.begin);
+  product(of_columns);
+  if (!linear)
+    see(kernels<T>().activate[activation.index()](count, columns.size(), of_columns, a.columns_from(columns.begin),
+                                                  static_cast<T>(parameter(activation))));
   if (columns.end == network.units(l))
     for (Index r = 0; r < count; ++r) a.row(r)[columns.end] = T(1);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 #include "layer.hpp"
 #include "loss_mean.hpp"
@@ -11,54 +12,69 @@ namespace chainrule {
 
 namespace {
 
-/// Runs chunks of rows through the network without a tape: use(rows, a_L, targets), or z_L for a_L if `logits`, where
+/// Takes the rows through the network without a tape: use(rows, a_L, targets), or z_L for a_L if `logits`, where
 /// `targets` is room for as many rows.
 template <class T, class Use>
 void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Use& use) {
-  const Index n = X.rows();
-  const Index depth = network.depth();
+  const Index n = X.rows(), depth = network.depth(), wide = pitch<T>(network.widest());
   const int threads = threads_for(forward_operations(network, n));
-  const Index chunks = chunk_count<T>(n, threads);
-  const Index chunk_rows = parts_of(n, chunks);
-  const Index wide = pitch<T>(network.widest());
-  const bool large = !fits_packed<T>(network);
-  const auto panels_size = [&](Index l) {
-    if (large || !worth_packing(network, l, n)) return Index{0};
-    return (network.units(l - 1) + 1) * parts_of(network.units(l), kernels<T>().panel) * kernels<T>().panel;
-  };
-  Index total = 0;
-  for (Index l = 1; l <= depth; ++l) total += panels_size(l);
-  Buffer<T> panels(total);
-  T* next = panels.data();
-  for (Index l = 1; l <= depth; next += panels_size(l), ++l)
-    if (panels_size(l) > 0)
-      kernels<T>().pack(network.units(l - 1) + 1, network.units(l), network.weight(l).data(), network.units(l), next);
-  parallel(chunks, threads, [&](std::ptrdiff_t chunk) {
-    const Range rows = part(n, chunks, chunk);
-    T* memory = workspace<T>(3 * chunk_rows * wide);
-    Rows<T> before{memory, wide}, after{memory + chunk_rows * wide, wide};
-    const Rows<T> targets{memory + 2 * chunk_rows * wide, wide};
-    for (Index r = 0; r < rows.size() && !X.mostly_zeros(); ++r) {
+  const auto in_out_and_targets = [&](Index rows) { return 3 * rows * wide; };
+
+  std::vector<T*> panels;  // of each layer's weights
+  const auto panels_of = [&](Index l) { return panels.empty() ? nullptr : panels[static_cast<std::size_t>(l)]; };
+
+  const auto through = [&](Range rows, T* memory, int layer_threads) {
+    const Index count = rows.size();
+    Rows<T> before{memory, wide}, after{memory + count * wide, wide};
+    const Rows<T> targets{memory + 2 * count * wide, wide};
+    for (Index r = 0; r < count && !X.mostly_zeros(); ++r) {
       X.load(rows.begin + r, before.row(r));
       before.row(r)[X.cols()] = T(1);
     }
-    const T* next_panels = panels.data();
     for (Index l = 1; l <= depth; ++l) {
-      const Range columns{0, network.units(l)};
-      const T* packed = panels_size(l) > 0 ? next_panels : nullptr;
-      layer_forward<T>(
-          network, l, rows.size(), columns, after, after, logits && l == depth,
-          [&](Range strip, Rows<T> z) {
-            if (l > 1 || !X.mostly_zeros())
-              return Weights<T>{network, l, packed, large}.forward(strip.size(), before.from(strip.begin), columns, z);
-            for (Index r = 0; r < strip.size(); ++r)
-              sparse_product<T>(network, X.stored(rows.begin + strip.begin + r), columns, z.row(r));
-          },
-          [](T) {});
-      next_panels += panels_size(l);
+      const Weights<T> weights{network, l, panels_of(l)};
+      const bool linear = logits && l == depth;
+      in_forward_blocks(network, l, count, layer_threads, linear, [&](Range part_of, Range columns) {
+        const Rows<T> from = before.from(part_of.begin), to = after.from(part_of.begin);
+        layer_forward<T>(
+            network, l, part_of.size(), columns, to, to, linear,
+            [&](Rows<T> z) {
+              if (l > 1 || !X.mostly_zeros()) return weights.forward(part_of.size(), from, columns, z);
+              for (Index r = 0; r < part_of.size(); ++r)
+                sparse_product<T>(network, X.stored(rows.begin + part_of.begin + r), columns, z.row(r));
+            },
+            [](T) {});
+      });
       std::swap(before, after);
     }
     use(rows, before, targets);
+  };
+
+  if (!fits_packed<T>(network)) {  // layer by layer, of rows enough to make up for fetching the weights
+    const Index blocks = parts_of(n, 1024);
+    Buffer<T> memory(in_out_and_targets(parts_of(n, blocks)));
+    for (Index b = 0; b < blocks; ++b) through(part(n, blocks, b), memory.data(), threads);
+    return;
+  }
+  // Chunks whose rows stay in the second-level cache, and for several of them the weights rearranged once.
+  const Index chunks = chunk_count<T>(n, threads, std::clamp<Index>(32768 / wide, 64, 512));
+  Buffer<T> memory_of_panels;
+  if (chunks > 1) {
+    const auto size = [&](Index l) {
+      return worth_packing(network, l, n) ? panels_size<T>(network.units(l - 1) + 1, network.units(l)) : 0;
+    };
+    Index total = 0;
+    for (Index l = 1; l <= depth; ++l) total += size(l);
+    memory_of_panels = Buffer<T>(total);
+    panels.assign(static_cast<std::size_t>(depth) + 1, nullptr);
+    T* next = memory_of_panels.data();
+    for (Index l = 1; l <= depth; next += size(l), ++l)
+      if (size(l) > 0) panels[static_cast<std::size_t>(l)] = next;
+    pack_weights(network, threads, panels_of, [](Index) -> T* { return nullptr; });
+  }
+  parallel(chunks, threads, [&](std::ptrdiff_t i) {
+    const Range rows = chunk_rows<T>(n, chunks, i);
+    through(rows, workspace<T>(in_out_and_targets(rows.size())), 1);
   });
 }
 

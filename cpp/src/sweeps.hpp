@@ -23,6 +23,8 @@ class Sweeps {
         depth_(network.depth()),
         rows_(tape.rows()),
         threads_(threads_for(forward_operations(network, rows_))),
+        chunks_(chunk_count<T>(rows_, threads_)),
+        packed_(tape.has_panels() && chunks_ > 1),
         logits_only_(logits_only),
         sparse_(sparse) {}
   bool sparse() const { return sparse_; }
@@ -49,13 +51,18 @@ class Sweeps {
     if (!tape_.has_panels()) {
       in_chunks(load_chunk);
       for (Index l = 1; forward && l <= depth_; ++l)
-        in_blocks(network_.units(l), [&](Range rows, Range columns) { forward_layer(l, rows, columns); });
+        in_forward_blocks(network_, l, rows_, threads_, logits_only_ && l == depth_,
+                          [&](Range rows, Range columns) { forward_layer(l, rows, columns); });
       in_chunks(output_chunk);
       for (Index l = depth_; backward && l > 1; --l)
-        in_blocks(network_.units(l - 1), [&](Range rows, Range columns) { backward_layer(l, rows, columns); });
+        in_blocks<T>(rows_, network_.units(l - 1), threads_,
+                     [&](Range rows, Range columns) { backward_layer(l, rows, columns); });
       return;
     }
-    pack(forward, backward ? 2 : depth_ + 1);
+    if (packed_)
+      pack_weights(
+          network_, threads_, [&](Index l) { return forward ? weight_panels(l) : nullptr; },
+          [&](Index l) { return backward && l > 1 ? tape_.transposed_panels(l) : nullptr; });
     in_chunks([&](Range rows) {
       load_chunk(rows);
       for (Index l = 1; forward && l <= depth_; ++l) forward_layer(l, rows, {0, network_.units(l)});
@@ -82,9 +89,9 @@ class Sweeps {
 
   /// dL/dX = δ_1 W_1ᵀ
   void input_gradient(Rows<T> to) {
-    in_blocks(network_.inputs(), [&](Range rows, Range columns) {
-      Weights<T>{network_, 1, nullptr, true}.backward(rows.size(), rows_of(tape_.delta(1), rows.begin), columns,
-                                                      to.from(rows.begin).columns_from(columns.begin));
+    in_blocks<T>(rows_, network_.inputs(), threads_, [&](Range rows, Range columns) {
+      Weights<T>{network_, 1, nullptr}.backward(rows.size(), rows_of(tape_.delta(1), rows.begin), columns,
+                                                to.from(rows.begin).columns_from(columns.begin));
     });
   }
 
@@ -137,66 +144,28 @@ class Sweeps {
   /// Whether parameters and moments do not fit the second-level cache, so that it pays to ask for them ahead.
   bool far_parameters() const { return network_.parameter_count() > 30000; }
 
+  /// Room for W_l rearranged, where that pays.
+  T* weight_panels(Index l) {
+    return (l > 1 || !sparse_) && worth_packing(network_, l, rows_) ? tape_.weight_panels(l) : nullptr;
+  }
+
   template <class Chunk>
   void in_chunks(const Chunk& chunk) {
-    const Index chunks = chunk_count<T>(rows_, threads_);
-    parallel(chunks, threads_, [&](std::ptrdiff_t i) { chunk(part(rows_, chunks, i)); });
-  }
-
-  /// Blocks of a strip of columns and all rows, for weights that should be read but once; or, where that makes too few
-  /// to keep all threads busy to the end, down to half a strip, and then of some rows.
-  template <class Block>
-  void in_blocks(Index columns, const Block& block) {
-    const Index panel = kernel_.panel, panels = parts_of(columns, panel), strip = strip_columns<T> / panel;
-    const Index wanted = threads_ > 1 ? 4 * threads_ : 1;
-    const Index across = std::clamp(wanted, parts_of(panels, strip), parts_of(panels, strip / 2));
-    const Index down = std::clamp<Index>(rows_ / (4 * kernel_.tile_rows), 1, parts_of(wanted, across));
-    parallel(down * across, threads_, [&](std::ptrdiff_t i) {
-      const Range of_panels = part(panels, across, i / down);
-      block(part(rows_, down, i % down), Range{of_panels.begin * panel, std::min(columns, of_panels.end * panel)});
-    });
-  }
-
-  /// Rearranges the weights for the products with W_l, and for those with W_lᵀ down to layer `lowest`.
-  void pack(bool forward, Index lowest) {
-    const Index panel = kernel_.panel;
-    const auto of_weights = [&](Index l) {
-      return forward && (l > 1 || !sparse_) && worth_packing(network_, l, rows_) ? parts_of(network_.units(l), panel)
-                                                                                 : 0;
-    };
-    const auto of_transpose = [&](Index l) { return l >= lowest ? parts_of(network_.units(l - 1), panel) : 0; };
-    // The other threads' caches are too far away for a few numbers.
-    const int threads = network_.parameter_count() < 16384 ? 1 : threads_;
-    parallel_over_layers(
-        1, depth_, threads, [&](Index l) { return of_weights(l) + of_transpose(l); },
-        [&](Index l, Index i) {
-          const Index in = network_.units(l - 1), out = network_.units(l), transposed = i - of_weights(l);
-          const T* weight = network_.weight(l).data();
-          if (transposed < 0) {
-            const Index first = i * panel;
-            kernel_.pack(in + 1, std::min(panel, out - first), weight + first, out,
-                         tape_.weight_panels(l) + first * (in + 1));
-          } else {
-            const Index first = transposed * panel;
-            kernel_.pack_transposed(out, std::min(panel, in - first), weight + first * out, out,
-                                    tape_.transposed_panels(l) + first * out);
-          }
-        });
+    parallel(chunks_, threads_, [&](std::ptrdiff_t i) { chunk(chunk_rows<T>(rows_, chunks_, i)); });
   }
 
   /// a_l = σ_l([a_{l-1} 1] [W_l; b_l])
   void forward_layer(Index l, Range rows, Range columns) {
-    const bool packed = tape_.has_panels() && worth_packing(network_, l, rows_);
-    const Weights<T> weights{network_, l, packed ? tape_.weight_panels(l) : nullptr, !tape_.has_panels()};
+    const Weights<T> weights{network_, l, packed_ ? weight_panels(l) : nullptr};
     const Rows<T> a = rows_of(tape_.activation(l), rows.begin);
     const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
     const Rows<T> before = rows_of(tape_.passed_on(l - 1), rows.begin);
     layer_forward<T>(
         network_, l, rows.size(), columns, z, a, logits_only_ && l == depth_,
-        [&](Range strip, Rows<T> z_strip) {
-          if (l > 1 || !sparse_) return weights.forward(strip.size(), before.from(strip.begin), columns, z_strip);
-          for (Index r = 0; r < strip.size(); ++r)
-            sparse_product<T>(network_, sparse_row(rows.begin + strip.begin + r), columns, z_strip.row(r));
+        [&](Rows<T> to) {
+          if (l > 1 || !sparse_) return weights.forward(rows.size(), before, columns, to);
+          for (Index r = 0; r < rows.size(); ++r)
+            sparse_product<T>(network_, sparse_row(rows.begin + r), columns, to.row(r));
         },
         [&](T largest) {
           if (l < depth_) see(l, largest);
@@ -206,17 +175,11 @@ class Sweeps {
 
   /// δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}
   void backward_layer(Index l, Range rows, Range columns) {
-    const Weights<T> weights{network_, l, tape_.has_panels() ? tape_.transposed_panels(l) : nullptr,
-                             !tape_.has_panels()};
-    const Index strips = strip_count(network_, rows.size(), columns.size() * network_.units(l));
-    for (Index s = 0; s < strips; ++s) {
-      const Range within = part(rows.size(), strips, s);
-      const Range strip{rows.begin + within.begin, rows.begin + within.end};
-      weights.backward(strip.size(), rows_of(tape_.delta(l), strip.begin), columns,
-                       rows_of(tape_.delta(l - 1), strip.begin).columns_from(columns.begin));
-      times_derivative(l - 1, strip, columns);
-      if (tape_.drops_out(l - 1)) times_mask(l - 1, strip, columns);
-    }
+    Weights<T>{network_, l, packed_ ? tape_.transposed_panels(l) : nullptr}.backward(
+        rows.size(), rows_of(tape_.delta(l), rows.begin), columns,
+        rows_of(tape_.delta(l - 1), rows.begin).columns_from(columns.begin));
+    times_derivative(l - 1, rows, columns);
+    if (tape_.drops_out(l - 1)) times_mask(l - 1, rows, columns);
   }
 
   /// The largest |a_l| or |δ_l| of a part, before units drop out.
@@ -254,6 +217,8 @@ class Sweeps {
   // The same in both sweeps: where one thread is enough for one of them, the other's would fetch from its cache what
   // they need, and leave theirs there.
   int threads_;
+  Index chunks_;
+  bool packed_;  // the weights, once for all chunks
   bool logits_only_;
   T bound_ = 0;  // none
   std::atomic<bool> all_within_{true};

@@ -6,7 +6,6 @@
 #include <stdexcept>
 
 #include "chainrule/random.hpp"
-#include "engine/kernels.hpp"
 #include "layout.hpp"
 
 namespace chainrule {
@@ -17,10 +16,6 @@ Index checked_sum(Index a, Index b) {
   Index result;
   if (__builtin_add_overflow(a, b, &result)) throw std::length_error("the tape is too large to count");
   return result;
-}
-
-Index panels_size(Index rows, Index columns, Index panel) {
-  return checked_product(rows, engine::parts_of(columns, panel) * panel);
 }
 
 }  // namespace
@@ -58,16 +53,15 @@ Tape<T>::Tape(const Network<T>& network, Index capacity, bool keep_pre_activatio
   target_ = place(network.outputs());
 
   has_panels_ = fits_packed<T>(network);
-  const Index panel = engine::kernels<T>().panel;
   Index panels = 0;
   weight_panels_.resize(static_cast<std::size_t>(depth + 1));
   transposed_panels_.resize(static_cast<std::size_t>(depth + 1));
   for (Index l = 1; has_panels_ && l <= depth; ++l) {
     const Index in = network.units(l - 1), out = network.units(l);
     weight_panels_[static_cast<std::size_t>(l)] = panels;
-    panels = checked_sum(panels, panels_size(in + 1, out, panel));
+    panels = checked_sum(panels, panels_size<T>(in + 1, out));
     transposed_panels_[static_cast<std::size_t>(l)] = panels;
-    panels = checked_sum(panels, panels_size(out, in, panel));
+    panels = checked_sum(panels, panels_size<T>(out, in));
   }
 
   memory_ = Buffer<T>(total);

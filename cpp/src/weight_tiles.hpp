@@ -24,24 +24,6 @@ Index tiles_across(const Network<T>& network, Index l) {
   return parts_of(network.units(l), strip_columns<T>);
 }
 
-/// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
-template <class Count, class Part>
-void parallel_over_layers(Index first, Index depth, int threads, const Count& parts, const Part& part) {
-  if (threads == 1) {
-    const engine::FlushSubnormals flush;
-    for (Index l = first; l <= depth; ++l)
-      for (Index i = 0, count = parts(l); i < count; ++i) part(l, i);
-    return;
-  }
-  Index total = 0;
-  for (Index l = first; l <= depth; ++l) total += parts(l);
-  parallel(total, threads, [&](std::ptrdiff_t i) {
-    Index l = first;
-    for (; i >= parts(l); ++l) i -= parts(l);
-    part(l, i);
-  });
-}
-
 // Tiles above each other share their columns of δ from the second-level cache; as long as there are enough units to
 // keep all threads busy to the end.
 inline constexpr Index most_unit_rows = 192;

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <chainrule/batch.hpp>
+#include <chainrule/loss.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>

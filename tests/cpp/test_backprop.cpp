@@ -138,6 +138,7 @@ TEST_CASE_TEMPLATE("backprop: wide, ragged and large networks equal the textbook
       {{33, 100, 33}, 57, true}, {{256, 1, 256}, 16},       {{13, 513, 7}, 31, true},
       {{600, 2, 5}, 70},         {{700, 800, 3}, 40, true}, {{130, 128, 127, 126, 2}, 300},
       {{400, 1400, 3}, 5, true}, {{70, 150, 3}, 900},  // a δ larger than the second-level cache
+      {{700, 800, 300}, 40},                           // a softmax wider than a strip of columns
   };
   std::uint64_t seed = 0;
   for (const Shape& shape : shapes)
