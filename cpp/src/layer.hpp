@@ -37,17 +37,19 @@ Range chunk_rows(Index rows, Index chunks, Index i) {
 
 /// Calls block(rows, columns) in parallel for blocks of a strip of columns and all rows, which read the weights but
 /// once; or, where that makes too few to keep all threads busy to the end, down to half a strip, and then of some rows.
+/// For few rows, which take the weights as they come from memory, of columns as many as there are.
 template <class T, class Block>
 void in_blocks(Index rows, Index columns, int threads, const Block& block) {
+  const bool few = rows <= far_tiles * kernels<T>().tile_rows;
   if (threads == 1) {
     const engine::FlushSubnormals flush;
-    for (Index c = 0; c < columns; c += strip_columns<T>)
-      block(Range{0, rows}, Range{c, std::min(c + strip_columns<T>, columns)});
+    const Index strip = few ? columns : strip_columns<T>;
+    for (Index c = 0; c < columns; c += strip) block(Range{0, rows}, Range{c, std::min(c + strip, columns)});
     return;
   }
   const Index panel = kernels<T>().panel, panels = parts_of(columns, panel), strip = strip_columns<T> / panel;
-  const Index wanted = 4 * threads;
-  const Index across = std::clamp(wanted, parts_of(panels, strip), parts_of(panels, strip / 2));
+  const Index wanted = few ? threads : 4 * threads;
+  const Index across = std::clamp(wanted, few ? 1 : parts_of(panels, strip), parts_of(panels, strip / 2));
   const Index down = std::clamp<Index>(rows / (4 * kernels<T>().tile_rows), 1, parts_of(wanted, across));
   parallel(down * across, threads, [&](std::ptrdiff_t i) {
     const Range of_panels = part(panels, across, i / down);
@@ -61,6 +63,14 @@ template <class T>
 bool worth_packing(const Network<T>& network, Index l, Index rows) {
   constexpr Index near = 32 * 1024 / sizeof(T);
   return rows > 2 * kernels<T>().tile_rows && network.units(l - 1) * network.units(l) > near;
+}
+
+/// Fetching the weights of layer l takes few rows longer than the products: they had better come as they lie in memory.
+template <class T>
+bool far_weights(const Network<T>& network, Index l, Index rows) {
+  const Index numbers = network.units(l - 1) * network.units(l), tile = kernels<T>().tile_rows;
+  constexpr Index second_level = 512 * 1024 / sizeof(T);
+  return rows < tile ? numbers > second_level : rows <= far_tiles * tile && numbers > 4 * second_level;
 }
 
 template <class T>
@@ -106,6 +116,8 @@ struct Weights {
     const T* weight = network.weight(l).data() + columns.begin;
     if (panels)
       kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, packed<T>(panels + columns.begin * k, k), z, false);
+    else if (far_weights(network, l, count))
+      kernel.multiply_far(count, columns.size(), k, a.data, a.pitch, weight, units, z, false);
     else if (worth_packing(network, l, count))
       kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, weight, units, z, false);
     else

@@ -8,6 +8,7 @@
 
 namespace chainrule {
 
+using engine::far_tiles;
 using engine::Kernels;
 using engine::kernels;
 using engine::Panels;

@@ -11,15 +11,16 @@ namespace chainrule::engine::CHAINRULE_ISA {
 /// A tile's accumulators must fit the registers, with one left for each vector of B and one for A.
 inline constexpr int tile_vectors = 2;
 inline constexpr int max_tile_rows = (vector_registers - tile_vectors - 1) / tile_vectors;
-/// C (M, V·NV) = or += A (M, k) B (k, V·NV)
-template <class V, int M, int NV>
-void tile(Size k, const typename V::Scalar* A, Size row_stride, Size column_stride, const typename V::Scalar* B,
-          Size ldb, typename V::Scalar* C, Size ldc, bool add) {
+/// C (M, V·NV) = or += A (M, k) B (k, V·NV); or, with `resume`, the sum goes on from C as if it had never left the
+/// registers.
+template <bool resume, class V, int M, int NV>
+CHAINRULE_INLINE void tile_into(Size k, const typename V::Scalar* A, Size row_stride, Size column_stride,
+                                const typename V::Scalar* B, Size ldb, typename V::Scalar* C, Size ldc, bool add) {
   V sum[M][NV];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) sum[i][j] = V(0);
+    for (int j = 0; j < NV; ++j) sum[i][j] = resume ? V::load(C + i * ldc + j * V::size) : V(0);
   for (Size p = 0; p < k; ++p) {
     V b[NV];
 #pragma GCC unroll 8
@@ -40,6 +41,12 @@ void tile(Size k, const typename V::Scalar* A, Size row_stride, Size column_stri
       auto* c = C + i * ldc + j * V::size;
       (add ? V::load(c) + sum[i][j] : sum[i][j]).store(c);
     }
+}
+
+template <class V, int M, int NV>
+void tile(Size k, const typename V::Scalar* A, Size row_stride, Size column_stride, const typename V::Scalar* B,
+          Size ldb, typename V::Scalar* C, Size ldc, bool add) {
+  tile_into<false, V, M, NV>(k, A, row_stride, column_stride, B, ldb, C, ldc, add);
 }
 
 template <class T>
@@ -94,8 +101,8 @@ void multiply_panel(Size m, Size columns, Size k, const T* A, Size row_stride, S
   }
 }
 
-/// The same for one block and all columns, of so few rows that the sums of one panel would wait for each other's
-/// additions: two or four panels at a time, of a B whose panels lie side by side.
+/// The same for all columns, of so few rows that the sums of one panel would wait for each other's additions: two or
+/// four panels at a time, of a B whose panels lie side by side.
 inline constexpr Size few_rows = 3;
 template <class T>
 void multiply_few(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, const T* B, Size ldb,
@@ -113,6 +120,16 @@ void multiply_few(Size m, Size n, Size k, const T* A, Size row_stride, Size colu
     multiply_panel(m, n - j, k, A, row_stride, column_stride, B + j, ldb, C.columns_from(j), add);
 }
 
+/// C (m, n) = or += A (m, k) B for k ≤ longest_block.
+template <class T>
+void multiply_block(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C,
+                    bool add) {
+  if (0 < m && m <= few_rows && B.panel_stride == panel_columns<T>)
+    return multiply_few(m, n, k, A, row_stride, column_stride, B.data, B.row_stride, C, add);
+  for (Size j = 0; j < n; j += panel_columns<T>, B.data += B.panel_stride)
+    multiply_panel(m, n - j, k, A, row_stride, column_stride, B.data, B.row_stride, C.columns_from(j), add);
+}
+
 template <class T>
 void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C,
               bool add) {
@@ -123,15 +140,35 @@ void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_s
                                                    C.pitch, add);
   for (Size block = 0; block < blocks; ++block) {
     const Range summed = part(k, blocks, block);
-    const T *a = A + summed.begin * column_stride, *b = B.data + summed.begin * B.row_stride;
-    if (0 < m && m <= few_rows && B.panel_stride == panel_columns<T>) {
-      multiply_few(m, n, summed.size(), a, row_stride, column_stride, b, B.row_stride, C, add || block > 0);
-      continue;
-    }
-    for (Size j = 0; j < n; j += panel_columns<T>, b += B.panel_stride)
-      multiply_panel(m, n - j, summed.size(), a, row_stride, column_stride, b, B.row_stride,
-                     Rows<T>{C.data + j, C.pitch}, add || block > 0);
+    multiply_block(m, n, summed.size(), A + summed.begin * column_stride, row_stride, column_stride,
+                   {B.data + summed.begin * B.row_stride, B.row_stride, B.panel_stride}, C, add || block > 0);
   }
+}
+
+/// C (M, n) = A (M, k) B of tiles side by side, for whole panels of a row-major B, and k of a few; or, unless it is the
+/// `first`, += as if the sums had never left the registers.
+template <class V, int M>
+void tiles_across(Size n, Size k, const typename V::Scalar* A, Size row_stride, const typename V::Scalar* B, Size ldb,
+                  typename V::Scalar* C, Size ldc, bool first) {
+  constexpr int NV = M == 1 ? 4 * tile_vectors : M <= few_rows ? 2 * tile_vectors : tile_vectors;
+  const auto take = [&]<int vectors>(std::integral_constant<int, vectors>, Size& j) {
+    for (; n - j >= vectors * V::size; j += vectors * V::size)
+      first ? tile_into<false, V, M, vectors>(k, A, row_stride, 1, B + j, ldb, C + j, ldc, false)
+            : tile_into<true, V, M, vectors>(k, A, row_stride, 1, B + j, ldb, C + j, ldc, false);
+  };
+  Size j = 0;
+  take(std::integral_constant<int, NV>{}, j);
+  if constexpr (NV > tile_vectors) take(std::integral_constant<int, tile_vectors>{}, j);
+}
+
+template <class T, int... M>
+constexpr auto tiles_across_of_rows(Ints<M...>) {
+  using Across =
+      void (*)(Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, T* C, Size ldc, bool first);
+  struct Table {
+    Across of_rows[max_tile_rows + 1];
+  };
+  return Table{{nullptr, tiles_across<FullVec<T>, M + 1>...}};
 }
 
 /// One panel of at most longest_block rows from B (k, columns), rows ldb apart.
@@ -250,6 +287,40 @@ void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T
       }
     }
   }
+}
+
+/// `multiply` for a B that is far, and few rows: B in the order in which it lies in memory, a few of its rows at a
+/// time, over a strip of columns whose sums stay in the first-level cache.
+template <class T>
+void multiply_far(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C, bool add) {
+  using V = FullVec<T>;
+  static constexpr auto across = tiles_across_of_rows<T>(Lanes<max_tile_rows>{});
+  constexpr Size widest = 4096 / sizeof(T);
+  const Size strip = m <= few_rows ? widest : widest / 2, at_once = m < few_rows ? 8 : 16;
+  alignas(64) T memory[far_tiles * max_tile_rows * widest / 2];
+  const Rows<T> sums{memory, strip};
+  const Size blocks = sum_blocks(k), tiles = parts_of(m, max_tile_rows),
+             whole = n / panel_columns<T> * panel_columns<T>;
+  for (Size j = 0; j < whole; j += strip) {
+    const Size columns = whole - j < strip ? whole - j : strip;
+    for (Size block = 0; block < blocks; ++block) {
+      const Range summed = part(k, blocks, block);
+      for (Size p = summed.begin; p < summed.end; p += at_once)
+        for (Size t = 0; t < tiles; ++t) {
+          const Range rows = part(m, tiles, t);
+          across.of_rows[rows.size()](columns, summed.end - p < at_once ? summed.end - p : at_once,
+                                      A + rows.begin * row_stride + p, row_stride, B + p * ldb + j, ldb,
+                                      sums.row(rows.begin), strip, p == summed.begin);
+        }
+      for (Size r = 0; r < m; ++r)
+        for (Size c = 0; c < columns; c += V::size) {
+          T* to = C.row(r) + j + c;
+          const V sum = V::load(sums.row(r) + c);
+          (add || block > 0 ? V::load(to) + sum : sum).store(to);
+        }
+    }
+  }
+  if (whole < n) multiply_large<false>(m, n - whole, k, A, row_stride, B + whole, ldb, C.columns_from(whole), add);
 }
 
 }  // namespace chainrule::engine::CHAINRULE_ISA

@@ -586,6 +586,7 @@ constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   k.pack_transposed = pack_transposed<T>;
   k.multiply = multiply<T>;
   k.multiply_large = multiply_large<false, T>;
+  k.multiply_far = multiply_far<T>;
   k.multiply_large_transposed = multiply_large<true, T>;
   k.gather_rows = gather_rows<T>;
   fill_activations(k, static_cast<Activation*>(nullptr));

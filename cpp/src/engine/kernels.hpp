@@ -48,6 +48,8 @@ CHAINRULE_INLINE constexpr Size sum_blocks(Size k) { return k < longest_block ? 
 template <class T>
 inline constexpr Size strip_columns = 512 / static_cast<Size>(sizeof(T));
 
+inline constexpr Size far_tiles = 4;
+
 inline constexpr int activation_count = 12;
 inline constexpr int loss_count = 7;
 inline constexpr int rule_count = 4;
@@ -77,7 +79,9 @@ struct Kernels {
   /// The same, to the bit, with a row-major B (k, n), rows ldb apart, that is too large for `pack`.
   void (*multiply_large)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C,
                          bool add);
-  /// The same with Bᵀ, of B (n, k).
+  /// The same with at most `far_tiles` tiles of rows, for which fetching B takes longer than the products.
+  void (*multiply_far)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C, bool add);
+  /// multiply_large with Bᵀ, of B (n, k).
   void (*multiply_large_transposed)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb,
                                     Rows<T> C, bool add);
 
