@@ -215,7 +215,7 @@ double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch
               const Objective& objective) {
   check_tape(tape, batch.size);
   tape.set_rows(batch.size);
-  Sweeps<T> sweeps(network, tape);
+  Sweeps<T> sweeps(network, tape, false, nullptr, true);
   return sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
 }
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "chainrule/backprop.hpp"
-#include "layout.hpp"
+#include "layer.hpp"
 #include "weight_tiles.hpp"
 
 namespace chainrule {
@@ -20,7 +20,7 @@ ConstMatrixView<T> rows_from(const MatrixArgument<T>& m, Range rows) {
 
 /// Calls block(rows) for as many rows at a time as the tape holds.
 template <class T, class Block>
-void in_blocks(Index rows, const Tape<T>& tape, const BetweenBlocks& between, const Block& block) {
+void in_tape_blocks(Index rows, const Tape<T>& tape, const BetweenBlocks& between, const Block& block) {
   if (rows < 1) throw std::invalid_argument("there are no rows; expected at least one");
   if (tape.capacity() < 1) throw std::invalid_argument("the tape holds no rows; expected at least one");
   const Index blocks = (rows + tape.capacity() - 1) / tape.capacity();
@@ -28,33 +28,6 @@ void in_blocks(Index rows, const Tape<T>& tape, const BetweenBlocks& between, co
     if (i > 0 && between) between();
     block(part(rows, blocks, i));
   }
-}
-
-/// Calls chunk(rows) in parallel. A chunk rearranges the weights for itself, which takes many rows to pay.
-template <class Chunk>
-void in_chunks(Index rows, double operations_per_row, const Chunk& chunk) {
-  constexpr Index enough = 128, fewest = 16;
-  const int threads = threads_for(operations_per_row * static_cast<double>(rows));
-  const Index wanted = (std::max<Index>((rows + enough - 1) / enough, threads) + threads - 1) / threads * threads;
-  const Index chunks = std::clamp<Index>(rows / fewest, 1, wanted);
-  parallel(chunks, threads, [&](std::ptrdiff_t i) { chunk(part(rows, chunks, i)); });
-}
-
-template <class T>
-double product_operations(const Network<T>& network) {
-  return 2.0 * static_cast<double>(network.parameter_count());
-}
-
-/// C = or, with `add`, += A B with B (k, n) as it lies in a vector laid out like θ. Nothing behind its end is read.
-template <class T>
-void times(Index count, Rows<const T> A, Index k, const T* B, Index n, Rows<T> C, bool add = false) {
-  kernels<T>().multiply_large(count, n, k, A.data, A.pitch, B, n, C, add);
-}
-
-/// C = or, with `add`, += A Bᵀ with B (k, n)
-template <class T>
-void times_transposed(Index count, Rows<const T> A, Index k, const T* B, Index n, Rows<T> C, bool add = false) {
-  kernels<T>().multiply_large_transposed(count, k, n, A.data, A.pitch, B, n, C, add);
 }
 
 template <class T>
@@ -68,17 +41,17 @@ void copy(Index count, Index columns, Rows<const T> from, Rows<T> to) {
   for (Index r = 0; r < count; ++r) std::copy_n(from.row(r), columns, to.row(r));
 }
 
-/// Rows of z_l and a_l as σ'_l needs them. A pitch of zero makes all of them the first one.
+/// Some columns of z_l and a_l as σ'_l needs them. A pitch of zero makes all rows the first one.
 template <class T>
 struct Unit {
   Rows<const T> z, a;
   Index columns;
   const Activation& activation;
 
-  static Unit of(const Network<T>& network, Tape<T>& tape, Index l, Index first) {
-    const Rows<T> a = rows_of(tape.activation(l), first);
-    return {tape.has_pre_activation(l) ? rows_of(tape.pre_activation(l), first) : a, a, network.units(l),
-            network.activation(l)};
+  static Unit of(const Network<T>& network, Tape<T>& tape, Index l, Index first_row, Range columns) {
+    const auto part_of = [&](MatrixView<T> m) { return rows_of(m, first_row).columns_from(columns.begin); };
+    const Rows<T> a = part_of(tape.activation(l));
+    return {tape.has_pre_activation(l) ? part_of(tape.pre_activation(l)) : a, a, columns.size(), network.activation(l)};
   }
   Unit repeated() const { return {{z.data, 0}, {a.data, 0}, columns, activation}; }
 
@@ -100,57 +73,84 @@ struct Unit {
 template <class T>
 class JacobianRows {
  public:
-  JacobianRows(const Network<T>& network, Tape<T>& tape, Index seeds, Index first, Range rows)
+  JacobianRows(const Network<T>& network, Tape<T>& tape, Index seeds, Index first)
       : network_(network),
         tape_(tape),
         seeds_(seeds),
         first_(first),
-        rows_(rows),
-        pitch_(pitch<T>(network.widest())),
-        memory_(2 * rows.size() * pitch_),
-        now_{memory_.data(), pitch_},
-        next_{memory_.data() + rows.size() * pitch_, pitch_} {
-    for (Index r = 0; r < rows.size(); ++r) now_.row(r)[first_ + (rows.begin + r) % seeds_] = T(1);
+        rows_(tape.rows() * seeds),
+        threads_(threads_for(forward_operations(network, rows_))),
+        parts_(parts_through(network, rows_, threads_)),
+        packed_(parts_ > 1 && fits_packed<T>(network)) {}
+
+  /// From the outputs: use(rows, …) gets da_{L,io}/dX as row (i, o).
+  template <class Use>
+  void backward(const Use& use) {
+    const auto panels = [&](Index l) { return packed_ ? tape_.transposed_panels(l) : nullptr; };
+    pack_weights(network_, network_.parameters().data(), threads_, no_panels<T>, panels);
+    through(use, [&](Range rows, int threads, Rows<T>& now, Rows<T>& next) {
+      const Index L = network_.depth();
+      times_derivative(L, rows, {0, network_.outputs()}, now);
+      for (Index l = L; l > 0; --l) {
+        const Weights<T> weights{network_, l, panels(l)};
+        in_blocks<T>(rows.size(), network_.units(l - 1), threads, [&](Range block, Range columns) {
+          const Rows<T> to = next.from(block.begin).columns_from(columns.begin);
+          weights.backward(block.size(), now.from(block.begin), columns, to);
+          if (l > 1) times_derivative(l - 1, {rows.begin + block.begin, rows.begin + block.end}, columns, to);
+        });
+        std::swap(now, next);
+      }
+    });
   }
 
-  /// From the outputs: row (i, o) is da_{L,io}/dX.
-  Rows<const T> backward() {
-    times_derivative(network_.depth());
-    for (Index l = network_.depth(); l > 0; --l) {
-      times_transposed<T>(rows_.size(), now_, network_.units(l - 1), network_.weight(l).data(), network_.units(l),
-                          next_);
-      std::swap(now_, next_);
-      if (l > 1) times_derivative(l - 1);
-    }
-    return now_;
-  }
-
-  /// From the inputs: row (i, j) is da_{L,i}/dX_ij.
-  Rows<const T> forward() {
-    for (Index l = 1; l <= network_.depth(); ++l) {
-      times<T>(rows_.size(), now_, network_.units(l - 1), network_.weight(l).data(), network_.units(l), next_);
-      std::swap(now_, next_);
-      times_derivative(l);
-    }
-    return now_;
+  /// From the inputs: use(rows, …) gets da_{L,i}/dX_ij as row (i, j).
+  template <class Use>
+  void forward(const Use& use) {
+    const auto panels = [&](Index l) { return packed_ ? tape_.weight_panels(l) : nullptr; };
+    pack_weights(network_, network_.parameters().data(), threads_, panels, no_panels<T>);
+    through(use, [&](Range rows, int threads, Rows<T>& now, Rows<T>& next) {
+      for (Index l = 1; l <= network_.depth(); ++l) {
+        const Weights<T> weights{network_, l, panels(l)};
+        in_forward_blocks(network_, l, rows.size(), threads, false, [&](Range block, Range columns) {
+          const Rows<T> to = next.from(block.begin).columns_from(columns.begin);
+          weights.forward(block.size(), now.from(block.begin), columns, to, false);
+          times_derivative(l, {rows.begin + block.begin, rows.begin + block.end}, columns, to);
+        });
+        std::swap(now, next);
+      }
+    });
   }
 
  private:
-  void times_derivative(Index l) {
-    for (Index q = rows_.begin; q < rows_.end;) {
-      const Index sample = q / seeds_, end = std::min<Index>(rows_.end, (sample + 1) * seeds_);
-      Unit<T>::of(network_, tape_, l, sample).repeated().times_derivative(end - q, now_.from(q - rows_.begin));
+  /// Takes unit vectors through `layers`, which leaves the result in its third argument.
+  template <class Use, class Layers>
+  void through(const Use& use, const Layers& layers) {
+    const Index wide = pitch<T>(network_.widest()), start = std::max(network_.inputs(), network_.outputs());
+    through_layers(network_, rows_, parts_, threads_, 2 * wide, [&](Range rows, int threads, T* memory) {
+      Rows<T> now{memory, wide}, next{memory + rows.size() * wide, wide};
+      for (Index r = 0; r < rows.size(); ++r) {
+        std::fill_n(now.row(r), start, T(0));
+        now.row(r)[first_ + (rows.begin + r) % seeds_] = T(1);
+      }
+      layers(rows, threads, now, next);
+      use(rows, Rows<const T>(now));
+    });
+  }
+
+  void times_derivative(Index l, Range rows, Range columns, Rows<T> to) {
+    for (Index q = rows.begin; q < rows.end;) {
+      const Index sample = q / seeds_, end = std::min<Index>(rows.end, (sample + 1) * seeds_);
+      Unit<T>::of(network_, tape_, l, sample, columns).repeated().times_derivative(end - q, to.from(q - rows.begin));
       q = end;
     }
   }
 
   const Network<T>& network_;
   Tape<T>& tape_;
-  Index seeds_, first_;
-  Range rows_;
-  Index pitch_;
-  Buffer<T> memory_;
-  Rows<T> now_, next_;
+  Index seeds_, first_, rows_;
+  int threads_;
+  Index parts_;
+  bool packed_;
 };
 
 /// The derivative R of everything on the tape of a batch, along v.
@@ -167,35 +167,66 @@ class ROperator {
         pitch_(pitch<T>(network.widest())),
         scratch_(checked_product(tape.rows(), pitch_)) {}
 
+  /// The tape's panels are those of the weights, and R's become those of v.
   void by_rows() {
-    in_chunks(tape_.rows(), 5 * product_operations(network_), [&](Range rows) {
-      for (Index l = 1; l <= network_.depth(); ++l) forward(l, rows);
-      output(rows);
-      for (Index l = network_.depth(); l > 1; --l) backward(l, rows);
-    });
+    const Index L = network_.depth(), n = tape_.rows();
+    const int all_threads = threads_for(5 * forward_operations(network_, n));
+    pack_weights(
+        network_, v_.data(), all_threads, [&](Index l) { return R_.weight_panels(l); },
+        [&](Index l) { return l > 1 ? R_.transposed_panels(l) : nullptr; });
+    through_layers(network_, n, parts_through(network_, n, all_threads), all_threads, 0,
+                   [&](Range part_of, int threads, T*) {
+                     const auto of_block = [&](Range block) {
+                       return Range{part_of.begin + block.begin, part_of.begin + block.end};
+                     };
+                     for (Index l = 1; l <= L; ++l)
+                       in_forward_blocks(network_, l, part_of.size(), threads, false,
+                                         [&](Range block, Range columns) { forward(l, of_block(block), columns); });
+                     output(part_of);
+                     for (Index l = L; l > 1; --l)
+                       in_blocks<T>(part_of.size(), network_.units(l - 1), threads,
+                                    [&](Range block, Range columns) { backward(l, of_block(block), columns); });
+                   });
   }
 
-  /// to += R[dW_l; db_l], for all l
-  void by_weights(VectorView<T> to) {
-    const double operations = 4.0 * static_cast<double>(network_.parameter_count() * tape_.rows());
-    parallel_over_units(network_, 1, threads_for(operations), [&](Index l, Range tiles, Range columns) {
-      add_products(l, tiles, columns, tape_.activation(l - 1), R_.delta(l), network_.units(l - 1) + 1, to);
-      if (l > 1) add_products(l, tiles, columns, R_.activation(l - 1), tape_.delta(l), network_.units(l - 1), to);
+  /// to = or, with `add`, += R[dW_l; db_l], for all l
+  void by_weights(VectorView<T> to, bool add) {
+    const int threads = threads_for(2 * forward_operations(network_, tape_.rows()));
+    parallel_over_units(network_, 1, threads, [&](Index l, Range tiles, Range columns) {
+      const auto use = [&](Range rows, Range across, Rows<T> tile) {
+        const Index units = network_.units(l);
+        const Rows<T> place{to.data() + network_.offset(l) + rows.begin * units + across.begin, units};
+        if (add)
+          chainrule::add<T>(rows.size(), across.size(), tile, place);
+        else
+          copy<T>(rows.size(), across.size(), tile, place);
+      };
+      const WeightFactors<T> second{tape_.activation(l - 1), R_.delta(l)};
+      if (l == 1)
+        weight_tiles<T>({second}, tiles, columns, false, nothing, use);
+      else
+        weight_tiles<T>({{R_.activation(l - 1), tape_.delta(l)}, second}, tiles, columns, false, nothing, use);
     });
   }
 
  private:
-  Rows<T> scratch(Range rows) { return {scratch_.data() + rows.begin * pitch_, pitch_}; }
+  static void nothing(Range, Range) {}
+  Weights<T> of_v(Index l, const T* panels) const {
+    return {network_, l, panels, v_.data() + network_.offset(l), false};
+  }
 
-  void forward(Index l, Range rows) {
-    const Index before = network_.units(l - 1), units = network_.units(l), count = rows.size();
-    const Rows<T> Rz = rows_of(R_.pre_activation(l), rows.begin), Ra = rows_of(R_.activation(l), rows.begin);
-    times<T>(count, rows_of(tape_.activation(l - 1), rows.begin), before + 1, v_.data() + network_.offset(l), units,
-             Rz);
+  void forward(Index l, Range rows, Range columns) {
+    const Index count = rows.size();
+    const Rows<T> Rz = rows_of(R_.pre_activation(l), rows.begin).columns_from(columns.begin);
+    const Rows<T> Ra = rows_of(R_.activation(l), rows.begin).columns_from(columns.begin);
+    of_v(l, R_.weight_panels(l)).forward(count, rows_of(tape_.activation(l - 1), rows.begin), columns, Rz);
     if (l > 1)
-      times<T>(count, rows_of(R_.activation(l - 1), rows.begin), before, network_.weight(l).data(), units, Rz, true);
-    copy<T>(count, units, Rz, Ra);
-    Unit<T>::of(network_, tape_, l, rows.begin).times_derivative(count, Ra);
+      Weights<T>{network_, l, tape_.weight_panels(l)}.forward(count, rows_of(R_.activation(l - 1), rows.begin), columns,
+                                                              Rz, false, true);
+    copy<T>(count, columns.size(), Rz, Ra);
+    Unit<T>::of(network_, tape_, l, rows.begin, columns).times_derivative(count, Ra);
+    if (columns.end == network_.units(l))  // R1 stands beside Ra
+      for (Index r = 0; r < count; ++r) Ra.row(r)[columns.size()] = T(0);
   }
 
   void output(Range rows) {
@@ -210,38 +241,32 @@ class ROperator {
     kernels<T>().loss_curvature[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), scale_, weight,
                                                Rdelta);
     if (logits) return;
+    const Rows<T> g = scratch(rows, 0);
     kernels<T>().loss[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), scale_, weight,
-                                     tape_.row_loss() + rows.begin, scratch(rows));
-    Unit<T>::of(network_, tape_, L, rows.begin)
-        .directional_derivative(count, rows_of(R_.pre_activation(L), rows.begin), scratch(rows), Rdelta);
+                                     tape_.row_loss() + rows.begin, g);
+    Unit<T>::of(network_, tape_, L, rows.begin, {0, units})
+        .directional_derivative(count, rows_of(R_.pre_activation(L), rows.begin), g, Rdelta);
   }
 
-  void backward(Index l, Range rows) {
-    const Index before = network_.units(l - 1), units = network_.units(l), count = rows.size();
-    const Rows<T> delta = rows_of(tape_.delta(l), rows.begin), Rg = rows_of(R_.delta(l - 1), rows.begin);
-    const Unit<T> unit = Unit<T>::of(network_, tape_, l - 1, rows.begin);
-    times_transposed<T>(count, rows_of(R_.delta(l), rows.begin), before, network_.weight(l).data(), units, Rg);
-    times_transposed<T>(count, delta, before, v_.data() + network_.offset(l), units, Rg, true);
+  void backward(Index l, Range rows, Range columns) {
+    const Index count = rows.size();
+    const Rows<T> delta = rows_of(tape_.delta(l), rows.begin);
+    const Rows<T> Rg = rows_of(R_.delta(l - 1), rows.begin).columns_from(columns.begin);
+    const Unit<T> unit = Unit<T>::of(network_, tape_, l - 1, rows.begin, columns);
+    const Weights<T> weights{network_, l, tape_.transposed_panels(l)};
+    weights.backward(count, rows_of(R_.delta(l), rows.begin), columns, Rg);
+    of_v(l, R_.transposed_panels(l)).backward(count, delta, columns, Rg, true);
     if (piecewise_linear(unit.activation)) {
       unit.times_derivative(count, Rg);
       return;
     }
-    times_transposed<T>(count, delta, before, network_.weight(l).data(), units, scratch(rows));
-    unit.directional_derivative(count, rows_of(R_.pre_activation(l - 1), rows.begin), scratch(rows), Rg);
+    const Rows<T> g = scratch(rows, columns.begin);
+    weights.backward(count, delta, columns, g);
+    unit.directional_derivative(count, rows_of(R_.pre_activation(l - 1), rows.begin).columns_from(columns.begin), g,
+                                Rg);
   }
 
-  /// Tiles of [W_l; b_l] += AᵀB, down to row `end`.
-  void add_products(Index l, Range tiles, Range columns, MatrixView<T> A, MatrixView<T> B, Index end,
-                    VectorView<T> to) {
-    const Index units = network_.units(l);
-    T* const first = to.data() + network_.offset(l);
-    weight_tiles<T>(
-        A, B, tiles, columns, false, [](Range, Range) {},
-        [&](Range rows, Range across, Rows<T> tile) {
-          add<T>(std::min(rows.end, end) - rows.begin, across.size(), tile,
-                 {first + rows.begin * units + across.begin, units});
-        });
-  }
+  Rows<T> scratch(Range rows, Index column) { return {scratch_.data() + rows.begin * pitch_ + column, pitch_}; }
 
   const Network<T>& network_;
   const Loss& loss_;
@@ -258,10 +283,13 @@ template <class T, class Sample>
 void for_samples(const Network<T>& network, const Loss& loss, const Samples<T>& samples, Tape<T>& tape,
                  double operations, const BetweenBlocks& between, const Sample& sample) {
   const Samples<T> unweighted{samples.X, samples.y};
-  in_blocks(samples.X.rows(), tape, between, [&](Range block) {
+  in_tape_blocks(samples.X.rows(), tape, between, [&](Range block) {
     const Batch<T> batch{unweighted.from(block.begin), block.size()};
     deltas(network, loss, batch, tape, {.loss_weight = static_cast<double>(block.size())});
-    in_chunks(block.size(), operations, [&](Range rows) {
+    const int threads = threads_for(operations * static_cast<double>(block.size()));
+    const Index chunks = chunk_count<T>(block.size(), threads);
+    parallel(chunks, threads, [&](std::ptrdiff_t i) {
+      const Range rows = chunk_rows<T>(block.size(), chunks, i);
       for (Index r = rows.begin; r < rows.end; ++r) sample(block.begin + r, r);
     });
   });
@@ -272,17 +300,18 @@ void for_samples(const Network<T>& network, const Loss& loss, const Samples<T>& 
 template <class T>
 void jacobian(const Network<T>& network, const MatrixArgument<T>& X, Tape<T>& tape, T* to,
               const BetweenBlocks& between) {
-  const Index inputs = network.inputs(), outputs = network.outputs(), seeds = std::min(inputs, outputs);
-  in_blocks(X.rows(), tape, between, [&](Range block) {
+  const Index inputs = network.inputs(), outputs = network.outputs();
+  in_tape_blocks(X.rows(), tape, between, [&](Range block) {
     forward<T>(network, rows_from(X, block), tape);
     T* block_to = to + block.begin * outputs * inputs;
-    in_chunks(block.size() * seeds, product_operations(network), [&](Range rows) {
-      JacobianRows<T> jacobian(network, tape, seeds, 0, rows);
-      if (outputs <= inputs) {
-        copy<T>(rows.size(), inputs, jacobian.backward(), {block_to + rows.begin * inputs, inputs});
-        return;
-      }
-      const Rows<const T> from = jacobian.forward();
+    JacobianRows<T> jacobian(network, tape, std::min(inputs, outputs), 0);
+    if (outputs <= inputs) {
+      jacobian.backward([&](Range rows, Rows<const T> from) {
+        copy<T>(rows.size(), inputs, from, {block_to + rows.begin * inputs, inputs});
+      });
+      return;
+    }
+    jacobian.forward([&](Range rows, Rows<const T> from) {
       for (Index q = rows.begin; q < rows.end; ++q)
         for (Index o = 0; o < outputs; ++o)
           block_to[(q / inputs * outputs + o) * inputs + q % inputs] = from.row(q - rows.begin)[o];
@@ -297,11 +326,10 @@ void input_gradient(const Network<T>& network, const MatrixArgument<T>& X, Index
   if (output < 0 || output >= network.outputs())
     throw std::invalid_argument("output is " + std::to_string(output) + "; this network has outputs 0 to " +
                                 std::to_string(network.outputs() - 1));
-  in_blocks(X.rows(), tape, between, [&](Range block) {
+  in_tape_blocks(X.rows(), tape, between, [&](Range block) {
     forward<T>(network, rows_from(X, block), tape);
-    in_chunks(block.size(), product_operations(network), [&](Range rows) {
-      JacobianRows<T> jacobian(network, tape, 1, output, rows);
-      copy<T>(rows.size(), inputs, jacobian.backward(), {to + (block.begin + rows.begin) * inputs, inputs});
+    JacobianRows<T>(network, tape, 1, output).backward([&](Range rows, Rows<const T> from) {
+      copy<T>(rows.size(), inputs, from, {to + (block.begin + rows.begin) * inputs, inputs});
     });
   });
 }
@@ -309,20 +337,31 @@ void input_gradient(const Network<T>& network, const MatrixArgument<T>& X, Index
 template <class T>
 void jvp(const Network<T>& network, const MatrixArgument<T>& X, const MatrixArgument<T>& V, Tape<T>& tape, T* to,
          const BetweenBlocks& between) {
-  const Index L = network.depth(), outputs = network.outputs();
-  in_blocks(X.rows(), tape, between, [&](Range block) {
+  const Index L = network.depth();
+  in_tape_blocks(X.rows(), tape, between, [&](Range block) {
     forward<T>(network, rows_from(X, block), tape);
+    const Index n = block.size();
+    const int all_threads = threads_for(forward_operations(network, n));
+    const Index parts = parts_through(network, n, all_threads);
+    const bool packed = parts > 1 && fits_packed<T>(network);
+    const auto panels = [&](Index l) { return packed ? tape.weight_panels(l) : nullptr; };
+    pack_weights(network, network.parameters().data(), all_threads, panels, no_panels<T>);
     const ConstMatrixView<T> directions = rows_from(V, block);
-    in_chunks(block.size(), product_operations(network), [&](Range rows) {
+    through_layers(network, n, parts, all_threads, 0, [&](Range rows, int threads, T*) {
       // Ra_l takes the place of δ_l, which this pass does without.
       Rows<const T> before{directions.data() + rows.begin * directions.outerStride(), directions.outerStride()};
       for (Index l = 1; l <= L; ++l) {
+        const Weights<T> weights{network, l, panels(l)};
         const Rows<T> Ra = rows_of(tape.delta(l), rows.begin);
-        times<T>(rows.size(), before, network.units(l - 1), network.weight(l).data(), network.units(l), Ra);
-        Unit<T>::of(network, tape, l, rows.begin).times_derivative(rows.size(), Ra);
+        in_forward_blocks(network, l, rows.size(), threads, false, [&](Range part_of, Range columns) {
+          const Rows<T> to_part = Ra.from(part_of.begin).columns_from(columns.begin);
+          weights.forward(part_of.size(), before.from(part_of.begin), columns, to_part, false);
+          Unit<T>::of(network, tape, l, rows.begin + part_of.begin, columns).times_derivative(part_of.size(), to_part);
+        });
         before = Ra;
       }
-      copy<T>(rows.size(), outputs, before, {to + (block.begin + rows.begin) * outputs, outputs});
+      copy<T>(rows.size(), network.outputs(), before,
+              {to + (block.begin + rows.begin) * network.outputs(), network.outputs()});
     });
   });
 }
@@ -331,7 +370,7 @@ template <class T>
 void per_sample_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, Tape<T>& tape, T* to,
                           const BetweenBlocks& between) {
   // What it takes is writing it all down.
-  for_samples(network, loss, samples, tape, 4 * product_operations(network), between, [&](Index i, Index row) {
+  for_samples(network, loss, samples, tape, 4 * forward_operations(network, 1), between, [&](Index i, Index row) {
     T* place = to + i * network.parameter_count();
     for (Index l = 1; l <= network.depth(); ++l) {
       const T *a = tape.activation(l - 1).data() + row * tape.activation(l - 1).outerStride(),
@@ -374,16 +413,18 @@ void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
     throw std::invalid_argument("R is a tape that keeps pre-activations and holds as many rows as the other");
   const double total = Batch<T>{samples, samples.X.rows()}.weight();
   const double divisor = sum_over_outputs(loss) ? total : total * static_cast<double>(network.outputs());
-  to.setZero();
-  in_blocks(samples.X.rows(), tape, between, [&](Range block) {
+  bool add = false;
+  in_tape_blocks(samples.X.rows(), tape, between, [&](Range block) {
     const Batch<T> batch{samples.from(block.begin), block.size()};
     if (batch.weight() == 0) return;
     deltas(network, loss, batch, tape, {.loss_weight = batch.weight() / total});
     R.set_rows(block.size());
     ROperator<T> r(network, loss, tape, R, v, static_cast<T>(1 / divisor));
     r.by_rows();
-    r.by_weights(to);
+    r.by_weights(to, add);
+    add = true;
   });
+  if (!add) to.setZero();  // all samples weigh nothing
 }
 
 #define CHAINRULE_INSTANTIATE(T)                                                                               \

@@ -79,9 +79,10 @@ Panels<T> packed(const T* panels, Index k) {
 }
 
 /// Rearranges W_l for the products with it in forward(l), and W_lᵀ in transposed(l), where those are not null, of all
-/// layers in parallel.
+/// layers in parallel; or in place of the weights what is laid out like θ.
 template <class T, class Forward, class Transposed>
-void pack_weights(const Network<T>& network, int threads, const Forward& forward, const Transposed& transposed) {
+void pack_weights(const Network<T>& network, const T* theta, int threads, const Forward& forward,
+                  const Transposed& transposed) {
   const Kernels<T>& kernel = kernels<T>();
   const Index panel = kernel.panel;
   const auto of_weights = [&](Index l) { return forward(l) ? parts_of(network.units(l), panel) : 0; };
@@ -92,7 +93,7 @@ void pack_weights(const Network<T>& network, int threads, const Forward& forward
       [&](Index l) { return of_weights(l) + of_transpose(l); },
       [&](Index l, Index i) {
         const Index in = network.units(l - 1), out = network.units(l), across = i - of_weights(l);
-        const T* weight = network.weight(l).data();
+        const T* weight = theta + network.offset(l);
         if (across < 0)
           kernel.pack(in + 1, std::min(panel, out - i * panel), weight + i * panel, out,
                       forward(l) + i * panel * (in + 1));
@@ -102,38 +103,47 @@ void pack_weights(const Network<T>& network, int threads, const Forward& forward
       });
 }
 
-/// The products with the weights of layer l, which are rearranged in `panels` or lie where they are.
+template <class T>
+T* no_panels(Index /* l */) {
+  return nullptr;
+}
+
+/// The products with the weights of layer l, or with what is laid out like them; rearranged in `panels`, or as they
+/// lie.
 template <class T>
 struct Weights {
   const Network<T>& network;
   Index l;
-  const T* panels;  // or nullptr
+  const T* panels;                             // or nullptr
+  const T* weight = network.weight(l).data();  // (d_{l-1} + 1, d_l)
+  bool padded = true;                          // whether a register's numbers may be read from the last one on
 
-  /// Columns of z_l = [a_{l-1} 1] [W_l; b_l]
-  void forward(Index count, Rows<const T> a, Range columns, Rows<T> z) const {
+  /// Columns of z_l = [a_{l-1} 1] [W_l; b_l], or without `bias` of a_{l-1} W_l;  = or, with `add`, +=
+  void forward(Index count, Rows<const T> a, Range columns, Rows<T> z, bool bias = true, bool add = false) const {
     const Kernels<T>& kernel = kernels<T>();
-    const Index k = network.units(l - 1) + 1, units = network.units(l);
-    const T* weight = network.weight(l).data() + columns.begin;
+    const Index inputs = network.units(l - 1), units = network.units(l), k = bias ? inputs + 1 : inputs;
+    const T* from = weight + columns.begin;
     if (panels)
-      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, packed<T>(panels + columns.begin * k, k), z, false);
+      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1,
+                      packed<T>(panels + columns.begin * (inputs + 1), inputs + 1), z, add);
     else if (far_weights(network, l, count))
-      kernel.multiply_far(count, columns.size(), k, a.data, a.pitch, weight, units, z, false);
-    else if (worth_packing(network, l, count))
-      kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, weight, units, z, false);
+      kernel.multiply_far(count, columns.size(), k, a.data, a.pitch, from, units, z, add);
+    else if (worth_packing(network, l, count) || !padded)
+      kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, from, units, z, add);
     else
-      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, {weight, units, kernel.panel}, z, false);
+      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, {from, units, kernel.panel}, z, add);
   }
 
-  /// Columns of dL/da_{l-1} = δ_l W_lᵀ, with the panels of W_lᵀ.
-  void backward(Index count, Rows<const T> delta, Range columns, Rows<T> to) const {
+  /// Columns of dL/da_{l-1} = δ_l W_lᵀ, with the panels of W_lᵀ;  = or, with `add`, +=
+  void backward(Index count, Rows<const T> delta, Range columns, Rows<T> to, bool add = false) const {
     const Kernels<T>& kernel = kernels<T>();
     const Index k = network.units(l);
     if (panels)
       kernel.multiply(count, columns.size(), k, delta.data, delta.pitch, 1, packed<T>(panels + columns.begin * k, k),
-                      to, false);
+                      to, add);
     else
-      kernel.multiply_large_transposed(count, columns.size(), k, delta.data, delta.pitch,
-                                       network.weight(l).data() + columns.begin * k, k, to, false);
+      kernel.multiply_large_transposed(count, columns.size(), k, delta.data, delta.pitch, weight + columns.begin * k, k,
+                                       to, add);
   }
 };
 
@@ -145,6 +155,30 @@ void in_forward_blocks(const Network<T>& network, Index l, Index rows, int threa
     return in_blocks<T>(rows, units, threads, block);
   const Index chunks = chunk_count<T>(rows, threads, rows);
   parallel(chunks, threads, [&](std::ptrdiff_t i) { block(chunk_rows<T>(rows, chunks, i), Range{0, units}); });
+}
+
+/// Into how many parts rows are cut that go through all layers without a tape: chunks that stay in the second-level
+/// cache; or, of a large network, rows enough to make up for fetching the weights.
+template <class T>
+Index parts_through(const Network<T>& network, Index rows, int threads) {
+  const Index wide = pitch<T>(network.widest());
+  if (!fits_packed<T>(network)) return parts_of(rows, std::clamp<Index>((Index{2} << 20) / wide, 64, 512));
+  return chunk_count<T>(rows, threads, std::clamp<Index>(32768 / wide, 64, 512));
+}
+
+/// Calls through(rows, threads, memory) for those parts, with some numbers of memory for each row: chunks in parallel,
+/// each with one thread, or parts of a large network one after another with all threads.
+template <class T, class Through>
+void through_layers(const Network<T>& network, Index rows, Index parts, int threads, Index numbers,
+                    const Through& through) {
+  const bool in_chunks = fits_packed<T>(network);
+  const auto go = [&](Range of_part) {
+    through(of_part, in_chunks ? 1 : threads, workspace<T>(numbers * of_part.size()));
+  };
+  if (in_chunks)
+    parallel(parts, threads, [&](std::ptrdiff_t i) { go(chunk_rows<T>(rows, parts, i)); });
+  else
+    for (Index i = 0; i < parts; ++i) go(part(rows, parts, i));
 }
 
 /// Columns of a_l = σ_l(z_l), with z_l from product(z). z and a may be the same memory; with `linear` a is not written.

@@ -17,13 +17,28 @@ namespace {
 template <class T, class Use>
 void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Use& use) {
   const Index n = X.rows(), depth = network.depth(), wide = pitch<T>(network.widest());
-  const int threads = threads_for(forward_operations(network, n));
-  const auto in_out_and_targets = [&](Index rows) { return 3 * rows * wide; };
+  const int all_threads = threads_for(forward_operations(network, n));
 
-  std::vector<T*> panels;  // of each layer's weights
+  // The weights rearranged once for several chunks.
+  std::vector<T*> panels;
   const auto panels_of = [&](Index l) { return panels.empty() ? nullptr : panels[static_cast<std::size_t>(l)]; };
-
-  const auto through = [&](Range rows, T* memory, int layer_threads) {
+  Buffer<T> memory_of_panels;
+  const Index parts = parts_through(network, n, all_threads);
+  if (parts > 1 && fits_packed<T>(network)) {
+    const auto size = [&](Index l) {
+      return worth_packing(network, l, n) ? panels_size<T>(network.units(l - 1) + 1, network.units(l)) : 0;
+    };
+    Index total = 0;
+    for (Index l = 1; l <= depth; ++l) total += size(l);
+    memory_of_panels = Buffer<T>(total);
+    panels.assign(static_cast<std::size_t>(depth) + 1, nullptr);
+    T* next = memory_of_panels.data();
+    for (Index l = 1; l <= depth; next += size(l), ++l)
+      if (size(l) > 0) panels[static_cast<std::size_t>(l)] = next;
+    pack_weights(network, network.parameters().data(), all_threads, panels_of, no_panels<T>);
+  }
+  constexpr Index in_out_and_targets = 3;
+  through_layers(network, n, parts, all_threads, in_out_and_targets * wide, [&](Range rows, int threads, T* memory) {
     const Index count = rows.size();
     Rows<T> before{memory, wide}, after{memory + count * wide, wide};
     const Rows<T> targets{memory + 2 * count * wide, wide};
@@ -34,7 +49,7 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
     for (Index l = 1; l <= depth; ++l) {
       const Weights<T> weights{network, l, panels_of(l)};
       const bool linear = logits && l == depth;
-      in_forward_blocks(network, l, count, layer_threads, linear, [&](Range part_of, Range columns) {
+      in_forward_blocks(network, l, count, threads, linear, [&](Range part_of, Range columns) {
         const Rows<T> from = before.from(part_of.begin), to = after.from(part_of.begin);
         layer_forward<T>(
             network, l, part_of.size(), columns, to, to, linear,
@@ -48,33 +63,6 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
       std::swap(before, after);
     }
     use(rows, before, targets);
-  };
-
-  if (!fits_packed<T>(network)) {  // layer by layer, of rows enough to make up for fetching the weights
-    const Index blocks = parts_of(n, 1024);
-    Buffer<T> memory(in_out_and_targets(parts_of(n, blocks)));
-    for (Index b = 0; b < blocks; ++b) through(part(n, blocks, b), memory.data(), threads);
-    return;
-  }
-  // Chunks whose rows stay in the second-level cache, and for several of them the weights rearranged once.
-  const Index chunks = chunk_count<T>(n, threads, std::clamp<Index>(32768 / wide, 64, 512));
-  Buffer<T> memory_of_panels;
-  if (chunks > 1) {
-    const auto size = [&](Index l) {
-      return worth_packing(network, l, n) ? panels_size<T>(network.units(l - 1) + 1, network.units(l)) : 0;
-    };
-    Index total = 0;
-    for (Index l = 1; l <= depth; ++l) total += size(l);
-    memory_of_panels = Buffer<T>(total);
-    panels.assign(static_cast<std::size_t>(depth) + 1, nullptr);
-    T* next = memory_of_panels.data();
-    for (Index l = 1; l <= depth; next += size(l), ++l)
-      if (size(l) > 0) panels[static_cast<std::size_t>(l)] = next;
-    pack_weights(network, threads, panels_of, [](Index) -> T* { return nullptr; });
-  }
-  parallel(chunks, threads, [&](std::ptrdiff_t i) {
-    const Range rows = chunk_rows<T>(n, chunks, i);
-    through(rows, workspace<T>(in_out_and_targets(rows.size())), 1);
   });
 }
 

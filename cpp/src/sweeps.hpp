@@ -16,15 +16,17 @@ template <class T>
 class Sweeps {
  public:
   /// With `logits_only` the output's activation is left out: a loss from the logits does without. A `sparse` batch
-  /// takes the place of a_0 on the tape.
-  Sweeps(const Network<T>& network, Tape<T>& tape, bool logits_only = false, const Batch<T>* sparse = nullptr)
+  /// takes the place of a_0 on the tape. With `keep_panels` the tape's panels are in any case those of the weights.
+  Sweeps(const Network<T>& network, Tape<T>& tape, bool logits_only = false, const Batch<T>* sparse = nullptr,
+         bool keep_panels = false)
       : network_(network),
         tape_(tape),
         depth_(network.depth()),
         rows_(tape.rows()),
         threads_(threads_for(forward_operations(network, rows_))),
         chunks_(chunk_count<T>(rows_, threads_)),
-        packed_(tape.has_panels() && chunks_ > 1),
+        packed_(tape.has_panels() && (chunks_ > 1 || keep_panels)),
+        keeps_panels_(keep_panels),
         logits_only_(logits_only),
         sparse_(sparse) {}
   bool sparse() const { return sparse_; }
@@ -61,7 +63,8 @@ class Sweeps {
     }
     if (packed_)
       pack_weights(
-          network_, threads_, [&](Index l) { return forward ? weight_panels(l) : nullptr; },
+          network_, network_.parameters().data(), threads_,
+          [&](Index l) { return forward ? weight_panels(l) : nullptr; },
           [&](Index l) { return backward && l > 1 ? tape_.transposed_panels(l) : nullptr; });
     in_chunks([&](Range rows) {
       load_chunk(rows);
@@ -102,7 +105,7 @@ class Sweeps {
     if (sparse_) sparse_weights(prepare, use);
     parallel_over_units(network_, sparse_ ? 2 : 1, threads_, [&](Index l, Range tiles, Range columns) {
       weight_tiles<T>(
-          tape_.passed_on(l - 1), tape_.delta(l), tiles, columns, far_parameters(),
+          {{tape_.passed_on(l - 1), tape_.delta(l)}}, tiles, columns, far_parameters(),
           [&](Range rows, Range across) { prepare(l, rows, across); },
           [&](Range rows, Range across, Rows<T> tile) { use(l, rows, across, tile); });
     });
@@ -146,7 +149,8 @@ class Sweeps {
 
   /// Room for W_l rearranged, where that pays.
   T* weight_panels(Index l) {
-    return (l > 1 || !sparse_) && worth_packing(network_, l, rows_) ? tape_.weight_panels(l) : nullptr;
+    return keeps_panels_ || ((l > 1 || !sparse_) && worth_packing(network_, l, rows_)) ? tape_.weight_panels(l)
+                                                                                       : nullptr;
   }
 
   template <class Chunk>
@@ -219,6 +223,7 @@ class Sweeps {
   int threads_;
   Index chunks_;
   bool packed_;  // the weights, once for all chunks
+  bool keeps_panels_;
   bool logits_only_;
   T bound_ = 0;  // none
   std::atomic<bool> all_within_{true};

@@ -46,20 +46,31 @@ void parallel_over_units(const Network<T>& network, Index first, int threads, co
       });
 }
 
-/// Tiles of [a 1]ᵀ δ above each other, with the column of ones that stands beside a, each given to
-/// use(rows, columns, tile) and, with `announced`, announced by prepare(rows, columns), some 448 numbers at a time.
-template <class T, class Prepare, class Use>
-void weight_tiles(MatrixView<T> a /* (n, d_{l-1}) */, MatrixView<T> delta /* (n, d_l) */, Range tiles, Range columns,
-                  bool announced, const Prepare& prepare, const Use& use) {
+/// The factors of [a 1]ᵀ δ, with the column that stands beside a.
+template <class T>
+struct WeightFactors {
+  MatrixView<T> a;      // (n, d_{l-1})
+  MatrixView<T> delta;  // (n, d_l)
+};
+
+/// Tiles of [a 1]ᵀ δ above each other, or of the sum of several such products, each given to use(rows, columns, tile)
+/// and, with `announced`, announced by prepare(rows, columns), some 448 numbers at a time.
+template <class T, std::size_t N, class Prepare, class Use>
+void weight_tiles(const WeightFactors<T> (&products)[N], Range tiles, Range columns, bool announced,
+                  const Prepare& prepare, const Use& use) {
   const Kernels<T>& kernel = kernels<T>();
+  const MatrixView<T>&a = products[0].a, &delta = products[0].delta;
   const Index all_rows = a.cols() + 1, all_tiles = tiles_down<T>(a.cols(), delta.cols()), panel = kernel.panel;
   alignas(64) T memory[most_unit_rows * strip_columns<T>];
   if (delta.cols() == 1) {  // in memory like the row δᵀ [a 1]
     for (Index t = tiles.begin; t < tiles.end; ++t) {
       const Range rows = part(all_rows, all_tiles, t);
       if (announced) prepare(rows, columns);
-      kernel.multiply(1, rows.size(), a.rows(), delta.data(), 1, delta.outerStride(),
-                      {a.data() + rows.begin, a.outerStride(), panel}, {memory, rows.size()}, false);
+      for (std::size_t i = 0; i < N; ++i) {
+        const auto& [left, right] = products[i];
+        kernel.multiply(1, rows.size(), a.rows(), right.data(), 1, right.outerStride(),
+                        {left.data() + rows.begin, left.outerStride(), panel}, {memory, rows.size()}, i > 0);
+      }
       use(rows, columns, Rows<T>{memory, 1});
     }
     return;
@@ -74,25 +85,26 @@ void weight_tiles(MatrixView<T> a /* (n, d_{l-1}) */, MatrixView<T> delta /* (n,
   constexpr Index second_level = 512 * 1024 / sizeof(T);
   const bool packs = delta.size() > second_level && tiles.size() > 3;
   T* const panels = packs ? workspace<T>(engine::longest_block * strip_columns<T>) : nullptr;
-  const Index blocks = engine::sum_blocks(a.rows());
-  for (Index b = 0; b < blocks; ++b) {
-    const Range samples = part(a.rows(), blocks, b);
-    Panels<T> block{&delta(samples.begin, columns.begin), delta.outerStride(), panel};
+  const Index blocks = engine::sum_blocks(a.rows()), all_blocks = static_cast<Index>(N) * blocks;
+  for (Index b = 0; b < all_blocks; ++b) {
+    const auto& [left, right] = products[b / blocks];
+    const Range samples = part(a.rows(), blocks, b % blocks);
+    Panels<T> block{&right(samples.begin, columns.begin), right.outerStride(), panel};
     if (panels) {
       kernel.pack(samples.size(), columns.size(), block.data, block.row_stride, panels);
       block = {panels, panel, samples.size() * panel};
     }
-    const bool last = b + 1 == blocks;
+    const bool last = b + 1 == all_blocks;
     Range rows{first_row, first_row};
     for (Index t = tiles.begin; t < tiles.end; ++t) {
       rows = {rows.end, part(all_rows, all_tiles, t).end};
-      const Rows<T> tile{memory + (blocks > 1 ? rows.begin - first_row : 0) * pitch, pitch};
-      Panels<T> right = block;
-      for (Index c = 0; c < columns.size(); c += piece, right.data += panels_at_once * right.panel_stride) {
-        const Range across{columns.begin + c, std::min(columns.begin + c + piece, columns.end)};
-        if (last && announced) prepare(rows, across);
-        kernel.multiply(rows.size(), across.size(), samples.size(),
-                        a.data() + samples.begin * a.outerStride() + rows.begin, 1, a.outerStride(), right,
+      const Rows<T> tile{memory + (all_blocks > 1 ? rows.begin - first_row : 0) * pitch, pitch};
+      Panels<T> across = block;
+      for (Index c = 0; c < columns.size(); c += piece, across.data += panels_at_once * across.panel_stride) {
+        const Range of_piece{columns.begin + c, std::min(columns.begin + c + piece, columns.end)};
+        if (last && announced) prepare(rows, of_piece);
+        kernel.multiply(rows.size(), of_piece.size(), samples.size(),
+                        left.data() + samples.begin * left.outerStride() + rows.begin, 1, left.outerStride(), across,
                         tile.columns_from(c), b > 0);
       }
       if (last) use(rows, columns, tile);

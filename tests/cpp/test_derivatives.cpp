@@ -91,6 +91,34 @@ TEST_CASE("hvp: differences of gradients, for every activation and loss") {
     }
 }
 
+TEST_CASE_TEMPLATE("derivatives: of many rows and of large networks, however many a tape holds", T, float, double) {
+  for (const auto& [units, n] : {std::pair{std::vector<Index>{20, 130, 90, 6}, Index{400}},
+                                 std::pair{std::vector<Index>{6, 130, 90, 20}, Index{150}},
+                                 std::pair{std::vector<Index>{400, 1000, 201, 3}, Index{40}}}) {
+    CAPTURE(n);
+    auto problem = make_problem<T>({units, n, true}, {GELU{}, ReLU{}, Softmax{}}, MSE{}, 6);
+    const Network<T>& network = problem.network;
+    const Index inputs = units.front(), outputs = units.back(), count = network.parameter_count();
+    support::Draw draw(9);
+    const Vector<T> v = draw.vector<T>(count);
+    const auto of_capacity = [&](Index capacity) {
+      Tape<T> tape(network, capacity), R(network, capacity, true);
+      Matrix<T> rows(n, inputs + outputs), of_output(n, inputs), tangents(n, outputs);
+      input_gradient<T>(network, problem.X, 1, tape, of_output.data());
+      jvp<T>(network, problem.X, problem.X, tape, tangents.data());
+      rows << of_output, tangents;
+      Vector<T> product(count);
+      hvp<T>(network, problem.loss, problem.samples(), {v.data(), count}, tape, R, {product.data(), count});
+      return std::tuple(jacobian_of(network, problem.X, capacity), rows, product);
+    };
+    const auto [J, rows, product] = of_capacity(n);
+    const auto [J_of_few, rows_of_few, product_of_few] = of_capacity(3);
+    CHECK(support::same_bits(J, J_of_few));
+    CHECK(support::same_bits(rows, rows_of_few));
+    CHECK(relative_error(product, product_of_few) < support::tolerance<T>);
+  }
+}
+
 TEST_CASE("derivatives: what does not fit is refused") {
   auto problem = make_problem<double>({{4, 3, 2}, 5}, {Tanh{}, Identity{}}, MSE{}, 4);
   const Network<double>& network = problem.network;

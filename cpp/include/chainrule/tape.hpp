@@ -64,10 +64,10 @@ class Tape {
   double* row_loss() { return row_loss_.data(); }         // (n,)
   T* loss_parameter() { return loss_parameter_.data(); }  // (d_L,)
 
-  // The weights as the kernels read them best, scratch of one step; large networks do without.
+  // The weights as the kernels read them best, scratch of one step; large networks do without, that is, with nullptr.
   bool has_panels() const { return has_panels_; }
-  T* weight_panels(Index l) { return panels_.data() + weight_panels_[l]; }
-  T* transposed_panels(Index l) { return panels_.data() + transposed_panels_[l]; }
+  T* weight_panels(Index l) { return has_panels_ ? panels_.data() + weight_panels_[l] : nullptr; }
+  T* transposed_panels(Index l) { return has_panels_ ? panels_.data() + transposed_panels_[l] : nullptr; }
 
  private:
   /// Random numbers decide on so many units at a time.
