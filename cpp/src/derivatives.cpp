@@ -86,17 +86,33 @@ class JacobianRows {
   /// From the outputs: use(rows, …) gets da_{L,io}/dX as row (i, o).
   template <class Use>
   void backward(const Use& use) {
-    const auto panels = [&](Index l) { return packed_ ? tape_.transposed_panels(l) : nullptr; };
+    const Index L = network_.depth();
+    // A unit vector times σ'_L is one number, and its product with W_Lᵀ a row of that; but for the softmax.
+    const bool one_number = !std::holds_alternative<Softmax>(network_.activation(L));
+    Matrix<T> transposed;  // those rows
+    if (one_number) transposed = network_.weight(L).middleCols(first_, seeds_).transpose();
+    const auto panels = [&](Index l) {
+      return packed_ && !(one_number && l == L) ? tape_.transposed_panels(l) : nullptr;
+    };
     pack_weights(network_, network_.parameters().data(), threads_, no_panels<T>, panels);
     through(use, [&](Range rows, int threads, Rows<T>& now, Rows<T>& next) {
-      const Index L = network_.depth();
+      for (Index r = 0; r < rows.size(); ++r) {
+        std::fill_n(now.row(r), network_.outputs(), T(0));
+        now.row(r)[first_ + seed(rows.begin + r)] = T(1);
+      }
       times_derivative(L, rows, {0, network_.outputs()}, now);
       for (Index l = L; l > 0; --l) {
         const Weights<T> weights{network_, l, panels(l)};
         in_blocks<T>(rows.size(), network_.units(l - 1), threads, [&](Range block, Range columns) {
-          const Rows<T> to = next.from(block.begin).columns_from(columns.begin);
-          weights.backward(block.size(), now.from(block.begin), columns, to);
-          if (l > 1) times_derivative(l - 1, {rows.begin + block.begin, rows.begin + block.end}, columns, to);
+          const Rows<T> from = now.from(block.begin), to = next.from(block.begin).columns_from(columns.begin);
+          const Range of_block{rows.begin + block.begin, rows.begin + block.end};
+          if (l < L || !one_number) weights.backward(block.size(), from, columns, to);
+          for (Index r = 0; l == L && one_number && r < block.size(); ++r) {
+            const Index s = seed(of_block.begin + r);
+            const T slope = from.row(r)[first_ + s];
+            for (Index c = 0; c < columns.size(); ++c) to.row(r)[c] = slope * transposed(s, columns.begin + c);
+          }
+          if (l > 1) times_derivative(l - 1, of_block, columns, to);
         });
         std::swap(now, next);
       }
@@ -106,15 +122,20 @@ class JacobianRows {
   /// From the inputs: use(rows, …) gets da_{L,i}/dX_ij as row (i, j).
   template <class Use>
   void forward(const Use& use) {
-    const auto panels = [&](Index l) { return packed_ ? tape_.weight_panels(l) : nullptr; };
+    const auto panels = [&](Index l) { return packed_ && l > 1 ? tape_.weight_panels(l) : nullptr; };
     pack_weights(network_, network_.parameters().data(), threads_, panels, no_panels<T>);
     through(use, [&](Range rows, int threads, Rows<T>& now, Rows<T>& next) {
       for (Index l = 1; l <= network_.depth(); ++l) {
         const Weights<T> weights{network_, l, panels(l)};
         in_forward_blocks(network_, l, rows.size(), threads, false, [&](Range block, Range columns) {
           const Rows<T> to = next.from(block.begin).columns_from(columns.begin);
-          weights.forward(block.size(), now.from(block.begin), columns, to, false);
-          times_derivative(l, {rows.begin + block.begin, rows.begin + block.end}, columns, to);
+          const Range of_block{rows.begin + block.begin, rows.begin + block.end};
+          if (l > 1) weights.forward(block.size(), now.from(block.begin), columns, to, false);
+          for (Index r = 0; l == 1 && r < block.size(); ++r) {  // a unit vector times W_1
+            const Index input = first_ + seed(of_block.begin + r);
+            std::copy_n(weights.weight + input * network_.units(1) + columns.begin, columns.size(), to.row(r));
+          }
+          times_derivative(l, of_block, columns, to);
         });
         std::swap(now, next);
       }
@@ -122,16 +143,14 @@ class JacobianRows {
   }
 
  private:
-  /// Takes unit vectors through `layers`, which leaves the result in its third argument.
+  Index seed(Index row) const { return row % seeds_; }
+
+  /// Takes rows through `layers`, which leaves the result in its third argument.
   template <class Use, class Layers>
   void through(const Use& use, const Layers& layers) {
-    const Index wide = pitch<T>(network_.widest()), start = std::max(network_.inputs(), network_.outputs());
+    const Index wide = pitch<T>(network_.widest());
     through_layers(network_, rows_, parts_, threads_, 2 * wide, [&](Range rows, int threads, T* memory) {
       Rows<T> now{memory, wide}, next{memory + rows.size() * wide, wide};
-      for (Index r = 0; r < rows.size(); ++r) {
-        std::fill_n(now.row(r), start, T(0));
-        now.row(r)[first_ + (rows.begin + r) % seeds_] = T(1);
-      }
       layers(rows, threads, now, next);
       use(rows, Rows<const T>(now));
     });
@@ -164,35 +183,31 @@ class ROperator {
         R_(R),
         v_(v),
         scale_(scale),
+        threads_(threads_for(2 * forward_operations(network, tape.rows()))),  // twice a step's work
         pitch_(pitch<T>(network.widest())),
         scratch_(checked_product(tape.rows(), pitch_)) {}
 
   /// The tape's panels are those of the weights, and R's become those of v.
   void by_rows() {
     const Index L = network_.depth(), n = tape_.rows();
-    const int all_threads = threads_for(5 * forward_operations(network_, n));
     pack_weights(
-        network_, v_.data(), all_threads, [&](Index l) { return R_.weight_panels(l); },
+        network_, v_.data(), threads_, [&](Index l) { return R_.weight_panels(l); },
         [&](Index l) { return l > 1 ? R_.transposed_panels(l) : nullptr; });
-    through_layers(network_, n, parts_through(network_, n, all_threads), all_threads, 0,
-                   [&](Range part_of, int threads, T*) {
-                     const auto of_block = [&](Range block) {
-                       return Range{part_of.begin + block.begin, part_of.begin + block.end};
-                     };
-                     for (Index l = 1; l <= L; ++l)
-                       in_forward_blocks(network_, l, part_of.size(), threads, false,
-                                         [&](Range block, Range columns) { forward(l, of_block(block), columns); });
-                     output(part_of);
-                     for (Index l = L; l > 1; --l)
-                       in_blocks<T>(part_of.size(), network_.units(l - 1), threads,
-                                    [&](Range block, Range columns) { backward(l, of_block(block), columns); });
-                   });
+    through_layers(network_, n, parts_through(network_, n, threads_), threads_, 0, [&](Range part_of, int threads, T*) {
+      const auto of_block = [&](Range block) { return Range{part_of.begin + block.begin, part_of.begin + block.end}; };
+      for (Index l = 1; l <= L; ++l)
+        in_forward_blocks(network_, l, part_of.size(), threads, false,
+                          [&](Range block, Range columns) { forward(l, of_block(block), columns); });
+      output(part_of);
+      for (Index l = L; l > 1; --l)
+        in_blocks<T>(part_of.size(), network_.units(l - 1), threads,
+                     [&](Range block, Range columns) { backward(l, of_block(block), columns); });
+    });
   }
 
   /// to = or, with `add`, += R[dW_l; db_l], for all l
   void by_weights(VectorView<T> to, bool add) {
-    const int threads = threads_for(2 * forward_operations(network_, tape_.rows()));
-    parallel_over_units(network_, 1, threads, [&](Index l, Range tiles, Range columns) {
+    parallel_over_units(network_, 1, threads_, [&](Index l, Range tiles, Range columns) {
       const auto use = [&](Range rows, Range across, Rows<T> tile) {
         const Index units = network_.units(l);
         const Rows<T> place{to.data() + network_.offset(l) + rows.begin * units + across.begin, units};
@@ -273,6 +288,7 @@ class ROperator {
   Tape<T>&tape_, &R_;
   ConstVectorView<T> v_;
   T scale_;
+  int threads_;
   Index pitch_;
   Buffer<T> scratch_;
 };
