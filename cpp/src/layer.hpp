@@ -37,7 +37,7 @@ Range chunk_rows(Index rows, Index chunks, Index i) {
 
 /// Calls block(rows, columns) in parallel for blocks of a strip of columns and all rows, which read the weights but
 /// once; or, where that makes too few to keep all threads busy to the end, down to half a strip, and then of some rows.
-/// For few rows, which take the weights as they come from memory, of columns as many as there are.
+/// Few rows take the weights as they come from memory: then in one block for each thread.
 template <class T, class Block>
 void in_blocks(Index rows, Index columns, int threads, const Block& block) {
   const bool few = rows <= far_tiles * kernels<T>().tile_rows;

@@ -145,26 +145,23 @@ void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_s
   }
 }
 
-/// C (M, n) = A (M, k) B of tiles side by side, for whole panels of a row-major B, and k of a few; or, unless it is the
-/// `first`, += as if the sums had never left the registers.
+/// C (M, n) += A (M, k) B of tiles side by side, as if the sums had never left the registers, for whole panels of a
+/// row-major B and a small k.
 template <class V, int M>
 void tiles_across(Size n, Size k, const typename V::Scalar* A, Size row_stride, const typename V::Scalar* B, Size ldb,
-                  typename V::Scalar* C, Size ldc, bool first) {
+                  typename V::Scalar* C, Size ldc) {
   constexpr int NV = M == 1 ? 4 * tile_vectors : M <= few_rows ? 2 * tile_vectors : tile_vectors;
-  const auto take = [&]<int vectors>(std::integral_constant<int, vectors>, Size& j) {
-    for (; n - j >= vectors * V::size; j += vectors * V::size)
-      first ? tile_into<false, V, M, vectors>(k, A, row_stride, 1, B + j, ldb, C + j, ldc, false)
-            : tile_into<true, V, M, vectors>(k, A, row_stride, 1, B + j, ldb, C + j, ldc, false);
-  };
   Size j = 0;
-  take(std::integral_constant<int, NV>{}, j);
-  if constexpr (NV > tile_vectors) take(std::integral_constant<int, tile_vectors>{}, j);
+  for (; n - j >= NV * V::size; j += NV * V::size)
+    tile_into<true, V, M, NV>(k, A, row_stride, 1, B + j, ldb, C + j, ldc, false);
+  if constexpr (NV > tile_vectors)
+    for (; j < n; j += tile_vectors * V::size)
+      tile_into<true, V, M, tile_vectors>(k, A, row_stride, 1, B + j, ldb, C + j, ldc, false);
 }
 
 template <class T, int... M>
 constexpr auto tiles_across_of_rows(Ints<M...>) {
-  using Across =
-      void (*)(Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, T* C, Size ldc, bool first);
+  using Across = void (*)(Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, T* C, Size ldc);
   struct Table {
     Across of_rows[max_tile_rows + 1];
   };
@@ -305,12 +302,13 @@ void multiply_far(Size m, Size n, Size k, const T* A, Size row_stride, const T* 
     const Size columns = whole - j < strip ? whole - j : strip;
     for (Size block = 0; block < blocks; ++block) {
       const Range summed = part(k, blocks, block);
+      for (Size i = 0; i < m * strip; i += V::size) V(0).store(memory + i);
       for (Size p = summed.begin; p < summed.end; p += at_once)
         for (Size t = 0; t < tiles; ++t) {
           const Range rows = part(m, tiles, t);
           across.of_rows[rows.size()](columns, summed.end - p < at_once ? summed.end - p : at_once,
                                       A + rows.begin * row_stride + p, row_stride, B + p * ldb + j, ldb,
-                                      sums.row(rows.begin), strip, p == summed.begin);
+                                      sums.row(rows.begin), strip);
         }
       for (Size r = 0; r < m; ++r)
         for (Size c = 0; c < columns; c += V::size) {
