@@ -219,7 +219,7 @@ TEST_CASE_TEMPLATE("kernels: an element of a product has the same bits however t
       const Kernels<T>& kernels = kernels_of<T>(set);
       std::vector<Matrix<T>> products;
       multiply_all_ways<T>(kernels, A, B, [&](const char*, const Guarded<T>& C) { products.push_back(C.values()); });
-      REQUIRE(products.size() >= 9);
+      REQUIRE(products.size() == (m <= engine::far_tiles * kernels.tile_rows ? 11 : 9));
       for (const Matrix<T>& other : products) CHECK(support::same_bits(other, products[0]));
       CHECK(support::relative_error(products[0], product(A, B)) <= 32 * epsilon<T>);
       for (const Index rows : {1, 2, 7, 13, 16, 31})

@@ -101,8 +101,8 @@ void multiply_panel(Size m, Size columns, Size k, const T* A, Size row_stride, S
   }
 }
 
-/// The same for all columns, of so few rows that the sums of one panel would wait for each other's additions: two or
-/// four panels at a time, of a B whose panels lie side by side.
+/// The same for one block and all columns, of so few rows that the sums of one panel would wait for each other's
+/// additions: two or four panels at a time, of a B whose panels lie side by side.
 inline constexpr Size few_rows = 3;
 template <class T>
 void multiply_few(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, const T* B, Size ldb,
@@ -120,16 +120,6 @@ void multiply_few(Size m, Size n, Size k, const T* A, Size row_stride, Size colu
     multiply_panel(m, n - j, k, A, row_stride, column_stride, B + j, ldb, C.columns_from(j), add);
 }
 
-/// C (m, n) = or += A (m, k) B for k ≤ longest_block.
-template <class T>
-void multiply_block(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C,
-                    bool add) {
-  if (0 < m && m <= few_rows && B.panel_stride == panel_columns<T>)
-    return multiply_few(m, n, k, A, row_stride, column_stride, B.data, B.row_stride, C, add);
-  for (Size j = 0; j < n; j += panel_columns<T>, B.data += B.panel_stride)
-    multiply_panel(m, n - j, k, A, row_stride, column_stride, B.data, B.row_stride, C.columns_from(j), add);
-}
-
 template <class T>
 void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_stride, Panels<T> B, Rows<T> C,
               bool add) {
@@ -140,8 +130,14 @@ void multiply(Size m, Size n, Size k, const T* A, Size row_stride, Size column_s
                                                    C.pitch, add);
   for (Size block = 0; block < blocks; ++block) {
     const Range summed = part(k, blocks, block);
-    multiply_block(m, n, summed.size(), A + summed.begin * column_stride, row_stride, column_stride,
-                   {B.data + summed.begin * B.row_stride, B.row_stride, B.panel_stride}, C, add || block > 0);
+    const T *a = A + summed.begin * column_stride, *b = B.data + summed.begin * B.row_stride;
+    if (0 < m && m <= few_rows && B.panel_stride == panel_columns<T>) {
+      multiply_few(m, n, summed.size(), a, row_stride, column_stride, b, B.row_stride, C, add || block > 0);
+      continue;
+    }
+    for (Size j = 0; j < n; j += panel_columns<T>, b += B.panel_stride)
+      multiply_panel(m, n - j, summed.size(), a, row_stride, column_stride, b, B.row_stride,
+                     Rows<T>{C.data + j, C.pitch}, add || block > 0);
   }
 }
 

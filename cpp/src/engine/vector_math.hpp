@@ -159,7 +159,7 @@ struct VectorMath {
   static CHAINRULE_INLINE V polynomial(V x, const T (&c)[Size]) {
     V powers[5] = {x};
 #pragma GCC unroll 8
-    for (int i = 1; 1 << i < Size; ++i) powers[i] = powers[i - 1] * powers[i - 1];
+    for (int i = 1, power = 2; power < Size; ++i, power *= 2) powers[i] = powers[i - 1] * powers[i - 1];
     return part_of_polynomial<Size>(powers, c);
   }
   template <int Size>
