@@ -178,7 +178,9 @@ MatrixIn<T> matrix(const py::object& given, const char* name, Index columns, con
 
 template <class T>
 InputsIn<T> inputs(const py::object& given, const char* name, Index columns, const char* taker) {
-  if (!py::hasattr(given, "tocsr")) return {matrix<T>(given, name, columns, taker), {}, {}};
+  // Arrays are told by their type: to look in vain for an attribute would be a fifth of a small network's call.
+  if (py::isinstance<py::array>(given) || !py::hasattr(given, "tocsr"))
+    return {matrix<T>(given, name, columns, taker), {}, {}};
   py::object csr = given.attr("tocsr")();
   if (!csr.attr("has_sorted_indices").cast<bool>()) csr = csr.attr("sorted_indices")();
   const auto [rows, got] = csr.attr("shape").cast<std::pair<Index, Index>>();
