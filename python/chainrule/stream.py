@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,26 +40,42 @@ class Stream:
         self.rows = rows
         self.first_epoch = self.seed = 0
         self._epochs_read = 0
-        self._reader = ThreadPoolExecutor(1, "chainrule-read")
         self._blocks: Iterator[Block] | None = None
+        self._wanted: SimpleQueue[tuple[Iterator[Block], Future[Block | None]] | None] = SimpleQueue()
         self._ahead: Future[Block | None] | None = None
 
     def next(self) -> Block | None:
         """Return the epoch's next block, or None at its end."""
+        if self._ahead is None:
+            # A daemon: the end of the program does not wait for a source that blocks.
+            Thread(target=self._read, name="chainrule-read", daemon=True).start()
         if self._blocks is None:
             self._blocks = self.epoch(self.first_epoch + self._epochs_read)
-            self._ahead = self._reader.submit(next, self._blocks, None)
+            self._ahead = self._begin_reading(self._blocks)
         assert self._ahead is not None
         block = self._ahead.result()
         if block is None:
             self._blocks = None
             self._epochs_read += 1
         else:
-            self._ahead = self._reader.submit(next, self._blocks, None)
+            self._ahead = self._begin_reading(self._blocks)
         return block
 
     def close(self) -> None:
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        self._wanted.put(None)
+
+    def _begin_reading(self, blocks: Iterator[Block]) -> Future[Block | None]:
+        block: Future[Block | None] = Future()
+        self._wanted.put((blocks, block))
+        return block
+
+    def _read(self) -> None:
+        while wanted := self._wanted.get():
+            blocks, block = wanted
+            try:
+                block.set_result(next(blocks, None))
+            except BaseException as error:  # comes out of next()
+                block.set_exception(error)
 
     def epoch(self, number: int) -> Iterator[Block]:
         """Read the blocks of an epoch, counted from the network's first."""

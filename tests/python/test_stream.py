@@ -131,6 +131,23 @@ class TestIterables:
         with pytest.raises(OSError, match="the disk is gone"):
             network().fit(source(), epochs=1)
 
+    def test_a_source_that_blocks_does_not_keep_the_program_from_ending(self, run_python):
+        program = r"""
+import os, signal, threading
+import numpy as np, chainrule as cr
+
+def blocks():
+    yield np.zeros((9, 4)), np.zeros((9, 2))
+    threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+    threading.Event().wait()
+
+try:
+    cr.MLP([4, 16, 2]).fit(blocks(), epochs=1)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+        assert run_python("-c", program, timeout=20).stdout == "interrupted\n"
+
     def test_what_does_not_go_with_an_iterable(self):
         blocks = [smooth_data(8)]
         with pytest.raises(ValueError, match=r"schedule is .* needs the number of steps"):
