@@ -153,13 +153,13 @@ class Ranks:
 
     def epoch_done(self, stop: bool) -> bool:
         """Check that all have the same parameters, to the bit; return whether any wants to stop."""
-        self.agree("parameters", self._parameters.tobytes())
+        self.agree("parameters", self._parameters.data)
         return bool(_numbers_of_all(self._comm, stop).any())
 
     def done(self) -> None:
         self._comm.barrier()
 
-    def agree(self, what: str, content: bytes) -> None:
+    def agree(self, what: str, content: bytes | memoryview) -> None:
         """Raise a RuntimeError where the content is not the same on all processes."""
         # 48 bits of the hash, which float64 holds exactly.
         hashes = _numbers_of_all(self._comm, int.from_bytes(hashlib.blake2b(content, digest_size=6).digest(), "little"))

@@ -55,13 +55,14 @@ def moments(optimizer: Optimizer) -> int:
 
 
 def micro_batch_within(
-    limit: int, mlp: MLP, settings: FitSettings, n_rows: int, samples_bytes: int, whole_gradient: bool
+    limit: int, mlp: MLP, settings: FitSettings, n_rows: int, samples_bytes: int, together: bool
 ) -> int | None:
     """Return the largest micro-batch with which a fit stays below the limit; None where the whole batch does.
 
     The peak is what the process has now, and with θ's size P in bytes: P for each moment that the optimizer does not
     have yet, P for the best parameters with patience, P for the gradient where it is stored, the tape, the order of the
-    samples, and copies of the samples. A micro-batch makes the tape smaller, but the gradient has to be stored.
+    samples, and copies of the samples. A micro-batch makes the tape smaller, but the gradient has to be stored. So
+    it has where several processes work `together`, and MPI takes up to P more to sum it.
 
     Activations are kept and not computed a second time: a row of them with its deltas is about 2/d of P in layers of d
     units, so that some ten rows fit wherever parameters, gradient and moments do, and fewer rows at a time cost less
@@ -76,12 +77,13 @@ def micro_batch_within(
     P = mlp.n_parameters * mlp.dtype.itemsize
     optimizer = settings["optimizer"]
     fixed = resident() + OVERHEAD + samples_bytes + 2 * 8 * n_rows
-    fixed += P * (moments(optimizer) if optimizer.t == 0 else 0) + P * (settings["patience"] is not None)
+    fixed += P * (moments(optimizer) if optimizer.t == 0 else 0) + P * (settings["patience"] is not None) + P * together
     if settings["validation"] is not None:
         fixed += 8 * int(np.shape(settings["validation"][1])[0])
     tape = mlp._model.tape_bytes
-    whole = settings["micro_batch"] or batch_size
-    if fixed + (P if whole_gradient else 0) + tape(whole) <= limit:
+    whole = min(settings["micro_batch"] or batch_size, batch_size)
+    stored = together or settings["clip_norm"] is not None or whole < batch_size
+    if fixed + P * stored + tape(whole) <= limit:
         return settings["micro_batch"]
     row = tape(2) - tape(1)
     rows = int((limit - fixed - P - tape(1)) // row) + 1

@@ -74,9 +74,8 @@ def run_fit(
     try:
         with epoch_observer(mlp, settings["epochs"], callbacks, progress, watched) as on_epoch:
             if limit is not None:
-                stored = bool(ranks or settings["clip_norm"])
                 copies = _sample_bytes(mlp, X, y, source)
-                settings["micro_batch"] = micro_batch_within(limit, mlp, settings, n_rows, copies, stored)
+                settings["micro_batch"] = micro_batch_within(limit, mlp, settings, n_rows, copies, ranks is not None)
             samples = None if ranks or y is None else (X, y)
             limited = limit is not None
             written = checkpoints(

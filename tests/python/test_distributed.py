@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from helpers import assert_close, same_bits
 from nets import smooth_data
 
 import chainrule as cr
+from chainrule.distributed import Ranks
 
 CASES = [
     {"fit": {"epochs": 3, "batch_size": 10}},
@@ -156,8 +158,6 @@ class TestAnyCommunicator:
         one._model.fit(data["X"], data["y"], optimizer=cr.SGD(lr=0.01), **everything)
 
         def train(rank):
-            from chainrule.distributed import Ranks
-
             mine = [slice(0, 1), slice(1, 61)][rank]
             mlp = cr.MLP([4, 8, 2], dtype="float64", seed=0)
             ranks = Ranks(comm, mlp.parameters, 0, len(data["X"][mine]), "")
@@ -206,6 +206,19 @@ class TestAnyCommunicator:
 
         with pytest.raises(RuntimeError, match="the parameters of rank 2 differ from those of rank 0"):
             comm.run(train)
+
+    def test_the_check_of_the_parameters_does_not_copy_them(self):
+        comm, parameters = Threads(1), np.zeros(10**6)
+
+        def check(rank):
+            ranks = Ranks(comm, parameters, 0, 1, "")
+            tracemalloc.start()
+            ranks.epoch_done(False)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            return peak
+
+        assert comm.run(check)[0] < parameters.nbytes / 10
 
     @pytest.mark.parametrize(
         "change",

@@ -203,6 +203,16 @@ class TestMemoryLimit:
             mlp.fit(*smooth_data(), epochs=1, memory_limit="1MB")
         assert same_bits(mlp.parameters, before)
 
+    def test_a_micro_batch_that_was_given_stores_the_gradient(self, monkeypatch):
+        monkeypatch.setattr("chainrule.memory.resident", lambda: 0)
+        X, y = smooth_data()
+        with pytest.raises(ValueError) as refused:
+            network().fit(X, y, epochs=1, micro_batch=1, memory_limit=1)
+        least = int(str(refused.value).split()[-1].replace(",", ""))
+        assert network().fit(X, y, epochs=1, micro_batch=1, memory_limit=least).micro_batch == 1
+        with pytest.raises(ValueError, match=f"needs at least {least:,}"):
+            network().fit(X, y, epochs=1, micro_batch=1, memory_limit=least - 1)
+
     def test_the_peak_stays_below(self, run_python):
         """A batch whose activations take 400 MB is trained within 150 MB more than the process had."""
         program = r"""
