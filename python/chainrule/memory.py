@@ -94,7 +94,9 @@ def micro_batch_within(
 
 
 def copy_bytes(array: Any, dtype: np.dtype[Any]) -> int:
-    """Return what the core's copy of an array takes: nothing where it is used as it is."""
+    """Return what the core's copy of an array or sparse matrix takes: nothing where it is used as it is."""
+    if hasattr(array, "tocsr"):
+        return int(array.nnz * (max(array.dtype.itemsize, dtype.itemsize) + 12) + 8 * array.shape[0])
     if (
         isinstance(array, np.ndarray)
         and array.dtype == dtype

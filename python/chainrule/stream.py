@@ -107,7 +107,7 @@ class ArrayStream(Stream):
         self._shuffle = shuffle
         row_bytes = max(1, int(np.prod(X.shape[1:]))) * dtype.itemsize
         self.block_rows = max(1, block_bytes // (row_bytes * batch_size)) * batch_size
-        self.block_bytes = self.block_rows * row_bytes
+        self.block_bytes = min(self.block_rows, self.rows) * row_bytes
 
     def epoch(self, number: int) -> Iterator[Block]:
         for ranges in self._blocks_of(number):

@@ -213,6 +213,18 @@ class TestMemoryLimit:
         with pytest.raises(ValueError, match=f"needs at least {least:,}"):
             network().fit(X, y, epochs=1, micro_batch=1, memory_limit=least - 1)
 
+    def test_sparse_samples_count_by_what_they_store(self):
+        sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: no sparse matrices")
+        X = sparse.csr_array(([1.0, 2.0], ([3, 40], [5, 6])), shape=(50, 10**12))
+        assert memory.copy_bytes(X, np.dtype("float32")) == 2 * (8 + 12) + 50 * 8
+
+    def test_a_batch_of_more_rows_than_a_memory_map_has(self, maps):
+        X_map, y_map, X, y = maps(20)
+        mapped, loaded = network(), network()
+        mapped.fit(X_map, y_map, epochs=2, batch_size=10**9, memory_limit="10GB")
+        loaded.fit(X, y, epochs=2, batch_size=10**9)
+        assert same_bits(mapped.parameters, loaded.parameters)
+
     def test_the_peak_stays_below(self, run_python):
         """A batch whose activations take 400 MB is trained within 150 MB more than the process had."""
         program = r"""
