@@ -62,7 +62,7 @@ def run_fit(
     if comm is not None:
         if y is None:
             raise ValueError("comm is given and X is an iterable; expected arrays, each process with its own rows")
-        ranks = _join(mlp, X, settings, as_communicator(comm), reproducible)
+        ranks = _join(mlp, X, settings, on_nonfinite, as_communicator(comm), reproducible)
     elif y is None or is_on_disk(X):
         source = _stream(mlp, X, y, settings, limit)
     n_rows = ranks.rows if ranks else source.rows if source else _rows(X)
@@ -124,11 +124,11 @@ def _rows(X: Any) -> int:
         return 0
 
 
-def _join(mlp: MLP, X: Any, settings: FitSettings, comm: Communicator, reproducible: bool) -> Ranks:
+def _join(mlp: MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Communicator, reproducible: bool) -> Ranks:
     network = {name: value for name, value in describe(mlp).items() if name != "seed"}
     samples = ("sample_weight", "validation")
     agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
-    own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, reproducible]
+    own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, on_nonfinite, reproducible]
     return Ranks(comm, mlp.parameters, mlp.seed, _rows(X), own, reproducible)
 
 

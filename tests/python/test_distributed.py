@@ -227,6 +227,7 @@ class TestAnyCommunicator:
             {"layers": [4, 9, 2]},
             {"optimizer": cr.SGD(lr=0.5)},
             {"validation": (np.ones((1, 4)), np.ones((1, 2)))},
+            {"on_nonfinite": "stop"},
         ],
         ids=lambda change: next(iter(change)),
     )
