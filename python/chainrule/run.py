@@ -95,6 +95,9 @@ def run_fit(
             if ranks:
                 on_epoch = _agreed(on_epoch, ranks)
                 ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
+            if resumed and len(resumed["loss"]) > settings["epochs"]:
+                done = len(resumed["loss"])
+                raise ValueError(f"epochs is {settings['epochs']}; expected at least the {done} of {checkpoint[0]}")
             if resumed and source:
                 source.first_epoch, source.seed = resumed["epochs_trained"], resumed["seed"]
             arrays = (None, None) if source else (X, y)

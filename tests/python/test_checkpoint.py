@@ -146,6 +146,15 @@ def test_a_finished_fit_is_not_run_again_and_can_go_further(tmp_path):
     assert same_bits(mlp.parameters, whole.parameters)
 
 
+def test_fewer_epochs_than_there_are_is_refused(tmp_path):
+    network().fit(X, Y, epochs=4, checkpoint=tmp_path / "fit")
+    mlp, optimizer = network(seed=5), cr.Adam()
+    before = state(mlp, optimizer)
+    with pytest.raises(ValueError, match=r"epochs is 3; expected at least the 4 of .*fit"):
+        mlp.fit(X, Y, epochs=3, optimizer=optimizer, checkpoint=tmp_path / "fit", resume=True)
+    assert state(mlp, optimizer) == before and mlp.seed == 5
+
+
 def test_a_fit_that_a_callback_ended_stays_ended(tmp_path):
     arguments = {"epochs": 9, "checkpoint": tmp_path / "fit", "checkpoint_every": 5, "resume": True}
     mlp, twin = network(), network()
