@@ -14,6 +14,7 @@ from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.history import Callback, History, Observer, epoch_observer
 from chainrule.memory import as_bytes, copy_bytes, micro_batch_within, resident
 from chainrule.monitor import GradientFlow
+from chainrule.non_finite import NonFiniteError
 from chainrule.schedules import OneCycle, Warmup
 from chainrule.serialization import describe
 from chainrule.stream import BLOCK_BYTES, ArrayStream, Stream, as_stream, is_on_disk
@@ -111,12 +112,20 @@ def run_fit(
                 **settings,
                 **written,
             )
+    except (ValueError, NonFiniteError) as error:
+        if isinstance(source, ArrayStream):
+            source.name_row(error)
+        raise
     finally:
         if source:
             source.close()
     if ranks:
         ranks.done()
-    return History.of(record, monitor, settings["micro_batch"])
+    history = History.of(record, monitor, settings["micro_batch"])
+    if isinstance(source, ArrayStream) and history.non_finite:
+        epochs_before = source.first_epoch - (len(resumed["loss"]) if resumed else 0)
+        history.non_finite = source.with_row(history.non_finite, epochs_before + history.non_finite.epoch - 1)
+    return history
 
 
 def _rows(X: Any) -> int:

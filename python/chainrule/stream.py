@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
+from itertools import chain
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeAlias
@@ -13,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chainrule._arguments import shown
+from chainrule.non_finite import NonFinite, NonFiniteError
 
 BLOCK_BYTES = 64 * 2**20
 CHUNKS = 64  # of a shuffled block: pieces of the file that are read in one go
@@ -39,7 +43,7 @@ class Stream:
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self.first_epoch = self.seed = 0
-        self._epochs_read = 0
+        self._epochs_read = self._blocks_given = 0
         self._blocks: Iterator[Block] | None = None
         self._wanted: SimpleQueue[tuple[Iterator[Block], Future[Block | None]] | None] = SimpleQueue()
         self._ahead: Future[Block | None] | None = None
@@ -56,8 +60,10 @@ class Stream:
         block = self._ahead.result()
         if block is None:
             self._blocks = None
+            self._blocks_given = 0
             self._epochs_read += 1
         else:
+            self._blocks_given += 1
             self._ahead = self._begin_reading(self._blocks)
         return block
 
@@ -117,6 +123,31 @@ class ArrayStream(Stream):
             if X.dtype.kind in "fiub":
                 X = X.astype(self._dtype, copy=False)
             yield X, y, weight
+
+    def name_row(self, error: ValueError | NonFiniteError) -> None:
+        """Let an error of the core about a sample of the block that it was given last name the row of the arrays."""
+        if self._blocks_given == 0:  # between epochs: it is a callback's
+            return
+        epoch = self.first_epoch + self._epochs_read
+        if isinstance(error, NonFiniteError):
+            error.where = self.with_row(error.where, epoch)
+            error.args = NonFiniteError(error.where).args
+        elif found := re.match(r"(?:X|y|sample_weight) holds .* at row (\d+)", str(error)):
+            row = self._row_at((self._blocks_given - 1) * self.block_rows + int(found[1]), epoch)
+            error.args = (f"{error}"[: found.start(1)] + f"{row}" + f"{error}"[found.end(1) :],)
+
+    def with_row(self, where: NonFinite, epoch: int) -> NonFinite:
+        """Return a place whose row, if it is of a sample in the order of an epoch, is that of the arrays."""
+        if where.tensor.startswith("layers."):
+            return where
+        return replace(where, row=self._row_at(where.row, epoch))
+
+    def _row_at(self, place: int, epoch: int) -> int:
+        for first, last in chain.from_iterable(self._blocks_of(epoch)):
+            if place < last - first:
+                return first + place
+            place -= last - first
+        raise IndexError
 
     def _blocks_of(self, epoch: int) -> Iterator[list[tuple[int, int]]]:
         """Cut the epoch's order of pieces into blocks of ranges of rows."""

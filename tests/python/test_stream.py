@@ -72,6 +72,28 @@ class TestMemoryMaps:
             thrice.fit(X_map, y_map, epochs=1, batch_size=10, optimizer=optimizers[1])
         assert same_bits(once.parameters, thrice.parameters)
 
+    @pytest.mark.parametrize("shuffle", [True, False])
+    @pytest.mark.parametrize(("value", "error"), [(np.nan, ValueError), (1e200, cr.NonFiniteError)])
+    def test_errors_name_the_row_of_the_arrays(self, maps, monkeypatch, shuffle, value, error):
+        monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 1000)
+        X_map, _, _, y = maps(203)
+        y[150, 1] = value
+        mlp = network()
+        mlp.fit(X_map[:150], y[:150], epochs=1)  # for another order
+        with pytest.raises(error, match=r"y holds nan at row 150, column 1|loss is inf at sample 150"):
+            mlp.fit(X_map, y, epochs=1, batch_size=10, shuffle=shuffle)
+        if error is cr.NonFiniteError:
+            history = mlp.fit(X_map, y, epochs=2, batch_size=10, shuffle=shuffle, on_nonfinite="ignore")
+            assert history.non_finite.row == 150
+
+    def test_an_error_of_a_callback_stays_as_it_is(self, maps, monkeypatch):
+        monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 1000)
+        X_map, y_map, X, _ = maps(203)
+        X[150] = np.nan
+        mlp = network()
+        with pytest.raises(ValueError, match="X holds nan at row 150"):
+            mlp.fit(X_map, y_map, epochs=1, batch_size=10, callbacks=[lambda report: mlp.predict(X)])
+
     def test_rows_that_do_not_fit(self, maps):
         X_map, y_map, _, _ = maps(20)
         with pytest.raises(ValueError, match="y has 19 rows; X has 20"):
