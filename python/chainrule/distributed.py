@@ -59,13 +59,17 @@ def as_communicator(given: Any) -> Communicator:
     """Return an object with the calls of `Communicator`, from itself or from a communicator of mpi4py."""
     if hasattr(given, "Allreduce"):
         return MPICommunicator(given)
-    missing = [call for call in CALLS if not hasattr(given, call)]
+    _check_calls(given, CALLS)
+    return given  # type: ignore[no-any-return]
+
+
+def _check_calls(given: Any, calls: tuple[str, ...]) -> None:
+    missing = [call for call in calls if not hasattr(given, call)]
     if missing:
         raise TypeError(
             f"comm is {shown(given)}, without {', '.join(missing)}; expected a communicator such as mpi4py's "
-            f"MPI.COMM_WORLD, or an object with {', '.join(CALLS)}"
+            f"MPI.COMM_WORLD, or an object with {', '.join(calls)}"
         )
-    return given  # type: ignore[no-any-return]
 
 
 def shard(array: Any, comm: Any) -> Any:
@@ -90,7 +94,10 @@ def shard(array: Any, comm: Any) -> Any:
     ------
     ValueError
         If there are fewer rows than processes.
+    TypeError
+        If comm is no communicator.
     """
+    _check_calls(comm, ("rank", "size"))
     n = array.shape[0] if hasattr(array, "shape") else len(array)
     if n < comm.size:
         raise ValueError(f"array has {n} rows; expected at least one for each of the {comm.size} processes")

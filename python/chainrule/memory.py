@@ -24,7 +24,7 @@ def as_bytes(given: object) -> int:
     """Return a number of bytes from itself or from a text such as "2GB" or "512 MiB"."""
     if not isinstance(given, str):
         return integer("memory_limit", given, 1)
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", given)
+    match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d+)?)\s*([A-Za-z]*)\s*", given)
     if not match or match[2].upper() not in UNITS:
         raise ValueError(
             f'memory_limit is {shown(given)}; expected a number of bytes, or a text such as "2GB" or "512MiB"'
@@ -79,7 +79,8 @@ def micro_batch_within(
     fixed = resident() + OVERHEAD + samples_bytes + 2 * 8 * n_rows
     fixed += P * (moments(optimizer) if optimizer.t == 0 else 0) + P * (settings["patience"] is not None) + P * together
     if settings["validation"] is not None:
-        fixed += 8 * int(np.shape(settings["validation"][1])[0])
+        fixed += 8 * n_rows_of(settings["validation"][1])
+        fixed += sum(copy_bytes(array, mlp.dtype) for array in settings["validation"])
     tape = mlp._model.tape_bytes
     whole = min(settings["micro_batch"] or batch_size, batch_size)
     stored = together or settings["clip_norm"] is not None or whole < batch_size
@@ -94,7 +95,7 @@ def micro_batch_within(
 
 
 def copy_bytes(array: Any, dtype: np.dtype[Any]) -> int:
-    """Return what the core's copy of an array or sparse matrix takes: nothing where it is used as it is."""
+    """Return what the core's copy of an array or sparse matrix takes: nothing where it is used as it is, or refused."""
     if hasattr(array, "tocsr"):
         return int(array.nnz * (max(array.dtype.itemsize, dtype.itemsize) + 12) + 8 * array.shape[0])
     if (
@@ -103,4 +104,16 @@ def copy_bytes(array: Any, dtype: np.dtype[Any]) -> int:
         and (array.ndim < 2 or array.strides[1] == dtype.itemsize)
     ):
         return 0
-    return int(np.prod(np.shape(array))) * max(8 if getattr(array, "ndim", 2) < 2 else 0, dtype.itemsize)
+    try:
+        shape = np.shape(array)
+    except ValueError:  # not rectangular
+        return 0
+    return int(np.prod(shape)) * max(8 if getattr(array, "ndim", 2) < 2 else 0, dtype.itemsize)
+
+
+def n_rows_of(array: Any) -> int:
+    """Return the number of rows; 0 for what has none, which the core refuses."""
+    try:
+        return int(array.shape[0] if hasattr(array, "shape") else len(array))
+    except (TypeError, IndexError):
+        return 0

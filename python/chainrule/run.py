@@ -12,7 +12,7 @@ from chainrule._arguments import known_name, shown
 from chainrule.checkpoint import checkpoints
 from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.history import Callback, History, Observer, epoch_observer
-from chainrule.memory import as_bytes, copy_bytes, micro_batch_within, resident
+from chainrule.memory import as_bytes, copy_bytes, micro_batch_within, n_rows_of, resident
 from chainrule.monitor import GradientFlow
 from chainrule.non_finite import NonFiniteError
 from chainrule.schedules import OneCycle, Warmup
@@ -66,7 +66,7 @@ def run_fit(
         ranks = _join(mlp, X, settings, on_nonfinite, as_communicator(comm), reproducible)
     elif y is None or is_on_disk(X):
         source = _stream(mlp, X, y, settings, limit)
-    n_rows = ranks.rows if ranks else source.rows if source else _rows(X)
+    n_rows = ranks.rows if ranks else source.rows if source else n_rows_of(X)
     first = ranks is None or ranks.rank == 0
     progress = progress and first
     # The bar shows a gradient: of the last step of each epoch, where nobody asked for more.
@@ -128,20 +128,12 @@ def run_fit(
     return history
 
 
-def _rows(X: Any) -> int:
-    """Return the number of rows; 0 for what has none, which the core refuses."""
-    try:
-        return int(X.shape[0] if hasattr(X, "shape") else len(X))
-    except (TypeError, IndexError):
-        return 0
-
-
 def _join(mlp: MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Communicator, reproducible: bool) -> Ranks:
     network = {name: value for name, value in describe(mlp).items() if name != "seed"}
     samples = ("sample_weight", "validation")
     agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
     own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, on_nonfinite, reproducible]
-    return Ranks(comm, mlp.parameters, mlp.seed, _rows(X), own, reproducible)
+    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible)
 
 
 def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
@@ -155,7 +147,7 @@ def _stream(mlp: MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, li
         raise ValueError(f"schedule is {schedule!r}, which needs the number of steps; an iterable does not tell it")
     # Two blocks and what one is put together from take at most half of what there is.
     room = BLOCK_BYTES if limit is None else max(2**20, min(BLOCK_BYTES, (limit - resident()) // 8))
-    stream = as_stream(X, y, settings["sample_weight"], mlp.dtype, settings["batch_size"], settings["shuffle"], room)
+    stream = as_stream(mlp, X, y, settings["sample_weight"], settings["batch_size"], settings["shuffle"], room)
     stream.first_epoch, stream.seed = mlp._model.epochs_trained, mlp.seed
     return stream
 

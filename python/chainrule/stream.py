@@ -10,13 +10,16 @@ from dataclasses import replace
 from itertools import chain
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from chainrule._arguments import shown
 from chainrule.non_finite import NonFinite, NonFiniteError
+
+if TYPE_CHECKING:
+    from chainrule.mlp import MLP
 
 BLOCK_BYTES = 64 * 2**20
 CHUNKS = 64  # of a shuffled block: pieces of the file that are read in one go
@@ -26,7 +29,8 @@ Block: TypeAlias = tuple[Any, Any, Any]
 
 def is_on_disk(X: object) -> bool:
     """Whether X is an array that is read in slices: a NumPy memory map, or a chunked array as of h5py or zarr."""
-    return isinstance(X, np.memmap) or (hasattr(X, "chunks") and hasattr(X, "shape") and hasattr(X, "dtype"))
+    chunked = hasattr(X, "chunks") and hasattr(X, "shape") and hasattr(X, "dtype")
+    return (isinstance(X, np.memmap) or chunked) and len(X.shape) > 0  # type: ignore[attr-defined]
 
 
 class Stream:
@@ -106,8 +110,9 @@ class ArrayStream(Stream):
         X = arrays[0]
         super().__init__(X.shape[0])
         for name, array in zip(("y", "sample_weight"), arrays[1:], strict=True):
-            if array is not None and array.shape[:1] != (self.rows,):
-                raise ValueError(f"{name} has {array.shape[0] if array.ndim else 0} rows; X has {self.rows}")
+            shape = getattr(array, "shape", ())
+            if shape and shape[0] != self.rows:
+                raise ValueError(f"{name} has {shape[0]} rows; X has {self.rows}")
         self._arrays = arrays
         self._dtype = dtype
         self._shuffle = shuffle
@@ -198,20 +203,41 @@ def _forget_pages(array: Any) -> None:
 
 
 def as_stream(
+    mlp: MLP,
     X: Any,
     y: npt.ArrayLike | None,
     sample_weight: npt.ArrayLike | None,
-    dtype: np.dtype[Any],
     batch_size: int,
     shuffle: bool,
     block_bytes: int = BLOCK_BYTES,
 ) -> Stream:
     """Return the stream of arrays on the disk, or, without y, of an iterable of blocks."""
     if y is not None:
-        weight = None if sample_weight is None else np.asarray(sample_weight)
-        return ArrayStream((X, y if is_on_disk(y) else np.asarray(y), weight), dtype, batch_size, shuffle, block_bytes)
+        arrays: tuple[Any, Any, Any] = X, y if is_on_disk(y) else _as_array(y), _as_array(sample_weight)
+        stream = ArrayStream(arrays, mlp.dtype, batch_size, shuffle, block_bytes)
+        first = [array[:1] if getattr(array, "shape", ()) else array for array in arrays]
+        if isinstance(first[2], np.ndarray):
+            first[2] = np.ones_like(first[2])  # the first weight may be zero
+        mlp._model.evaluate(*first)  # for the core to say what is wrong before anything is trained
+        if all_zero(sample_weight):
+            raise ValueError("sample_weight is zero throughout; expected at least one weight > 0")
+        return stream
     if not isinstance(X, Iterable) and not hasattr(X, "__getitem__"):
         raise TypeError(f"X is {shown(X)} and there is no y; expected an iterable of (X, y)")
     if sample_weight is not None:
         raise ValueError("sample_weight is given beside an iterable; expected it in its items, (X, y, sample_weight)")
     return BlockStream(X)
+
+
+def all_zero(sample_weight: Any) -> bool:
+    """Whether there are weights and all of them are zero; what are no numbers is for the core to refuse."""
+    weight = _as_array(sample_weight)
+    return isinstance(weight, np.ndarray) and weight.dtype.kind in "fiub" and weight.size > 0 and not weight.any()
+
+
+def _as_array(given: Any) -> Any:
+    """Return an array, or what cannot be one as it is."""
+    try:
+        return None if given is None else np.asarray(given)
+    except ValueError:
+        return given

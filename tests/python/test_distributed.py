@@ -297,6 +297,8 @@ def test_shares_are_all_rows_and_views():
     assert same_bits(np.concatenate(shares), X)
     with pytest.raises(ValueError, match="array has 3 rows; expected at least one for each of the 4 processes"):
         cr.shard(X[:3], Comm)
+    with pytest.raises(TypeError, match=r"comm is None .*without rank, size"):
+        cr.shard(X, None)
 
 
 def test_gloo_example(root, run_python):

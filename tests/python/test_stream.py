@@ -1,11 +1,12 @@
 """Samples that are read block by block; parts of batches; the limit of memory."""
 
+import re
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import assert_close, same_bits
+from helpers import assert_close, same_bits, state
 from nets import smooth_data
 
 import chainrule as cr
@@ -93,6 +94,34 @@ class TestMemoryMaps:
         mlp = network()
         with pytest.raises(ValueError, match="X holds nan at row 150"):
             mlp.fit(X_map, y_map, epochs=1, batch_size=10, callbacks=[lambda report: mlp.predict(X)])
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"y": [[1], [1, 2]]},
+            {"y": "a"},
+            {"y": 3.0},
+            {"y": np.zeros((20, 2)).astype(object)},
+            {"sample_weight": 2.0},
+            {"sample_weight": [[1], [1, 2]]},
+            {"sample_weight": ["a"] * 20},
+            {"sample_weight": np.zeros(20)},
+        ],
+    )
+    def test_what_cannot_be_is_refused_as_in_memory(self, maps, change):
+        X_map, y_map, X, y = maps(20)
+        mlp, optimizer = network(), cr.Adam()
+        before = state(mlp, optimizer)
+        with pytest.raises((TypeError, ValueError)) as in_memory:
+            mlp.fit(X, epochs=1, optimizer=optimizer, **{"y": y, **change})
+        with pytest.raises(type(in_memory.value), match=f"^{re.escape(str(in_memory.value))}$"):
+            mlp.fit(X_map, epochs=1, optimizer=optimizer, **{"y": y_map, **change})
+        assert state(mlp, optimizer) == before
+
+    def test_a_memory_map_without_rows(self, tmp_path):
+        number = np.memmap(tmp_path / "X", dtype="float64", mode="w+", shape=())
+        with pytest.raises(ValueError, match=r"X has shape \(\); expected two dimensions"):
+            network().fit(number, np.zeros((1, 2)), epochs=1)
 
     def test_rows_that_do_not_fit(self, maps):
         X_map, y_map, _, _ = maps(20)
@@ -207,7 +236,7 @@ class TestMemoryLimit:
     def test_units(self, text, number):
         assert memory.as_bytes(text) == number
 
-    @pytest.mark.parametrize("given", ["2 gigs", "", "-1GB", "GB", 0, -5])
+    @pytest.mark.parametrize("given", ["2 gigs", "", "-1GB", "GB", 0, -5, "1" * 400])
     def test_bad_limits(self, given):
         with pytest.raises(ValueError, match="memory_limit"):
             network().fit(*smooth_data(), epochs=1, memory_limit=given)
@@ -217,6 +246,24 @@ class TestMemoryLimit:
         limited, free = network(), network()
         assert limited.fit(X, y, epochs=2, memory_limit="100GB") == free.fit(X, y, epochs=2)
         assert same_bits(limited.parameters, free.parameters)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"X": [[1, 2], [3]]},
+            {"y": [[1, 2], [3]]},
+            {"validation": (np.ones((2, 4)), 5)},
+            {"validation": (np.ones((2, 4)), None)},
+            {"validation": (np.ones((2, 4)), [[1, 2], [3]])},
+        ],
+    )
+    def test_what_cannot_be_is_refused_as_without_a_limit(self, change):
+        X, y = smooth_data()
+        arguments = {"X": X, "y": y, "epochs": 1, **change}
+        with pytest.raises((TypeError, ValueError)) as without:
+            network().fit(**arguments)
+        with pytest.raises(type(without.value), match=f"^{re.escape(str(without.value))}$"):
+            network().fit(**arguments, memory_limit="100GB")
 
     def test_an_impossible_limit_is_an_error_before_training(self):
         mlp = network()
