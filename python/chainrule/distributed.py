@@ -107,7 +107,7 @@ def shard(array: Any, comm: Any) -> Any:
 def of_all(comm: Communicator, given: Any) -> list[Any]:
     """Return what each process gives, anything that can be pickled, in the order of their ranks."""
     content = np.frombuffer(pickle.dumps(given), dtype=np.uint8)
-    sizes = _numbers_of_all(comm, len(content)).astype(int)
+    sizes = _numbers_of_all(comm, len(content))[0].astype(int)
     ends = np.cumsum(sizes)
     everything = np.zeros(ends[-1])
     everything[ends[comm.rank] - len(content) : ends[comm.rank]] = content
@@ -115,15 +115,18 @@ def of_all(comm: Communicator, given: Any) -> list[Any]:
     return [pickle.loads(part.astype(np.uint8).tobytes()) for part in np.split(everything, ends[:-1])]
 
 
-def _numbers_of_all(comm: Communicator, number: float) -> npt.NDArray[np.float64]:
-    numbers = np.zeros(comm.size)
-    numbers[comm.rank] = number
+def _numbers_of_all(comm: Communicator, *own: float) -> npt.NDArray[np.float64]:
+    """Return what each process gives, a row for each of its numbers."""
+    numbers = np.zeros(len(own) * comm.size)
+    numbers[comm.rank :: comm.size] = own
     comm.allreduce(numbers)
-    return numbers
+    return numbers.reshape(-1, comm.size)
 
 
 class Ranks:
     """The processes of one fit, as the core sees them.
+
+    `no_weight` says that the weights of this process's samples are all zero, which those of all processes must not be.
 
     Attributes
     ----------
@@ -142,13 +145,16 @@ class Ranks:
         n_rows: int,
         agreed: object,
         reproducible: bool = False,
+        no_weight: bool = False,
     ) -> None:
         self._comm = comm
         self._parameters = parameters
         self.rank, self.size = comm.rank, comm.size
         self.reproducible = reproducible
         self.agree("network, its count of epochs or the arguments of fit", repr(agreed).encode())
-        rows = _numbers_of_all(comm, n_rows)
+        rows, without_weight = _numbers_of_all(comm, n_rows, no_weight)
+        if without_weight.all():
+            raise ValueError("sample_weight is zero throughout; expected at least one weight > 0")
         self.first, self.rows = int(rows[: comm.rank].sum()), int(rows.sum())
         halves = np.array([seed >> 32, seed & 0xFFFFFFFF], dtype=np.float64)  # of a number that float64 cannot hold
         comm.bcast(halves)
@@ -169,7 +175,8 @@ class Ranks:
     def agree(self, what: str, content: bytes | memoryview) -> None:
         """Raise a RuntimeError where the content is not the same on all processes."""
         # 48 bits of the hash, which float64 holds exactly.
-        hashes = _numbers_of_all(self._comm, int.from_bytes(hashlib.blake2b(content, digest_size=6).digest(), "little"))
+        own = int.from_bytes(hashlib.blake2b(content, digest_size=6).digest(), "little")
+        hashes = _numbers_of_all(self._comm, own)[0]
         others = np.flatnonzero(hashes != hashes[0])
         if others.size:
             raise RuntimeError(f"the {what} of rank {others[0]} differ from those of rank 0; expected the same on all")

@@ -17,7 +17,7 @@ from chainrule.monitor import GradientFlow
 from chainrule.non_finite import NonFiniteError
 from chainrule.schedules import OneCycle, Warmup
 from chainrule.serialization import describe
-from chainrule.stream import BLOCK_BYTES, ArrayStream, Stream, as_stream, is_on_disk
+from chainrule.stream import BLOCK_BYTES, ArrayStream, Stream, all_zero, as_stream, is_on_disk
 from chainrule.training import FitSettings
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def _join(mlp: MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Comm
     samples = ("sample_weight", "validation")
     agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
     own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, on_nonfinite, reproducible]
-    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible)
+    no_weight = all_zero(settings["sample_weight"])
+    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible, no_weight)
 
 
 def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:

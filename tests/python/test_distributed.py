@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from communicators import PROGRAMS, Threads, mpi
-from helpers import assert_close, same_bits
+from helpers import assert_close, same_bits, state
 from nets import smooth_data
 
 import chainrule as cr
@@ -206,6 +206,20 @@ class TestAnyCommunicator:
 
         with pytest.raises(RuntimeError, match="the parameters of rank 2 differ from those of rank 0"):
             comm.run(train)
+
+    def test_weights_that_are_zero_on_all_ranks(self, data):
+        """All say so, before the parameters of rank 0 go to the others."""
+        comm = Threads(2)
+
+        def train(rank):
+            mlp, optimizer = cr.MLP([4, 8, 2], seed=rank), cr.Adam()
+            before = state(mlp, optimizer)
+            arguments = {"epochs": 1, "optimizer": optimizer, "comm": comm, "sample_weight": np.zeros(61)}
+            with pytest.raises(ValueError, match="sample_weight is zero throughout; expected at least one weight > 0"):
+                mlp.fit(data["X"], data["y"], **arguments)
+            return state(mlp, optimizer) == before
+
+        assert comm.run(train) == [True, True]
 
     def test_the_check_of_the_parameters_does_not_copy_them(self):
         comm, parameters = Threads(1), np.zeros(10**6)
