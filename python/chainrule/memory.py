@@ -55,7 +55,14 @@ def moments(optimizer: Optimizer) -> int:
 
 
 def micro_batch_within(
-    limit: int, mlp: MLP, settings: FitSettings, n_rows: int, samples_bytes: int, together: bool
+    limit: int,
+    mlp: MLP,
+    settings: FitSettings,
+    n_rows: int,
+    samples_bytes: int,
+    together: bool,
+    writes: bool,
+    resumes: bool,
 ) -> int | None:
     """Return the largest micro-batch with which a fit stays below the limit; None where the whole batch does.
 
@@ -63,6 +70,10 @@ def micro_batch_within(
     have yet, P for the best parameters with patience, P for the gradient where it is stored, the tape, the order of the
     samples, and copies of the samples. A micro-batch makes the tape smaller, but the gradient has to be stored. So
     it has where several processes work `together`, and MPI takes up to P more to sum it.
+
+    What `writes` a checkpoint copies moments and best parameters, and asks of each parameter in a byte whether it is
+    finite. What `resumes` reads a file that is mapped meanwhile, and keeps what it has read; that counts where there is
+    no checkpoint yet, too, for the same call to work once there is one.
 
     Activations are kept and not computed a second time: a row of them with its deltas is about 2/d of P in layers of d
     units, so that some ten rows fit wherever parameters, gradient and moments do, and fewer rows at a time cost less
@@ -77,19 +88,22 @@ def micro_batch_within(
     P = mlp.n_parameters * mlp.dtype.itemsize
     optimizer = settings["optimizer"]
     fixed = resident() + OVERHEAD + samples_bytes + 2 * 8 * n_rows
-    fixed += P * (moments(optimizer) if optimizer.t == 0 else 0) + P * (settings["patience"] is not None) + P * together
+    kept = moments(optimizer) + (settings["patience"] is not None)
+    fixed += P * (kept + together - (0 if optimizer.t == 0 else moments(optimizer)))
+    fixed += (P * kept + mlp.n_parameters) * writes + P * (kept + 3) * resumes
     if settings["validation"] is not None:
         fixed += 8 * n_rows_of(settings["validation"][1])
         fixed += sum(copy_bytes(array, mlp.dtype) for array in settings["validation"])
     tape = mlp._model.tape_bytes
     whole = min(settings["micro_batch"] or batch_size, batch_size)
     stored = together or settings["clip_norm"] is not None or whole < batch_size
-    if fixed + P * stored + tape(whole) <= limit:
+    as_given = fixed + P * stored + tape(whole)
+    if as_given <= limit:
         return settings["micro_batch"]
     row = tape(2) - tape(1)
     rows = int((limit - fixed - P - tape(1)) // row) + 1
     if rows < 1:
-        least = fixed + P + tape(1)
+        least = min(as_given, fixed + P + tape(1))
         raise ValueError(f"memory_limit is {limit:,} bytes; this fit needs at least {int(least):,}")
     return min(rows, whole)
 

@@ -76,7 +76,10 @@ def run_fit(
         with epoch_observer(mlp, settings["epochs"], callbacks, progress, watched) as on_epoch:
             if limit is not None:
                 copies = _sample_bytes(mlp, X, y, source)
-                settings["micro_batch"] = micro_batch_within(limit, mlp, settings, n_rows, copies, ranks is not None)
+                path, _, resumes = checkpoint
+                settings["micro_batch"] = micro_batch_within(
+                    limit, mlp, settings, n_rows, copies, ranks is not None, first and path is not None, bool(resumes)
+                )
             samples = None if ranks or y is None else (X, y)
             limited = limit is not None
             written = checkpoints(

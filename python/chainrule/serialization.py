@@ -84,13 +84,27 @@ def save(
     more_metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a network to a file, whole or not at all."""
-    safetensors = optional_package("safetensors.numpy", "io")
+    optional_package("safetensors", "io")  # without which nobody here could read the file
     header = {"format": FORMAT_VERSION, "version": _core.config()["version"], **describe(mlp)}
     tensors = {name: np.ascontiguousarray(parameter) for name, parameter in mlp.named_parameters()}
     for name, values in tensors.items():
         check_finite(name, values)
     metadata = {METADATA_KEY: json.dumps(header), **(more_metadata or {})}
-    write_atomically(path, safetensors.save({**tensors, **(more_tensors or {})}, metadata))
+    write_atomically(path, *safetensors_file({**tensors, **(more_tensors or {})}, metadata))
+
+
+def safetensors_file(tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> list[bytes | memoryview]:
+    """Return the parts of a file, the arrays themselves among them: safetensors.numpy.save would copy all twice."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    aligned = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
+    end = 0
+    for name, tensor in aligned:
+        begin, end = end, end + tensor.nbytes
+        dtype = SAFETENSORS_DTYPES[tensor.dtype.name]
+        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little"), text, *(tensor.data for _, tensor in aligned)]
 
 
 def load(cls: type[M], path: str | os.PathLike[str]) -> M:
@@ -235,7 +249,7 @@ def place_of(argument: str, path: str | os.PathLike[str]) -> str:
     return path
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], *parts: bytes | memoryview) -> None:
     """Replace the file, so that at any time, and after a crash, it is the old one or the new one."""
     path = place_of("path", path)
     folder, name = os.path.split(path)
@@ -243,7 +257,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

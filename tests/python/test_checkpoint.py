@@ -3,6 +3,7 @@
 import json
 import pathlib
 import signal
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -304,6 +305,15 @@ def test_a_checkpoint_is_a_saved_network(tmp_path):
     twin = cr.MLP.load(tmp_path / "fit")
     assert same_bits(twin.parameters, mlp.parameters)
     assert twin.fit(X, Y, epochs=1).loss == mlp.fit(X, Y, epochs=1).loss
+
+
+def test_a_file_is_written_without_a_copy(tmp_path):
+    mlp = cr.MLP([500, 500, 500], seed=0)
+    tracemalloc.start()
+    mlp.save(tmp_path / "net")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < mlp.parameters.nbytes / 2
 
 
 @pytest.mark.parametrize(

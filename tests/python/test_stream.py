@@ -272,15 +272,34 @@ class TestMemoryLimit:
             mlp.fit(*smooth_data(), epochs=1, memory_limit="1MB")
         assert same_bits(mlp.parameters, before)
 
-    def test_a_micro_batch_that_was_given_stores_the_gradient(self, monkeypatch):
+    @pytest.fixture
+    def least(self, monkeypatch):
+        """How many bytes a fit needs at least, beside those of the process."""
         monkeypatch.setattr("chainrule.memory.resident", lambda: 0)
+
+        def of(**arguments):
+            with pytest.raises(ValueError, match="this fit needs at least") as refused:
+                network().fit(*smooth_data(), epochs=1, memory_limit=1, **arguments)
+            return int(str(refused.value).split()[-1].replace(",", ""))
+
+        return of
+
+    @pytest.mark.parametrize("arguments", [{"micro_batch": 1}, {"batch_size": 1}], ids=str)
+    def test_a_byte_less_than_needed_is_refused(self, least, arguments):
+        """A micro-batch stores the gradient, a whole batch does not."""
         X, y = smooth_data()
-        with pytest.raises(ValueError) as refused:
-            network().fit(X, y, epochs=1, micro_batch=1, memory_limit=1)
-        least = int(str(refused.value).split()[-1].replace(",", ""))
-        assert network().fit(X, y, epochs=1, micro_batch=1, memory_limit=least).micro_batch == 1
-        with pytest.raises(ValueError, match=f"needs at least {least:,}"):
-            network().fit(X, y, epochs=1, micro_batch=1, memory_limit=least - 1)
+        needed = least(**arguments)
+        assert network().fit(X, y, epochs=1, memory_limit=needed, **arguments).epochs == 1
+        with pytest.raises(ValueError, match=f"needs at least {needed:,}"):
+            network().fit(X, y, epochs=1, memory_limit=needed - 1, **arguments)
+
+    def test_a_checkpoint_counts(self, least, tmp_path):
+        """A byte of each parameter and copies of what it holds beside these; what was read, and is kept or mapped."""
+        n, size = network().n_parameters, network().parameters.nbytes
+        for arguments, kept in (({}, 2), ({"optimizer": "sgd", "patience": 3}, 1)):
+            writing = {"checkpoint": tmp_path / "fit", **arguments}
+            assert least(**writing) - least(**arguments) == kept * size + n
+            assert least(resume=True, **writing) - least(**writing) == (kept + 3) * size
 
     def test_sparse_samples_count_by_what_they_store(self):
         sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: no sparse matrices")
