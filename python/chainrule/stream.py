@@ -126,7 +126,8 @@ class ArrayStream(Stream):
             for array in self._arrays:
                 _forget_pages(array)
             if X.dtype.kind in "fiub":
-                X = X.astype(self._dtype, copy=False)
+                with np.errstate(over="ignore"):  # the core tells where there is an infinity
+                    X = X.astype(self._dtype, copy=False)
             yield X, y, weight
 
     def name_row(self, error: ValueError | NonFiniteError) -> None:

@@ -87,6 +87,13 @@ class TestMemoryMaps:
             history = mlp.fit(X_map, y, epochs=2, batch_size=10, shuffle=shuffle, on_nonfinite="ignore")
             assert history.non_finite.row == 150
 
+    @pytest.mark.filterwarnings("error")
+    def test_a_number_that_overflows_is_told_like_one_in_memory(self, tmp_path):
+        X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", "float64", (20, 4))
+        X[7, 2] = 1e300
+        with pytest.raises(ValueError, match="X holds inf at row 7, column 2"):
+            network("float32").fit(X, np.zeros((20, 2)), epochs=1)
+
     def test_an_error_of_a_callback_stays_as_it_is(self, maps, monkeypatch):
         monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 1000)
         X_map, y_map, X, _ = maps(203)
