@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import state
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: its estimators are not checked")
 
@@ -142,6 +143,34 @@ def test_gradient_flow_is_made_at_the_first_look(regression):
     assert fitted.gradient_flow_.to_dict() == twin.gradient_flow_.to_dict() == expected
     assert fitted.fit(X, -y).gradient_flow_.to_dict() != expected
     assert X[0].tobytes() not in pickle.dumps(fitted)
+
+
+def test_gradient_flow_leaves_the_network_alone_and_is_of_the_last_fit(regression):
+    X, y = regression
+    fitted = MLPRegressor(hidden_layer_sizes=(5,), **FEW).fit(X, y)
+    fitted.mlp_.forward(X[:3])
+    before = state(fitted.mlp_)
+    pickle.dumps(fitted)
+    assert "gradient_flow_" not in vars(fitted)
+    fitted.gradient_flow_.diagnose()
+    assert state(fitted.mlp_) == before
+    fitted.partial_fit(X, y)
+    assert not hasattr(fitted, "gradient_flow_")
+    assert not hasattr(pickle.loads(pickle.dumps(fitted)), "gradient_flow_")
+
+
+def test_pickling_never_fails(regression):
+    X, y = regression
+    fitted = MLPRegressor(hidden_layer_sizes=(5,), **FEW).fit(X, y)
+    fitted.set_params(early_stopping=True)
+    with pytest.raises(ValueError, match="validation set is too small"):
+        fitted.fit(X[:5, :3], y[:5])
+    pickle.dumps(fitted)
+    fitted.fit(X, y, validation_set=(X[:9], y[:9]))
+    fitted.mlp_.parameters[:] = np.inf
+    pickle.dumps(fitted)
+    fitted.mlp_ = cr.MLP([3, 1])
+    assert not hasattr(pickle.loads(pickle.dumps(fitted)), "gradient_flow_")
 
 
 def test_settings_of_the_core_are_shown_and_cloned():

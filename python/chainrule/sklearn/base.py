@@ -7,7 +7,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from itertools import pairwise
 from numbers import Integral, Real
@@ -120,8 +120,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_format": PICKLE_VERSION}
-        if state.pop("_first_samples", None) is not None:  # which do not belong into a file
-            state["gradient_flow_"] = self.gradient_flow_
+        if state.pop("_first_samples", None) is not None and "gradient_flow_" not in state:  # no samples in a file
+            with suppress(ValueError):  # the user may have put another network in place
+                state["gradient_flow_"] = self._gradient_flow()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -156,10 +157,14 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """How the gradient runs through the layers, on the first samples of the last `fit`; made at the first look."""
         if not hasattr(self, "_first_samples"):
             raise AttributeError("there is no gradient_flow_; call fit before")
+        return self._gradient_flow()
+
+    def _gradient_flow(self) -> GradientFlowReport:
         X, y, sample_weight = self._first_samples
-        self.mlp_.forward(X)
-        self.mlp_.backward(y, sample_weight if sample_weight is None or sample_weight.any() else None)
-        return self.mlp_.gradient_flow()
+        mlp = self.mlp_.copy()  # mlp_ keeps its activations and gradients
+        mlp.forward(X)
+        mlp.backward(y, sample_weight if sample_weight is None or sample_weight.any() else None)
+        return mlp.gradient_flow()
 
     @property
     def coefs_(self) -> list[FloatArray]:
@@ -283,6 +288,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         queue: FitQueue | None = None,
     ) -> Iterator[None]:
         """Fit. With a queue, a stochastic solver trains in it: a pause says that the queue has to be run now."""
+        for name in ("gradient_flow_", "_first_samples"):  # of the fit before
+            self.__dict__.pop(name, None)
         if self._by_lbfgs:
             given = {
                 "dropout": np.any(np.asarray(self.dropout) != 0),
@@ -318,7 +325,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             if not np.isfinite(self.mlp_.parameters).all():
                 raise _not_finite()
             if not incremental:
-                self.__dict__.pop("gradient_flow_", None)
                 rows = min(200, self._rows_per_batch(len(samples.y)), max(1, FLOW_NUMBERS // X.shape[1]))
                 self._first_samples = samples.first(rows)
 

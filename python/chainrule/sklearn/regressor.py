@@ -107,7 +107,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     validation_scores_, best_validation_score_
         R² on the held-out samples after each epoch, and the largest; None without `early_stopping`.
     gradient_flow_ : chainrule.GradientFlowReport
-        How the gradient runs through the layers, on the first 200 samples of `fit` at most; made at the first look.
+        How the gradient runs through the layers, on the first 200 samples of `fit` at most; made at the first look, and
+        gone after `partial_fit`.
     n_iter_, t_ : int
         Epochs of the last fit, and samples trained on in all.
     n_features_in_, feature_names_in_, n_layers_, n_outputs_, out_activation_
