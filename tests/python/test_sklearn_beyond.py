@@ -228,6 +228,35 @@ def test_early_stopping_watches_the_given_validation_set():
         fitted.fit(X, names, validation_set=X)
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize(
+    ("fitted_to", "given", "message"),
+    [
+        ("classes", "labels", "not fitted with multilabel input"),
+        ("two classes", "labels", "not fitted with multilabel input"),
+        ("labels", "classes", r"one class a sample; expected zeros and ones of shape \(n, 3\)"),
+        ("names", "other names", "y holds 'Yes', which is not in classes_: \\['no' 'yes'\\]"),
+        ("one class", "two classes", "y holds 1, which is not in classes_"),
+        ("classes", "more classes", "y holds 3, which is not in classes_"),
+    ],
+)
+def test_validation_labels_of_another_kind(fitted_to, given, message, early_stopping):
+    X, y = load_iris(return_X_y=True)
+    targets = {
+        "classes": y,
+        "more classes": y + 1,
+        "two classes": y % 2,
+        "one class": 0 * y,
+        "labels": np.c_[y == 0, y > 0, y < 2].astype(int),
+        "names": np.array(["no", "yes"])[y % 2],
+        "other names": np.array(["no", "Yes"])[y % 2],
+    }
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(early_stopping=early_stopping, **FEW).fit(
+            X, targets[fitted_to], validation_set=(X, targets[given])
+        )
+
+
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_callbacks_see_each_epoch_and_may_stop(regression, solver):
     seen = []

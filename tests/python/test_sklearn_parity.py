@@ -337,6 +337,9 @@ COURSES = {
     "warm start": ({"warm_start": True}, FIT, FIT),
     "warm start, fewer classes": ({"warm_start": True}, FIT, ("fit", (X[:90], CLASSES[:90]), {})),
     "warm start, other columns": ({"warm_start": True}, FIT, ("fit", (X[:, :2], CLASSES), {})),
+    "classes, then labels": ({}, FIT, ("partial_fit", (X, LABELS), {})),
+    "two classes, then labels": ({}, ("fit", (X, CLASSES % 2), {}), ("partial_fit", (X, LABELS[:, :2]), {})),
+    "warm start, classes, then labels": ({"warm_start": True}, FIT, ("fit", (X, LABELS), {})),
     "early stopping, partial_fit": ({"early_stopping": True}, FIRST),
     "lbfgs, partial_fit": ({"solver": "lbfgs"}, FIRST),
 }

@@ -319,14 +319,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def _encode(self, y: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Give codes (n,) of several classes, else zeros and ones (n, outputs)."""
-        if self._label_binarizer.y_type_ != "multiclass":
-            zeros_and_ones: npt.NDArray[Any] = self._label_binarizer.transform(y).astype(dtype)
-            return zeros_and_ones
-        codes: npt.NDArray[Any] = np.searchsorted(self.classes_, y)
-        unknown = self.classes_[np.minimum(codes, len(self.classes_) - 1)] != y
-        if unknown.any():
-            raise ValueError(f"y holds {y[unknown].tolist()[0]!r}, which is not in classes_: {self.classes_}")
-        return codes
+        several = self._label_binarizer.y_type_.startswith("multilabel")
+        if type_of_target(y).startswith("multilabel") != several:
+            raise ValueError(
+                f"y holds one class a sample; expected zeros and ones of shape (n, {len(self.classes_)}), as in fit"
+                if several
+                else "The object was not fitted with multilabel input."
+            )
+        if not several:
+            codes: npt.NDArray[Any] = np.searchsorted(self.classes_, y)
+            unknown = self.classes_[np.minimum(codes, len(self.classes_) - 1)] != y
+            if unknown.any():
+                raise ValueError(f"y holds {y[unknown].tolist()[0]!r}, which is not in classes_: {self.classes_}")
+            if self._label_binarizer.y_type_ == "multiclass":
+                return codes
+        zeros_and_ones: npt.NDArray[Any] = self._label_binarizer.transform(y).astype(dtype)
+        return zeros_and_ones
 
     def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
         if self.class_weight is None:
