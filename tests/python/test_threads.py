@@ -1,5 +1,6 @@
 """Threads: the same bits for any number of them, from any thread, after a fork; and where the number comes from."""
 
+import itertools
 import os
 import sys
 import warnings
@@ -144,6 +145,28 @@ class TestCount:
             assert cr.get_num_threads() == 1
         with pytest.raises(ZeroDivisionError), cr.num_threads(1):
             1 / 0  # noqa: B018
+        assert cr.get_num_threads() == 2
+
+    def test_blocks_that_overlap_in_any_order_put_back_what_was_before_the_first(self):
+        cr.set_num_threads(4)
+        for order in itertools.permutations(range(3)):
+            blocks = [cr.num_threads(n) for n in (1, 2, 3)]  # as of three Python threads
+            for block in blocks:
+                block.__enter__()
+            inside = {0, 1, 2}
+            for i in order:
+                assert cr.get_num_threads() == max(inside) + 1  # that of the one that began last
+                blocks[i].__exit__(None, None, None)
+                inside.remove(i)
+            assert cr.get_num_threads() == 4
+
+    def test_a_number_that_is_set_within_a_block_lasts_until_its_end(self):
+        cr.set_num_threads(2)
+        with cr.num_threads(1):
+            cr.set_num_threads(5)
+            with cr.num_threads(3):
+                pass
+            assert cr.get_num_threads() == 5
         assert cr.get_num_threads() == 2
 
     @pytest.mark.parametrize(
