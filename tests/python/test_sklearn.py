@@ -169,6 +169,23 @@ def test_warm_start_goes_on_from_the_weights():
         MLPClassifier(warm_start=True, max_iter=2).fit(X, y > 0).fit(X, np.digitize(y, [-1, 1]))
 
 
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+@pytest.mark.parametrize("max_iter", [1, 3])
+def test_warm_starts_with_early_stopping_are_scikit_learns(kind, max_iter):
+    name, own, X, y = problem(kind)
+    settings = {"warm_start": True, "early_stopping": True, "n_iter_no_change": 4}
+    theirs, ours = (
+        getattr(module, name)(max_iter=max_iter, shuffle=False, random_state=3, **settings, **own)
+        for module in (sklearn.neural_network, cr.sklearn)
+    )
+    best = []
+    for _ in range(12):
+        assert_same_course(theirs.fit(X, y), ours.fit(X, y), X, y)
+        best.append(ours.best_validation_score_)
+    np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, atol=1e-9)
+    assert kind == "regression" or len(set(best)) < len(best)  # some fits have brought nothing better, and are kept
+
+
 def test_attributes_are_views_of_the_network():
     X, y = regression()
     fitted = MLPRegressor(max_iter=2).fit(X, y)

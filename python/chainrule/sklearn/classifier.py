@@ -64,7 +64,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Whether that is Nesterov's.
     early_stopping : bool, default False
         Whether to hold samples out, watch the score on them instead of the loss, and in the end take the weights of the
-        best epoch.
+        best epoch. With `warm_start` that epoch has to beat all fits before; otherwise the last weights stay.
     validation_fraction : float, default 0.1
         Share that is held out.
     beta_1, beta_2 : float, default 0.9 and 0.999

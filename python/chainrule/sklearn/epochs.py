@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from chainrule._core import Optimizer
 from chainrule.distributed import Ranks
@@ -56,7 +59,7 @@ class EpochDone:
         self.estimator, self.optimizer, self.tell = estimator, optimizer, tell
         self.loss, self.validation_loss, self.score = loss, validation_loss, score
         self.n_samples, self.verbose, self.ranks = n_samples, verbose, ranks
-        self.best_parameters = estimator.mlp_.parameters.copy() if score else None
+        self.best_parameters: npt.NDArray[np.floating[Any]] | None = None
         self.stopped = False
 
     def __call__(self, epoch: int, loss: float, validation_loss: float | None, lr: float, penalty: float) -> bool:
@@ -110,6 +113,6 @@ class EpochDone:
             print(message + end)
 
     def restore_best(self) -> None:
-        """With early stopping, take the parameters of the best epoch."""
+        """With early stopping, take the parameters of the epoch whose score beat all before, if there was one."""
         if self.best_parameters is not None:
             self.estimator.mlp_.parameters[:] = self.best_parameters
