@@ -372,3 +372,17 @@ def test_one_class_held_out_is_always_right(seed):
     theirs, ours = both(lambda m: m.MLPClassifier(**settings).fit(X, ["q"] * len(X)).validation_scores_)
     skip_where_scores_failed(theirs[0])
     assert ours[0] == theirs[0] == [1.0, 1.0, 1.0]
+
+
+def test_what_is_documented_to_differ():
+    """Saturated probabilities, which scikit-learn clips, and negative weights and counts, which are refused here."""
+    settings = {**FEW, "hidden_layer_sizes": (), "learning_rate_init": 1e-9, "max_iter": 1, "alpha": 0}
+    far, classes = 1e4 * X[:, :1], (X[:, 0] < 0).astype(int)
+    theirs, ours = (each[0] for each in both(lambda m: m.MLPClassifier(**settings).fit(far, classes)))
+    z = far @ ours.coefs_[0] + ours.intercepts_[0]
+    assert ours.loss_ == pytest.approx(np.logaddexp(0, np.where(classes[:, None], -z, z)).mean(), rel=1e-4)
+    assert theirs.loss_ < -np.log(np.finfo(float).eps) < ours.loss_
+    (_, (error, _)) = both(lambda m: m.MLPClassifier(**FEW).fit(X, CLASSES, np.where(CLASSES, -1.0, 1.0)))
+    assert isinstance(error, ValueError) and "sample_weight holds -1 at row 50" in str(error)
+    (_, (error, _)) = both(lambda m: m.MLPRegressor("poisson", **FEW).fit(X, -CLASSES))
+    assert isinstance(error, ValueError) and "y holds -1 at row 50" in str(error)

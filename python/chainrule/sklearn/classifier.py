@@ -23,7 +23,8 @@ from chainrule.sklearn.samples import Samples
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     """Multi-layer perceptron classifier: scikit-learn's `MLPClassifier`, trained by chainrule.
 
-    Everything that scikit-learn's takes means the same here. The parameters from `class_weight` on are additions.
+    Everything that scikit-learn's takes means the same here, but negative sample weights, and one class a sample for a
+    network fitted with several labels a sample, are ValueErrors. The parameters from `class_weight` on are additions.
 
     Parameters
     ----------
@@ -118,9 +119,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     Notes
     -----
-    With the same ``random_state`` and ``shuffle=False``, each epoch's loss is scikit-learn's to rounding. Shuffled, the
-    order of the samples is another one. With sample weights, batches count in `loss_` by the sum of their weights,
-    where scikit-learn counts their samples.
+    With the same ``random_state`` and ``shuffle=False``, each epoch's loss is scikit-learn's to rounding, where every
+    label's probability is above the dtype's ε, 2.2e-16 or for float32 1.2e-7. Below, scikit-learn takes it for ε, so
+    that no label costs more than -ln ε, 36 or 16; here its cost is exact. Where outputs saturate so far, as they may on
+    inputs that are not scaled, `loss_` is larger than scikit-learn's, and what follows from it differs: when `tol` ends
+    the training, and the weights of "lbfgs". Shuffled, the order of the samples is another one. With sample weights,
+    batches count in `loss_` by the sum of their weights, where scikit-learn counts their samples.
 
     References
     ----------

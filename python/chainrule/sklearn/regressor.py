@@ -22,8 +22,8 @@ from chainrule.sklearn.samples import Samples
 class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     """Multi-layer perceptron regressor: scikit-learn's `MLPRegressor`, trained by chainrule.
 
-    Everything that scikit-learn's takes means the same here. The parameters from `dropout` on, and the other losses,
-    are additions.
+    Everything that scikit-learn's takes means the same here, but negative sample weights, and with "poisson" negative
+    targets, are ValueErrors. The parameters from `dropout` on, and the other losses, are additions.
 
     Parameters
     ----------
