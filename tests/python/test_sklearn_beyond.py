@@ -257,6 +257,80 @@ def test_validation_labels_of_another_kind(fitted_to, given, message, early_stop
         )
 
 
+def failing_calls():
+    X, y = load_iris(return_X_y=True)
+    two, labels = y % 2, np.c_[y == 0, y > 0].astype(int)
+    short = {"activation": ["relu", "tanh"]}  # for one hidden layer
+    fit = {"X": X, "y": y}
+
+    def raises(report):
+        raise ValueError("a callback")
+
+    return {  # the estimator, what it was fitted to, parameters set since, the call and its arguments
+        "other classes": (MLPClassifier, two, short, "fit", fit),
+        "other columns": (MLPClassifier, y, {"dropout": [0.1, 0.2]}, "fit", {"X": X[:, :2], "y": two}),
+        "labels after classes": (MLPClassifier, y, short, "fit", {"X": X, "y": labels}),
+        "validation set": (MLPClassifier, y, {}, "fit", {**fit, "validation_set": (X, y + 1)}),
+        "validation columns": (MLPClassifier, y, {}, "fit", {**fit, "validation_set": (X[:, :2], y)}),
+        "held-out rows": (MLPClassifier, y, {"early_stopping": True}, "fit", {"X": X[:5], "y": two[:5]}),
+        "sample weights": (MLPClassifier, two, {}, "fit", {**fit, "sample_weight": np.where(y == 2, -1.0, 1.0)}),
+        "first partial_fit": (
+            MLPClassifier,
+            None,
+            {"learning_rate": "cosine"},
+            "partial_fit",
+            {**fit, "classes": [0, 1, 2]},
+        ),
+        "schedule": (MLPClassifier, y, {"learning_rate": "cosine"}, "partial_fit", fit),
+        "unknown class": (MLPClassifier, y, {}, "partial_fit", {"X": X, "y": y + 1}),
+        "other outputs": (MLPRegressor, y, {}, "partial_fit", {"X": X, "y": labels}),
+        "other outputs, warm": (MLPRegressor, y, {"warm_start": True}, "fit", {"X": X, "y": labels}),
+        "counts": (MLPRegressor, labels, {"loss": "poisson"}, "fit", {"X": X, "y": -y}),
+        "divergence": (
+            MLPRegressor,
+            labels,
+            {"solver": "sgd", "learning_rate_init": 1e9},
+            "fit",
+            {"X": X, "y": 1e9 * y},
+        ),
+        "callback": (MLPRegressor, y, {"callbacks": [raises]}, "fit", {"X": X, "y": labels}),
+        "callback of lbfgs, warm": (
+            MLPRegressor,
+            y,
+            {"callbacks": [raises], "warm_start": True, "solver": "lbfgs"},
+            "fit",
+            fit,
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", failing_calls())
+def test_a_failed_call_leaves_the_estimator_as_it_was(case):
+    kind, y, settings, method, arguments = failing_calls()[case]
+    X, _ = load_iris(return_X_y=True)
+    estimator = kind(hidden_layer_sizes=(5,), **FEW)
+    if y is not None:
+        estimator.fit(X, y)
+    estimator.set_params(**settings)
+    before = {name: pickle.dumps(value) for name, value in vars(estimator).items() if name != "callbacks"}
+    with pytest.raises((ValueError, TypeError)):
+        getattr(estimator, method)(**arguments)
+    after = {name: pickle.dumps(value) for name, value in vars(estimator).items() if name != "callbacks"}
+    assert after == before
+
+
+def test_epochs_that_a_warm_start_has_done_are_kept(regression):
+    def raises(report):
+        if report.epoch == 3:
+            raise ValueError("a callback")
+
+    fitted = MLPRegressor(warm_start=True, **FEW).fit(*regression).set_params(callbacks=[raises])
+    with pytest.raises(ValueError, match="a callback"):
+        fitted.fit(*regression)
+    assert fitted.n_iter_ == 3
+    assert len(fitted.loss_curve_) == 13
+
+
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_callbacks_see_each_epoch_and_may_stop(regression, solver):
     seen = []

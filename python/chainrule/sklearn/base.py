@@ -6,9 +6,9 @@ import copy
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import cached_property
+from functools import cached_property, wraps
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -510,6 +510,25 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         return train, held_out
+
+
+def unchanged_by_errors(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an estimator be as it was where the method raises, unless its network has been trained an epoch more."""
+
+    @wraps(method)
+    def call(estimator: BaseMLP, *args: Any, **kwargs: Any) -> Any:
+        before = dict(estimator.__dict__)
+        mlp = before.get("mlp_")
+        epochs = mlp._model.epochs_trained if mlp is not None else 0
+        try:
+            return method(estimator, *args, **kwargs)
+        except BaseException:
+            if mlp is None or estimator.mlp_ is not mlp or mlp._model.epochs_trained == epochs:
+                estimator.__dict__.clear()
+                estimator.__dict__.update(before)
+            raise
+
+    return call
 
 
 def threads(number: int | None) -> AbstractContextManager[None]:

@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from chainrule.distributed import Communicator, of_all
-from chainrule.sklearn.base import BaseMLP, FloatArray
+from chainrule.sklearn.base import BaseMLP, FloatArray, unchanged_by_errors
 from chainrule.sklearn.callbacks import with_callbacks
 from chainrule.sklearn.objective import Objective, log_loss
 from chainrule.sklearn.samples import Samples
@@ -182,6 +182,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     ) -> None:
         self._keep(locals())
 
+    @unchanged_by_errors
     @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
@@ -213,11 +214,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument does not fit, or if the training diverges.
+            If an argument does not fit, or if the training diverges. The estimator is as it was then; only a network
+            that `warm_start` goes on with keeps the epochs that were done.
         """
         return self._fit(X, y, sample_weight, validation_set, comm, incremental=False)  # type: ignore[no-any-return]
 
     @available_if(BaseMLP._check_stochastic)  # type: ignore[untyped-decorator]
+    @unchanged_by_errors
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Train one epoch more on X and y.
@@ -241,7 +244,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument does not fit.
+            If an argument does not fit, and nothing has changed then; or if the training diverges.
         """
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)

@@ -57,14 +57,19 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
                 raise StopIteration
 
         estimator.loss_curve_ = []
-        result = minimize(
-            value_and_gradient,
-            mlp.parameters.astype(np.float64),
-            method="L-BFGS-B",
-            jac=True,
-            callback=iteration_done,
-            options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
-        )
+        start = mlp.parameters.astype(np.float64)
+        try:
+            result = minimize(
+                value_and_gradient,
+                start,
+                method="L-BFGS-B",
+                jac=True,
+                callback=iteration_done,
+                options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
+            )
+        except BaseException:
+            mlp.parameters[:] = start  # they may be those of any step of a line search
+            raise
     mlp.parameters[:] = result.x
     estimator.n_iter_ = min(result.nit, estimator.max_iter)
     estimator.loss_ = result.fun

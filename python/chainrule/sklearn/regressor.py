@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 
 from chainrule._core import Loss, loss_names
 from chainrule.distributed import Communicator
-from chainrule.sklearn.base import BaseMLP, FloatArray
+from chainrule.sklearn.base import BaseMLP, FloatArray, unchanged_by_errors
 from chainrule.sklearn.callbacks import with_callbacks
 from chainrule.sklearn.objective import Objective, regression_loss
 from chainrule.sklearn.samples import Samples
@@ -177,6 +177,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     ) -> None:
         self._keep(locals())
 
+    @unchanged_by_errors
     @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
@@ -208,11 +209,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument does not fit, or if the training diverges.
+            If an argument does not fit, or if the training diverges. The estimator is as it was then; only a network
+            that `warm_start` goes on with keeps the epochs that were done.
         """
         return self._fit(X, y, sample_weight, validation_set, comm, incremental=False)  # type: ignore[no-any-return]
 
     @available_if(BaseMLP._check_stochastic)  # type: ignore[untyped-decorator]
+    @unchanged_by_errors
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Train one epoch more on X and y.
@@ -234,7 +237,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument does not fit.
+            If an argument does not fit, and nothing has changed then; or if the training diverges.
         """
         return self._fit(X, y, sample_weight, None, incremental=True)  # type: ignore[no-any-return]
 
