@@ -9,6 +9,7 @@ from helpers import state
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: its estimators are not checked")
 
+import sklearn.neural_network
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.model_selection import GridSearchCV
@@ -255,6 +256,38 @@ def test_validation_labels_of_another_kind(fitted_to, given, message, early_stop
         MLPClassifier(early_stopping=early_stopping, **FEW).fit(
             X, targets[fitted_to], validation_set=(X, targets[given])
         )
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_settings_of_the_network_may_change_between_fits(regression, method):
+    X, y = regression
+    fitted = MLPRegressor(hidden_layer_sizes=(5,), warm_start=True, **{**FEW, "max_iter": 1}).fit(X, y)
+    optimizer, epochs, start = fitted._optimizer, fitted.mlp_._model.epochs_trained, fitted.mlp_.parameters.copy()
+    fitted.set_params(activation="tanh", loss="huber", dropout=0.25, learning_rate_init=1e-30)
+    getattr(fitted, method)(X, y)
+    mlp = fitted.mlp_
+    assert [mlp.hidden_activations[0].name, mlp.loss.name, mlp.dropout] == ["tanh", "huber", (0.25,)]
+    assert mlp._model.epochs_trained == epochs + 1
+    if method == "partial_fit":  # goes on with the moments, and the rate, that it has
+        assert fitted._optimizer.t == optimizer.t + 3
+    else:
+        np.testing.assert_array_equal(mlp.parameters, start)
+    getattr(fitted, method)(X, y)
+    assert fitted.mlp_ is mlp
+    fitted.set_params(loss=cr.Quantile([0.1, 0.9]))
+    with pytest.raises(ValueError, match=r"loss is .*0\.9.*, which takes 2 outputs here; the network has 1"):
+        getattr(fitted, method)(X, y)
+
+
+def test_an_activation_that_changes_between_fits_is_scikit_learns(classes):
+    theirs, ours = (
+        module.MLPClassifier((5,), warm_start=True, shuffle=False, **FEW)
+        .fit(*classes)
+        .set_params(activation="logistic")
+        .fit(*classes)
+        for module in (sklearn.neural_network, cr.sklearn)
+    )
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=0, atol=1e-10)
 
 
 def failing_calls():

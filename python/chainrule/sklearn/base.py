@@ -6,7 +6,7 @@ import copy
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property, wraps
 from itertools import pairwise
@@ -23,7 +23,9 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from chainrule import losses
 from chainrule._core import Activation, FitQueue, Optimizer, Schedule, activation_names
+from chainrule.activations import as_hidden_activations
 from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.initializers import ZEROS
@@ -117,6 +119,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     best_validation_score_: Any
     _first_samples: Samples
     _no_improvement_count: int
+    _optimizer: Optimizer
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_format": PICKLE_VERSION}
@@ -315,6 +318,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         random = check_random_state(self.random_state)
         if first:
             self._initialise([X.shape[1], *hidden], objective, X.dtype, random)
+        else:
+            self._take_over_settings(objective)
         with threads(self.n_threads):
             if self._by_lbfgs:
                 fit_lbfgs(self, samples, objective, comm)
@@ -350,16 +355,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         state = random.get_state()
         seed = int(random.randint(2**31 - 1))
         random.set_state(state)  # for the weights to be those that scikit-learn draws
-        per_target = len(objective.loss.parameters) if objective.loss.name == "quantile" else 1
-        self.mlp_ = MLP(
-            [*sizes, self.n_outputs_ * per_target],
-            hidden_activation=activations_named(self.activation, len(sizes) - 1),
-            loss=objective.loss,
-            init=ZEROS,
-            dtype=dtype,
-            seed=seed,
-            dropout=self.dropout,
-        )
+        self.mlp_ = self._network([*sizes, self.n_outputs_ * objective.per_target], objective, dtype, seed)
         activations = [*self.mlp_.hidden_activations, *self.mlp_.hidden_activations[-1:]]
         layers = zip(pairwise(self.mlp_.layer_sizes), self.mlp_.weights, self.mlp_.biases, strict=True)
         for layer, ((d_in, d_out), W, b) in enumerate(layers):
@@ -370,6 +366,38 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.n_iter_ = self.t_ = 0
         for name in (*RECORDS, *BESTS):
             self.__dict__.pop(name, None)
+
+    def _network(self, sizes: Sequence[int], objective: Objective, dtype: npt.DTypeLike, seed: int) -> MLP:
+        """Make a network of zeros with the activations, the loss and the dropout of the parameters."""
+        return MLP(
+            sizes,
+            hidden_activation=activations_named(self.activation, len(sizes) - 2),
+            loss=objective.loss,
+            init=ZEROS,
+            dtype=dtype,
+            seed=seed,
+            dropout=self.dropout,
+        )
+
+    def _take_over_settings(self, objective: Objective) -> None:
+        """Let the network have the activations, the loss and the dropout that the parameters say by now."""
+        mlp = self.mlp_
+        layers = len(mlp.hidden_activations)
+        hidden = as_hidden_activations(activations_named(self.activation, layers), layers)
+        dropout = tuple(self.dropout) if hasattr(self.dropout, "__iter__") else (self.dropout,) * layers
+        if (mlp.hidden_activations, mlp.loss, mlp.dropout) == (tuple(hidden), objective.loss, dropout):
+            return
+        outputs = self.n_outputs_ * objective.per_target
+        if mlp.loss != objective.loss and mlp.layer_sizes[-1] != outputs:
+            raise ValueError(
+                f"loss is {losses.text(objective.loss)}, which takes {outputs} outputs here; the network has "
+                f"{mlp.layer_sizes[-1]}"
+            )
+        self.mlp_ = self._network(mlp.layer_sizes, objective, mlp.dtype, mlp.seed)
+        self.mlp_.parameters[:] = mlp.parameters
+        self.mlp_._model.epochs_trained = mlp._model.epochs_trained
+        if hasattr(self, "_optimizer"):
+            self._optimizer = copy.deepcopy(self._optimizer)  # which belongs to the first network that it steps
 
     def _go_on_recording(self) -> None:
         """Begin those curves and best values that the last fit, perhaps by another solver, has not kept."""

@@ -26,6 +26,11 @@ class Objective:
     weight: float = 1.0
     deviance: bool = False  # counted from the loss of a perfect prediction
 
+    @property
+    def per_target(self) -> int:
+        """How many outputs the network has for each target."""
+        return len(self.loss.parameters) if self.loss.name == "quantile" else 1
+
     def constant_over(self, comm: Communicator | None, samples: Samples) -> float:
         """What has to be added for the targets of these samples, those of all processes."""
         if not self.deviance:

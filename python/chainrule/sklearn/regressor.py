@@ -60,7 +60,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     verbose : bool or int, default False
         True or 1 prints a line an epoch; 2 shows a progress bar.
     warm_start : bool, default False
-        Whether `fit` goes on from the weights of the last one.
+        Whether `fit` goes on from the weights of the last one. The sizes of the layers stay then;
+        `activation`, `loss` and `dropout` may have changed, for `partial_fit` too.
     momentum : float, default 0.9
         Of "sgd".
     nesterovs_momentum : bool, default True
