@@ -1,5 +1,6 @@
 """The scikit-learn estimators: drop-in, loss for loss, and in scikit-learn's own machinery."""
 
+import copy
 import io
 import pickle
 import subprocess
@@ -193,6 +194,32 @@ def test_attributes_are_views_of_the_network():
     fitted.coefs_[1][:] = 0
     assert np.ptp(fitted.predict(X)) == 0
     assert "layers.0.weight" in str(fitted.gradient_flow_)
+
+
+def test_weights_may_be_assigned():
+    X, y = regression()
+    fitted = MLPRegressor(hidden_layer_sizes=(3,), max_iter=2, dtype="float32").fit(X, y)
+    parameters = fitted.mlp_.parameters
+    fitted.coefs_ = [np.full((10, 3), 2.0), [[1], [2], [3]]]
+    fitted.intercepts_[-1] = [7.0]
+    fitted.intercepts_[:1] = [np.arange(3)]
+    assert parameters.tolist() == [2.0] * 30 + [0, 1, 2] + [1, 2, 3] + [7]
+    before = parameters.copy()
+    for name, wrong in {"coefs_": [np.zeros((10, 3))], "intercepts_": [np.zeros(3), np.zeros(2)]}.items():
+        with pytest.raises(ValueError, match=rf"the arrays for {name} have the shapes .*; expected \[\((10, )?3"):
+            setattr(fitted, name, wrong)
+    with pytest.raises(ValueError, match=r"could not convert string"):
+        fitted.coefs_ = [np.zeros((10, 3)), [["a"], ["b"], ["c"]]]
+    np.testing.assert_array_equal(parameters, before)
+    for twin in (pickle.loads(pickle.dumps(fitted.coefs_)), copy.deepcopy(fitted.coefs_)):
+        assert type(twin) is list
+        assert not np.shares_memory(twin[0], parameters)
+
+
+def test_estimators_that_are_not_fitted_say_which_attribute_they_lack():
+    for name in ("coefs_", "intercepts_", "n_layers_", "out_activation_"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(MLPRegressor(), name)
 
 
 @pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])

@@ -132,12 +132,14 @@ def test_fitted_attributes_and_predictions(target, solver, early_stopping):
 
 def assert_alike(theirs, ours, what):
     """Of one type and shape, and equal to rounding."""
-    assert isinstance(theirs, type(ours)), what  # scikit-learn's np.float64 is a float
     if isinstance(theirs, list):
+        assert isinstance(ours, list), what
         assert len(ours) == len(theirs), what
         for one, other in zip(theirs, ours, strict=True):
             assert_alike(one, other, what)
-    elif isinstance(theirs, np.ndarray):
+        return
+    assert isinstance(theirs, type(ours)), what  # scikit-learn's np.float64 is a float
+    if isinstance(theirs, np.ndarray):
         assert_same(([theirs], []), ([ours], []))
     else:
         assert ours == (theirs if theirs is None or isinstance(theirs, str) else pytest.approx(theirs, abs=1e-9)), what

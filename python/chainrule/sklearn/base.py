@@ -171,24 +171,38 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     @property
     def coefs_(self) -> list[FloatArray]:
-        """W_1 ... W_L, of shape (d_{l-1}, d_l): views of the network's memory."""
-        return self.mlp_.weights
+        """W_1 ... W_L, of shape (d_{l-1}, d_l): views of the network's memory. What is assigned is copied into them."""
+        return Views("coefs_", self._fitted_for("coefs_").weights)
+
+    @coefs_.setter
+    def coefs_(self, arrays: Any) -> None:
+        self.coefs_[:] = arrays
 
     @property
     def intercepts_(self) -> list[FloatArray]:
-        """b_1 ... b_L, of shape (d_l,): views of the network's memory."""
-        return self.mlp_.biases
+        """b_1 ... b_L, of shape (d_l,): views of the network's memory. What is assigned is copied into them."""
+        return Views("intercepts_", self._fitted_for("intercepts_").biases)
+
+    @intercepts_.setter
+    def intercepts_(self, arrays: Any) -> None:
+        self.intercepts_[:] = arrays
 
     @property
     def n_layers_(self) -> int:
         """Number of layers, with that of the inputs."""
-        return len(self.mlp_.layer_sizes)
+        return len(self._fitted_for("n_layers_").layer_sizes)
 
     @property
     def out_activation_(self) -> str:
         """Activation of the output, by scikit-learn's name."""
-        name = self.mlp_.output_activation.name
+        name = self._fitted_for("out_activation_").output_activation.name
         return SKLEARN_NAMES.get(name, name)
+
+    def _fitted_for(self, attribute: str) -> MLP:
+        """Give the network that an attribute is read off."""
+        if not hasattr(self, "mlp_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}: it is not fitted yet")
+        return self.mlp_
 
     @classmethod
     def from_sklearn(cls, fitted: Any) -> Self:
@@ -538,6 +552,26 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         return train, held_out
+
+
+class Views(list[FloatArray]):
+    """A list of arrays; what is assigned to its items is copied into them. A copy or a pickle of it is a plain list."""
+
+    def __init__(self, name: str, views: list[FloatArray]) -> None:
+        super().__init__(views)
+        self.name = name
+
+    def __setitem__(self, key: Any, given: Any) -> None:
+        views, given = (self[key], given) if isinstance(key, slice) else ([self[key]], [given])
+        arrays = [np.asarray(array, dtype=self[0].dtype) for array in given]
+        shapes, expected = [array.shape for array in arrays], [view.shape for view in views]
+        if shapes != expected:
+            raise ValueError(f"the arrays for {self.name} have the shapes {shapes}; expected {expected}")
+        for view, array in zip(views, arrays, strict=True):
+            view[:] = array
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
 
 
 def unchanged_by_errors(method: Callable[..., Any]) -> Callable[..., Any]:

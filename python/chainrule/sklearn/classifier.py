@@ -97,7 +97,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     mlp_ : chainrule.MLP
         The network, with all of its methods.
     coefs_, intercepts_ : list of ndarray
-        W_1 ... W_L and b_1 ... b_L: views of the network's memory.
+        W_1 ... W_L and b_1 ... b_L: views of the network's memory. What is assigned is copied into them.
     classes_ : ndarray
         Labels, sorted.
     loss_ : float

@@ -96,7 +96,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     mlp_ : chainrule.MLP
         The network, with all of its methods.
     coefs_, intercepts_ : list of ndarray
-        W_1 ... W_L and b_1 ... b_L: views of the network's memory.
+        W_1 ... W_L and b_1 ... b_L: views of the network's memory. What is assigned is copied into them.
     loss_ : float
         Mean loss of the last epoch, with the L2 term.
     best_loss_ : float or None
