@@ -51,6 +51,15 @@ def test_class_weights_are_sample_weights(classes, solver):
         clone(balanced).partial_fit(X, y, classes=[0, 1])
 
 
+def test_class_weights_of_a_batch_without_some_of_the_classes(classes):
+    X, y = classes
+    weighted = MLPClassifier(class_weight={0: 5.0, 2: 3.0}, **FEW).partial_fit(X, y, classes=[0, 1, 2])
+    given = MLPClassifier(**FEW).partial_fit(X, y, np.where(y == 0, 5.0, 1.0), classes=[0, 1, 2])
+    np.testing.assert_array_equal(weighted.mlp_.parameters, given.mlp_.parameters)
+    with pytest.raises(ValueError, match=r"classes, \[1\], are not in class_weight"):
+        MLPClassifier(class_weight={0: 5.0, 2: 3.0}, **FEW).fit(X, y)
+
+
 def test_activations_of_the_core_layer_by_layer(regression):
     fitted = MLPRegressor(hidden_layer_sizes=(8, 6), activation=["gelu", cr.LeakyReLU(0.2)], **FEW).fit(*regression)
     assert [activation.name for activation in fitted.mlp_.hidden_activations] == ["gelu", "leaky_relu"]

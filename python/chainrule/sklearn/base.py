@@ -326,8 +326,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
-        weights = self._weights(y, sample_weight, whole=not incremental and comm is None)
-        samples = Samples(X, self._targets(y, incremental, X.dtype, comm), weights)
+        targets = self._targets(y, incremental, X.dtype, comm)
+        samples = Samples(X, targets, self._weights(y, sample_weight, whole=not incremental and comm is None))
         objective = self._objective()
         random = check_random_state(self.random_state)
         if first:
@@ -348,7 +348,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 self._first_samples = samples.first(rows)
 
     def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
-        """Give the weight of each sample, or None; `whole` says that y is all that there is."""
+        """Give the weight of each sample, or None, after `_targets`; `whole` says that y is all that there is."""
         return sample_weight
 
     def _join(self, comm: Communicator, samples: Samples, validation: Samples | None) -> Ranks:

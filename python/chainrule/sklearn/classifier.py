@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
@@ -78,8 +78,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     max_fun : int, default 15000
         Evaluations of the loss at most, of "lbfgs".
     class_weight : dict, list of dict or "balanced", optional
-        Weight of each class, times `sample_weight`. "balanced" is ``n / (n_classes · n_of_class)``; not in
-        `partial_fit`.
+        Weight of each class, times `sample_weight`; a class that a dict does not name weighs 1. "balanced" is
+        ``n / (n_classes · n_of_class)``; not in `partial_fit`.
     dropout : float, or a sequence of one per hidden layer, default 0
         Share of the units that each step leaves out, see `chainrule.MLP`. Not with "lbfgs".
     clip_norm : float, optional
@@ -352,7 +352,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 "class_weight 'balanced' is not supported for partial_fit or with comm. Pass a dict, such as one "
                 "computed with compute_class_weight('balanced', classes=classes, y=y) on all of y."
             )
-        weight = compute_sample_weight(self.class_weight, y)
+        if isinstance(self.class_weight, dict) and not type_of_target(y).startswith("multilabel"):
+            # of all classes: y may lack some that the dict names
+            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+            weight = of_class[np.searchsorted(self.classes_, y)]
+        else:
+            weight = compute_sample_weight(self.class_weight, y)
         return weight if sample_weight is None else weight * sample_weight
 
     def _objective(self) -> Objective:
