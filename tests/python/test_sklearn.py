@@ -20,6 +20,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.inspection import permutation_importance
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -194,6 +195,16 @@ def test_attributes_are_views_of_the_network():
     fitted.coefs_[1][:] = 0
     assert np.ptp(fitted.predict(X)) == 0
     assert "layers.0.weight" in str(fitted.gradient_flow_)
+
+
+def test_the_score_is_that_of_the_predictions_that_a_subclass_gives():
+    class Clipped(MLPRegressor):
+        def predict(self, X):
+            return np.clip(super().predict(X), -0.1, 0.1)
+
+    X, y = regression()
+    fitted = Clipped(max_iter=20, random_state=0).fit(X, y)
+    assert fitted.score(X, y) == r2_score(y, fitted.predict(X)) < 0.2
 
 
 def test_weights_may_be_assigned():

@@ -279,10 +279,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         float
             1 for perfect predictions, 0 for the best constant.
         """
-        return self._score(y, self._outputs(X), sample_weight)
+        return self._score(y, self.predict(X), sample_weight)
 
-    def _score(self, y: Any, a: FloatArray, sample_weight: Any) -> float:
-        predicted = self._by_target(a)
+    def _score(self, y: Any, predicted: FloatArray, sample_weight: Any) -> float:
         if self.mlp_.loss.name != "quantile":
             return float(r2_score(y, predicted, sample_weight=sample_weight))
         quantiles = self.mlp_.loss.parameters
@@ -303,4 +302,4 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return regression_loss(self.loss, self.n_outputs_)
 
     def _score_of(self, samples: Samples) -> float:
-        return self._score(samples.y, self.mlp_.predict(samples.X), samples.sample_weight)
+        return self._score(samples.y, self._by_target(self.mlp_.predict(samples.X)), samples.sample_weight)
