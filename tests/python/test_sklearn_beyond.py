@@ -373,6 +373,14 @@ def test_epochs_that_a_warm_start_has_done_are_kept(regression):
     assert len(fitted.loss_curve_) == 13
 
 
+def test_one_row_to_validate_is_too_few_for_a_score(regression):
+    X, y = regression
+    one = (X[:1], y[:1])
+    assert len(MLPRegressor(**FEW).fit(X, y, validation_set=one).validation_curve_) == 10
+    with pytest.raises(ValueError, match="validation_set has one row; early_stopping needs two"):
+        MLPRegressor(early_stopping=True, **FEW).fit(X, y, validation_set=one)
+
+
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_callbacks_see_each_epoch_and_may_stop(regression, solver):
     seen = []

@@ -536,7 +536,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         weight = None if len(given) == 2 else _check_sample_weight(given[2], X, dtype=X.dtype)
-        return Samples(X, self._encode(y, X.dtype), weight)
+        samples = Samples(X, self._encode(y, X.dtype), weight)
+        if self.early_stopping and len(samples.y) < 2:
+            raise ValueError("The validation set is too small: validation_set has one row; early_stopping needs two.")
+        return samples
 
     def _split(self, samples: Samples, random: np.random.RandomState) -> tuple[Samples, Samples]:
         """Hold out `validation_fraction` of the samples, by classes where there are two."""
