@@ -61,6 +61,14 @@ def test_what_was_fitted_here_predicts_there(target):
     assert_close(outputs(ours.to_sklearn()), outputs(ours), 1e-6)
 
 
+def test_a_warm_start_with_early_stopping_goes_on_there():
+    settings = {"early_stopping": True, "warm_start": True, "shuffle": False}
+    ours, theirs = (make(module, "number", **settings).fit(X, TARGETS["number"]) for module in (here, neural_network))
+    back = ours.to_sklearn().fit(X, TARGETS["number"])
+    assert back.n_iter_ == 5
+    assert_close(back.coefs_[0], theirs.fit(X, TARGETS["number"]).coefs_[0], 1e-9)
+
+
 def test_what_scikit_learn_does_not_have():
     with pytest.raises(ValueError, match=r"activations \['gelu'\]"):
         make(here, "binary", activation="gelu").fit(X, TARGETS["binary"]).to_sklearn()

@@ -78,6 +78,8 @@ def to_sklearn(estimator: BaseMLP) -> Any:
         if hasattr(estimator, name):
             setattr(fitted, name, copy.deepcopy(getattr(estimator, name)))
     fitted.coefs_, fitted.intercepts_ = ([view.copy() for view in views] for views in (mlp.weights, mlp.biases))
+    # a warm start with early stopping begins with the best weights as its own
+    fitted._best_coefs, fitted._best_intercepts = fitted.coefs_, fitted.intercepts_
     fitted.n_layers_, fitted.out_activation_ = estimator.n_layers_, estimator.out_activation_
     return fitted
 
