@@ -94,10 +94,29 @@ def test_an_error_of_a_fold_or_a_callback_comes_out():
         cross_val_score(MLPClassifier(callbacks=[fails]), X, y)
 
 
+def test_a_scorer_that_fails_gives_nan_and_a_warning():
+    X, y = load_wine(return_X_y=True)
+    scores = []
+
+    def scoring(estimator, X, y):
+        scores.append(estimator.score(X, y))
+        if len(scores) == 2:
+            raise KeyError("no score")
+        return scores[-1]
+
+    with pytest.warns(UserWarning, match="Scoring failed"):
+        found = cross_val_score(MLPClassifier(max_iter=3, random_state=0), X, y, scoring=scoring, cv=3)
+    np.testing.assert_array_equal(found, [scores[0], np.nan, scores[2]])
+
+
 def test_wrong_arguments():
     X, y = load_wine(return_X_y=True)
     with pytest.raises(TypeError, match=r"estimator is .*LogisticRegression.*; expected an MLPClassifier"):
         cross_val_score(make_pipeline(StandardScaler(), LogisticRegression()), X, y)
+    with pytest.raises(TypeError, match=r"scoring is \['accuracy'\] \(list\); expected a name"):
+        cross_val_score(MLPClassifier(), X, y, scoring=["accuracy"])
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        cross_val_score(MLPClassifier(), X, None)
     with pytest.raises(InvalidParameterError, match="The 'alpha' parameter of MLPClassifier"):
         cross_val_score(MLPClassifier(alpha=-1), X, y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):

@@ -10,8 +10,10 @@ import numpy.typing as npt
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
+from sklearn.model_selection._validation import _score
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils import indexable
+from sklearn.utils.metaestimators import _safe_split
 
 from chainrule._arguments import shown
 from chainrule._core import FitQueue
@@ -45,12 +47,12 @@ def cross_val_score(
     Returns
     -------
     ndarray of shape (n_folds,)
-        The score of each fold.
+        The score of each fold; NaN, with a warning, where the scorer raises.
 
     Raises
     ------
     TypeError
-        If it is another estimator.
+        If it is another estimator, or `scoring` is neither a name nor a callable.
     ValueError
         If an argument does not fit, or if the training of a fold diverges.
 
@@ -66,13 +68,15 @@ def cross_val_score(
     True
     """
     network = _network(estimator)
+    if not (scoring is None or isinstance(scoring, str) or callable(scoring)):
+        raise TypeError(f"scoring is {shown(scoring)}; expected a name, a callable or None")
     X, y, groups = indexable(X, y, groups)
     folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y, groups))
     scorer = check_scoring(estimator, scoring=scoring)
     models = [clone(estimator) for _ in folds]
     queue = FitQueue()
     fits = [
-        _fitting(model, _safe_indexing(X, train), _safe_indexing(y, train), queue)
+        _fitting(model, queue, *_safe_split(estimator, X, y, train))
         for model, (train, _) in zip(models, folds, strict=True)
     ]
     with threads(network.n_threads):
@@ -82,8 +86,8 @@ def cross_val_score(
         for fit in fits:
             next(fit, None)
         scores = [
-            scorer(model, _safe_indexing(X, test), _safe_indexing(y, test))
-            for model, (_, test) in zip(models, folds, strict=True)
+            _score(model, *_safe_split(estimator, X, y, test, train), scorer, {}, error_score=np.nan)
+            for model, (train, test) in zip(models, folds, strict=True)
         ]
     return np.array(scores)
 
@@ -98,7 +102,7 @@ def _network(estimator: Any) -> BaseMLP:
     return last
 
 
-def _fitting(model: Any, X: Any, y: Any, queue: FitQueue) -> Iterator[None]:
+def _fitting(model: Any, queue: FitQueue, X: Any, y: Any) -> Iterator[None]:
     """Fit, with a pause where the queue has to be run."""
     if isinstance(model, Pipeline) and len(model.steps) > 1:
         before = model[:-1]
