@@ -82,11 +82,12 @@ def test_what_scikit_learn_does_not_have():
         here.MLPClassifier.from_sklearn(make(neural_network, "number").fit(X, TARGETS["number"]))
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [*TARGETS, "one class"])
 def test_onnx_gives_labels_and_probabilities(tmp_path, target):
     pytest.importorskip("onnx", reason="onnx is not installed: the way to it is not checked")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: its outputs are not checked")
-    ours = make(here, target, dtype="float32").fit(X, TARGETS[target])
+    y = np.full(60, "only") if target == "one class" else TARGETS[target]
+    ours = make(here, target, dtype="float32").fit(X, y)
     ours.to_onnx(tmp_path / "net.onnx")
     session = runtime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     found = session.run(None, {"X": X.astype("float32")})

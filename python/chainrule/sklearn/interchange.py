@@ -95,10 +95,11 @@ def to_onnx(estimator: BaseMLP, path: str | os.PathLike[str]) -> None:
         return
     node, array = onnx.onnx.helper.make_node, onnx.onnx.numpy_helper.from_array
     nodes, initializers = onnx.chain(mlp, "a")
-    classes: Any = estimator.classes_
+    width = max(2, mlp.layer_sizes[-1])
+    classes: Any = np.resize(estimator.classes_, width)  # one class has two probabilities too
     strings = classes.dtype.kind in "UO"
     kind = onnx.onnx.TensorProto.STRING if strings else onnx.onnx.TensorProto.INT64
-    labels = ["n", len(classes)]
+    labels = ["n", width]
     if mlp.output_activation.name == "sigmoid" and mlp.layer_sizes[-1] > 1:  # several labels a sample
         initializers += [array(np.array(0.5, mlp.dtype), "half")]
         nodes += [
@@ -120,6 +121,6 @@ def to_onnx(estimator: BaseMLP, path: str | os.PathLike[str]) -> None:
         ]
     outputs = [
         onnx.onnx.helper.make_tensor_value_info("label", kind, labels),
-        onnx.tensor("probabilities", mlp, len(classes)),
+        onnx.tensor("probabilities", mlp, width),
     ]
     onnx.write(path, mlp, nodes, initializers, outputs)
