@@ -1,6 +1,7 @@
 """The scikit-learn estimators: drop-in, loss for loss, and in scikit-learn's own machinery."""
 
 import copy
+import inspect
 import io
 import pickle
 import subprocess
@@ -238,6 +239,7 @@ def test_constructors_start_with_scikit_learns_parameters(estimator):
     theirs = getattr(sklearn.neural_network, estimator.__name__)().get_params()
     ours = estimator().get_params()
     assert {name: ours[name] for name in theirs} == theirs
+    assert estimator().loss == getattr(sklearn.neural_network, estimator.__name__)().loss
 
 
 def test_labels_of_any_kind():
@@ -364,6 +366,11 @@ def test_warnings_are_scikit_learns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         MLPRegressor(max_iter=200, tol=10.0).fit(X, y)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        MLPRegressor(max_iter=2, batch_size=10_000).fit(X, y)
+    assert len(caught) == 2
+    assert {warning.filename for warning in caught} == {inspect.getsourcefile(cr.sklearn.base)}  # as scikit-learn's own
 
 
 def test_verbose_prints_scikit_learns_lines(capsys):
@@ -447,6 +454,22 @@ def test_samples_of_weight_zero_are_as_if_not_there():
     weighted = MLPRegressor(batch_size=100, **settings).fit(X, y, sample_weight=weight)
     without = MLPRegressor(batch_size=50, **settings).fit(X[1::2], y[1::2])
     np.testing.assert_allclose(weighted.predict(X), without.predict(X), atol=1e-9)
+
+
+def test_numbers_beyond_the_dtype_are_named():
+    X, y = regression()
+    fitted = MLPRegressor(max_iter=2, dtype="float32").fit(X, y)
+    with pytest.raises(ValueError, match=r"too large for dtype\('float32'\)"):
+        fitted.predict(np.full((1, 10), 1e39))
+
+
+def test_any_bit_generator_gives_scikit_learns_weights():
+    X, y = regression()
+    theirs, ours = (
+        module.MLPRegressor(max_iter=2, shuffle=False, random_state=np.random.RandomState(np.random.PCG64(0))).fit(X, y)
+        for module in (sklearn.neural_network, cr.sklearn)
+    )
+    np.testing.assert_allclose(ours.coefs_[0], theirs.coefs_[0], rtol=0, atol=1e-9)
 
 
 def test_not_fitted_yet():

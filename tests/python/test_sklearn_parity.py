@@ -178,7 +178,7 @@ BAD = {
     "hidden_layer_sizes": [0, -1, (5, 0), "a", None, 1.5, (2.5,), ((3,),), [], (), np.array([3, 2]), 4],
     "activation": ["x", None, 1],
     "solver": ["x", None],
-    "alpha": [-1, "a", None, np.nan, np.inf, True],
+    "alpha": [-1, "a", None, np.nan, np.inf, True, 10**400],
     "batch_size": [0, -1, 1.5, "x", None, 10**6, True],
     "learning_rate": ["x", None, 1],
     "learning_rate_init": [0, -1, "x", None, np.inf, np.nan],
@@ -227,6 +227,12 @@ def test_bad_parameters(parameter, name, solver):
         else:
             assert not isinstance(ours, Exception), (value, ours)
             assert our_warnings == their_warnings
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_more_epochs_than_any_integer_of_the_machine(solver):
+    settings = {**FEW, "solver": solver, "max_iter": 10**30, "tol": 1.0, "n_iter_no_change": 1}
+    assert_same(*both(lambda m: m.MLPClassifier(**settings).fit(X, CLASSES).coefs_))
 
 
 def weights(kind):

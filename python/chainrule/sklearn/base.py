@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -282,7 +283,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def _outputs(self, X: Any) -> FloatArray:
         """Compute a_L for X as a user gives it."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", reset=False)
+        with np.errstate(over="ignore"):  # what is too large for the dtype is refused as an infinity is
+            X = validate_data(self, X, accept_sparse="csr", dtype=self.mlp_.dtype, reset=False)
         with threads(self.n_threads):
             return self.mlp_.predict(X)
 
@@ -366,7 +368,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self, sizes: list[int], objective: Objective, dtype: npt.DTypeLike, random: np.random.RandomState
     ) -> None:
         """Make a new network, with the initial weights that scikit-learn draws for this random state."""
-        state = random.get_state()
+        state = random.get_state(legacy=False)
         seed = int(random.randint(2**31 - 1))
         random.set_state(state)  # for the weights to be those that scikit-learn draws
         self.mlp_ = self._network([*sizes, self.n_outputs_ * objective.per_target], objective, dtype, seed)
@@ -447,9 +449,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         n = ranks.rows if ranks else len(samples.y)
         if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=1
             )
-        epochs = 1 if incremental else self.max_iter
+        epochs = 1 if incremental else min(self.max_iter, sys.maxsize)
         constant = objective.constant_over(comm, samples)
         validation_constant = 0.0 if validation is None else objective.constant_over(comm, validation)
         X = samples.X
@@ -484,7 +486,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                     clip_norm=self.clip_norm,
                     on_epoch=done,
                     loss_weight=objective.weight,
-                    l2=self.alpha,
+                    l2=float(self.alpha),
                     ranks=ranks,
                     queue=queue,
                 )
@@ -495,7 +497,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             except KeyboardInterrupt:
                 if ranks:  # the others wait
                     raise
-                warnings.warn("Training interrupted by user.", stacklevel=4)
+                warnings.warn("Training interrupted by user.", stacklevel=1)
             except FloatingPointError as error:
                 raise _not_finite() from error
             else:
@@ -504,7 +506,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                         f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
                         "hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=4,
+                        stacklevel=1,
                     )
         if ranks:
             ranks.done()

@@ -146,6 +146,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
+    loss = "log_loss"  # which scikit-learn's has too
     classes_: npt.NDArray[Any]
 
     def __init__(

@@ -43,7 +43,7 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
         end = 0
         for W, b in zip(mlp.weights, mlp.biases, strict=True):
             w = np.asarray(W, dtype=np.float64).ravel()
-            value += estimator.alpha / 2 * float(w @ w) / total
+            value += 0.5 * estimator.alpha * float(w @ w) / total
             daxpy(w, gradient[end : end + w.size], a=estimator.alpha / total)
             end += w.size + b.size
         return value, gradient
