@@ -29,8 +29,10 @@ def file_path(argument: str, given: object) -> str:
     return str(path)
 
 
-def known_name(argument: str, given: str, known: Sequence[str]) -> str:
+def known_name(argument: str, given: object, known: Sequence[str]) -> str:
     """Return `given` if it is one of the `known` names; else raise a ValueError that suggests the nearest one."""
+    if not isinstance(given, str):
+        raise TypeError(f"{argument} is {shown(given)}; expected a name ({', '.join(known)})")
     if given in known:
         return given
     nearest = difflib.get_close_matches(given.lower().replace("-", "_").replace(" ", "_"), known, n=1)

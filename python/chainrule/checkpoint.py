@@ -220,7 +220,7 @@ def read_fit_description(header: dict[str, Any], path: str) -> FitDescription:
         }
     except KeyError as error:
         raise ValueError(f"{path}: its header has no {error.args[0]!r}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: bad header: {error}") from error
 
 

@@ -42,8 +42,6 @@ def run_fit(
     reproducible: bool,
 ) -> History:
     """Train on samples in memory, or block by block; alone, or together with other processes."""
-    if not isinstance(on_nonfinite, str):
-        raise TypeError(f"on_nonfinite is {shown(on_nonfinite)}; expected 'raise', 'stop' or 'ignore'")
     known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
     if not isinstance(monitor, GradientFlow | None):
         raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")

@@ -75,8 +75,10 @@ def test_configuration_as_dictionary(capsys):
 
 
 def test_configuration_of_another_mode():
-    with pytest.raises(ValueError, match=r"mode"):
+    with pytest.raises(ValueError, match=r"^mode: unknown name 'xml'"):
         cr.show_config(mode="xml")
+    with pytest.raises(TypeError, match=r"^mode is 3 \(int\); expected a name \(stdout, dicts\)$"):
+        cr.show_config(mode=3)
 
 
 def test_import_needs_numpy_and_tqdm_alone(run_python):
