@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 
 from chainrule import _core
-from chainrule._arguments import file_path, shown
+from chainrule._arguments import file_path, integer, shown
 from chainrule._core import Activation
 from chainrule._extras import optional_package
 from chainrule.interchange import Layer, network
-from chainrule.losses import LossLike
+from chainrule.losses import LossLike, as_loss
 from chainrule.serialization import write_atomically
 
 if TYPE_CHECKING:
@@ -120,6 +120,8 @@ KNOWN_OPERATORS = sorted(
 def from_onnx(cls: type[M], path: str | os.PathLike[str], loss: LossLike | None, seed: int | None) -> M:
     """Make a network that computes what the model in a file does."""
     path = file_path("path", path)
+    loss = None if loss is None else as_loss(loss)
+    seed = None if seed is None else integer("seed", seed, 0, 2**64 - 1)
     try:
         model = onnx.load(path, load_external_data=False)
         for constant in constants_in(model.graph):
@@ -130,7 +132,7 @@ def from_onnx(cls: type[M], path: str | os.PathLike[str], loss: LossLike | None,
                 )
         onnx.checker.check_model(model)
         return network(cls, Reading(model.graph).layers, loss, seed)
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # of onnx, protobuf and NumPy, whatever the file makes them raise
         raise ValueError(f"{path} cannot be read as a chain of layers: {error}") from error

@@ -162,6 +162,32 @@ def test_anything_else_is_refused_by_name(tmp_path, case):
     assert "net.onnx" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"loss": "mze"}, ValueError, r"^loss: unknown name 'mze'; did you mean 'mse'"),
+        ({"loss": 3}, TypeError, r"^loss is 3 \(int\)"),
+        ({"seed": -1}, ValueError, r"^seed is -1 \(int\)"),
+        ({"seed": "1"}, TypeError, r"^seed is '1' \(str\)"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_not_the_files_fault(tmp_path, arguments, error, message):
+    small_net()[0].to_onnx(tmp_path / "net.onnx")
+    with pytest.raises(error, match=message):
+        cr.MLP.from_onnx(tmp_path / "net.onnx", **arguments)
+
+
+def test_too_little_memory_is_not_the_files_fault(tmp_path, monkeypatch):
+    def allocate(*_):
+        raise MemoryError
+
+    small_net()[0].to_onnx(tmp_path / "net.onnx")
+    monkeypatch.setattr("chainrule.onnx.network", allocate)
+    with pytest.raises(MemoryError):
+        cr.MLP.from_onnx(tmp_path / "net.onnx")
+
+
 def test_data_in_other_files_is_not_followed(tmp_path):
     mlp, _, _ = small_net((4, 40, 3))
     mlp.to_onnx(tmp_path / "whole.onnx")
