@@ -14,3 +14,10 @@ def optional_package(name: str, extra: str) -> Any:
             raise
         message = f"this needs the package {package!r}; install it with: pip install 'chainrule[{extra}]'"
         raise ImportError(message, name=error.name) from error
+
+
+def progress_bar(epochs: int) -> Any:
+    """Return a bar of tqdm's over epochs, a context manager with ``update(n)``, for terminals and notebooks."""
+    from tqdm.auto import tqdm
+
+    return tqdm(total=epochs, unit="epoch")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from chainrule import _core
 from chainrule._arguments import boolean, shown
-from chainrule._extras import optional_package
+from chainrule._extras import progress_bar
 from chainrule.history import History
 from chainrule.mlp import MLP
 from chainrule.optimizers import Optimizer, OptimizerLike
@@ -231,5 +231,5 @@ def _run(queue: _core.FitQueue, epochs: int, progress: bool) -> None:
     if not progress:
         queue.run()
         return
-    with optional_package("tqdm.auto", "progress").tqdm(total=epochs, unit="epoch") as bar:
+    with progress_bar(epochs) as bar:
         queue.run(lambda done: bar.update(done - bar.n))

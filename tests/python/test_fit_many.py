@@ -186,6 +186,14 @@ def test_progress_reaches_the_end(capsys):
     assert "15/15" in capsys.readouterr().err
 
 
+def test_progress_without_tqdm_names_no_extra(monkeypatch):
+    """tqdm comes with the package itself."""
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(ImportError, match=r"tqdm\.auto") as caught:
+        cr.fit_many(networks(1), *smooth_data(), epochs=1, progress=True)
+    assert "pip install" not in str(caught.value)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_interrupt(tmp_path):
     """Ctrl-C ends all fits; the networks are usable afterwards."""
