@@ -27,7 +27,7 @@ def fit_many(
     *,
     epochs: int | list[int],
     batch_size: int | list[int] = 32,
-    optimizer: OptimizerLike | Sequence[OptimizerLike] = "adam",
+    optimizer: OptimizerLike | list[OptimizerLike] = "adam",
     shuffle: bool | list[bool] = True,
     sample_weight: npt.ArrayLike | None = None,
     rows: Sequence[npt.ArrayLike | None] | None = None,
@@ -42,7 +42,7 @@ def fit_many(
 
     Every network comes out as from a `MLP.fit` of its own with the same settings, to the bit: an ensemble, the folds
     of a cross-validation, or the settings of a search. Networks of any sizes and dtypes go together. Each setting is
-    one for all networks, or a list with one for each; the settings mean what they mean in `MLP.fit`.
+    one for all networks, or a list, which always means one for each; the settings mean what they mean in `MLP.fit`.
 
     Parameters
     ----------
@@ -88,9 +88,9 @@ def fit_many(
     ------
     ValueError, TypeError
         If an argument does not fit; the message names the network by its place in `mlps`. Nothing is trained.
-    FloatingPointError
-        If the loss of a step of some network is not finite; the message names the first one. The others are trained to
-        their ends.
+    NonFiniteError
+        If the loss or the gradient of a step of some network is not finite; the message names the first one; a
+        FloatingPointError. The others are trained to their ends.
     KeyboardInterrupt
         On Ctrl-C; the parameters are those after each network's last whole step.
 
@@ -198,12 +198,12 @@ class _Samples:
 
     def _checked(self, argument: str, given: npt.ArrayLike) -> npt.NDArray[np.int64]:
         rows, n_rows = np.asarray(given), len(self._X)
+        if not rows.size:
+            raise ValueError(f"{argument} is empty; expected at least one row")
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise TypeError(
                 f"{argument} has shape {rows.shape} and dtype {rows.dtype}; expected integers in shape (n,)"
             )
-        if not rows.size:
-            raise ValueError(f"{argument} is empty; expected at least one row")
         if rows.min() < 0 or rows.max() >= n_rows:
             raise ValueError(f"{argument} holds {rows.min()} ... {rows.max()}; expected rows from 0 to {n_rows - 1}")
         return rows.astype(np.int64)

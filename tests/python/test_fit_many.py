@@ -138,13 +138,14 @@ class TestErrors:
             ({"epochs": [1, 1, 0, 1, 1, 1]}, ValueError, r"mlps\[2\]: epochs is 0"),
             ({"rows": [None] * 5}, ValueError, "rows has 5 entries; mlps has 6"),
             ({"rows": [None] * 5 + [[64]]}, ValueError, r"rows\[5\] holds 64 ... 64; expected rows from 0 to 63"),
-            ({"rows": [[]] * 6}, TypeError, r"rows\[0\] has shape \(0,\)"),
+            ({"rows": [[]] * 6}, ValueError, r"rows\[0\] is empty; expected at least one row"),
             ({"rows": [np.ones(64, bool)] * 6}, TypeError, r"rows\[0\] has shape \(64,\) and dtype bool"),
             ({"rows": np.zeros((6, 3), int)}, TypeError, "expected a list with the rows of each network"),
             ({"validation": (1, 2), "validation_rows": [None] * 6}, ValueError, "both given"),
             ({"X": np.zeros((64, 3))}, ValueError, r"mlps\[0\]: X has 3 columns"),
             ({"y": np.full((64, 2), 1e39)}, ValueError, r"mlps\[1\]: y holds inf"),
             ({"optimizer": ["adam"] * 5 + ["adan"]}, ValueError, r"mlps\[5\]: optimizer: unknown name 'adan'"),
+            ({"validation": list(smooth_data())}, ValueError, "validation has 2 entries; mlps has 6"),
         ],
         ids=str,
     )
@@ -166,7 +167,7 @@ class TestErrors:
         X, y = smooth_data()
         mlps = [cr.MLP([4, 8, 2], seed=seed) for seed in range(4)]
         rates = [0.01, 0.01, 1e30, 0.01]
-        with pytest.raises(FloatingPointError, match=r"mlps\[2\]: the loss became"):
+        with pytest.raises(cr.NonFiniteError, match=r"mlps\[2\]: the loss became"):
             cr.fit_many(mlps, X, y, epochs=3, optimizer=[cr.SGD(lr=rate) for rate in rates])
         for k in (0, 1, 3):
             twin = cr.MLP([4, 8, 2], seed=k)
