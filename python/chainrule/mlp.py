@@ -790,9 +790,10 @@ class MLP:
     def hvp(
         self, X: npt.ArrayLike, y: npt.ArrayLike, v: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
     ) -> FloatArray:
-        """Multiply the Hessian of the loss by a vector: exactly, at the price of about four gradients, without it.
+        """Multiply the Hessian of the loss by a vector: exactly, without it, in the time of two to three gradients.
 
-        Where an activation or loss has a kink, its second derivative counts as zero.
+        That is eight products of matrices a layer, where a gradient takes three. Where an activation or loss has a
+        kink, its second derivative counts as zero.
 
         Parameters
         ----------
@@ -906,12 +907,12 @@ class MLP:
         Parameters
         ----------
         module : torch.nn.Sequential
-            Of Linear (with bias), Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, and
-            Softmax at the end, with Dropout behind hidden layers; Sequentials in it too. Float32 or float64. Its
-            parameters are copied, W_l being the transpose of PyTorch's weight.
+            Of Linear (with bias), Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, and at
+            the end Softmax or the Exp that `to_torch` makes, with Dropout behind hidden layers; Sequentials in it too.
+            Float32 or float64. Its parameters are copied, W_l being the transpose of PyTorch's weight.
         loss : str or loss, optional
             To train on, as `MLP` takes it. By default "bce" after a last Sigmoid, "cross_entropy" after a Softmax,
-            "mse" otherwise. A module that ends in logits goes with "bce" or "cross_entropy".
+            "poisson" after an Exp, "mse" otherwise. A module that ends in logits goes with "bce" or "cross_entropy".
         seed : int, optional
             Of the order of the samples in `fit`.
 

@@ -39,7 +39,8 @@ PLAIN_ACTIVATIONS = {
     Exp: "exp",
 }
 ACCEPTED = (
-    "Linear, Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Softmax at the end, Dropout"
+    "Linear, Identity, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Dropout, and at the end "
+    "Softmax or the Exp that to_torch makes"
 )
 SOFTPLUS_THRESHOLD = 20  # PyTorch's: above it softplus is the identity, which is off by 2e-9 there
 
