@@ -60,11 +60,6 @@ LOSSES = {
 }
 LOGITS = {"bce", "poisson", "cross_entropy"}
 
-KEYWORDS = (
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while"
-)
-
 AFFINE = """\
 /* z = a W + b, with W (inputs, outputs) by rows and b behind it */
 static inline void NAME_affine(int inputs, int outputs, const REAL *Wb, const REAL *a, REAL *z) {
@@ -130,7 +125,7 @@ def export(mlp: MLP, path: str | os.PathLike[str], train: bool) -> Footprint:
     """Write the header, whole or not at all."""
     path = file_path("path", path)
     name = Path(path).stem
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in KEYWORDS.split():
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(
             f"path ends in {os.path.basename(path)!r}; expected a name that is a C identifier without its suffix, such "
             "as model.h"
@@ -201,7 +196,7 @@ class Header:
     def fill(self, code: str) -> str:
         """Put name, type and constants into a piece of code."""
         code = re.sub(r"([0-9.]+)@", lambda match: self.number(float(match[1])), code)
-        return re.sub(r"\b(\w+)F\(", rf"\1{self.suffix}(", code).replace("NAME", self.name).replace("REAL", self.real)
+        return re.sub(r"\b(\w+)F\(", rf"\1{self.suffix}(", code).replace("REAL", self.real).replace("NAME", self.name)
 
     def number(self, value: float) -> str:
         """Return the shortest literal that is read as this very number."""

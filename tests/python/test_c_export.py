@@ -146,15 +146,15 @@ def test_far_out_numbers_stay_right(tmp_path):
 
 
 @needs_compiler
-def test_two_headers_live_in_one_program(tmp_path):
-    """Also as C++, and with names that are used by nothing else."""
-    for name in ("left", "right"):
+def test_several_headers_live_in_one_program(tmp_path):
+    """Whatever their names are: keywords of C, or the words that the templates of the code hold."""
+    names = ["left", "right", "int", "REAL", "NAME"]
+    for name in names:
         cr.MLP([2, 3, 1], loss="bce", seed=0).export_c(tmp_path / f"{name}.h", train=True)
-    (tmp_path / "both.c").write_text(
-        '#include "left.h"\n#include "right.h"\n#include "left.h"\nint main(void) { return 0; }\n'
-    )
+    includes = [f'#include "{name}.h"' for name in [*names, "left"]]
+    (tmp_path / "all.c").write_text("\n".join([*includes, "int main(void) { return 0; }\n"]))
     done = subprocess.run(
-        [COMPILER, *STRICT, "both.c", "-lm"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [COMPILER, *STRICT, "all.c", "-lm"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -176,9 +176,7 @@ def test_the_footprint_is_told(tmp_path):
     assert "bytes of state to train" in str(mlp.export_c(tmp_path / "net.h", train=True))
 
 
-@pytest.mark.parametrize(
-    "name", ["my-model.h", "2nd.h", "_net.h", "int.h", "a b.h", "netz\u00e9.h", "x.y.h", ".h", "a;b.h"]
-)
+@pytest.mark.parametrize("name", ["my-model.h", "2nd.h", "_net.h", "a b.h", "netz\u00e9.h", "x.y.h", ".h", "a;b.h"])
 def test_names_that_are_no_c_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match="C identifier"):
         small_net()[0].export_c(tmp_path / name)
