@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from chainrule import serialization
 from chainrule._arguments import boolean, integer, known_name, shown
-from chainrule._core import SGD, Adam, AdamW, Optimizer, RMSprop
+from chainrule._core import Optimizer
 from chainrule._extras import optional_package
 from chainrule.digest import digest
 from chainrule.non_finite import CURES, NonFinite
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 SAMPLES = ("X", "y", "sample_weight", "validation_samples")  # of which the file holds digests
 PICKED = ("micro_batch", "block_rows")  # by memory_limit, from what memory there was when the fit began
 HISTORY = ("loss", "penalty", "validation_loss", "lr")
-OPTIMIZERS = {kind.__name__: kind for kind in (SGD, RMSprop, Adam, AdamW)}
 
 
 class FitDescription(TypedDict):
@@ -189,7 +188,8 @@ def read(
                 what = "validation samples" if name == "validation_samples" else name
                 raise ValueError(f"{file.path} was written with other {what}; expected the same numbers")
             raise ValueError(f"{file.path} was written with {name} {was}; it is {value} now")
-        return restored_fit(file, fit, mlp.n_parameters), read_picked(fit["arguments"], taken_over, file.path)
+        restored = restored_fit(file, fit, type(optimizer), mlp.n_parameters)
+        return restored, read_picked(fit["arguments"], taken_over, file.path)
 
 
 def read_picked(arguments: dict[str, Any], names: tuple[str, ...], path: str) -> dict[str, int | None]:
@@ -240,18 +240,17 @@ def read_non_finite(given: dict[str, Any] | None) -> dict[str, Any] | None:
     return {**asdict(where), "tensor": str(where.tensor)}
 
 
-def restored_fit(file: Tensors, fit: FitDescription, n_parameters: int) -> RestoredFit:
+def restored_fit(file: Tensors, fit: FitDescription, kind: type[Optimizer], n_parameters: int) -> RestoredFit:
     """Read the tensors, checking all of them, into what the core's fit takes."""
     dtype = file.description["dtype"]
     epochs = file.length("fit.loss")
-    optimizer = OPTIMIZERS[fit["optimizer"]]
     moments = [
         file.tensor(f"fit.moment_{i}", [n_parameters], dtype) if there else None
         for i, there in enumerate(fit["moments"])
     ]
     if any(moment is not None and np.isnan(moment).any() for moment in moments):
         raise ValueError(f"{file.path}: a moment of the optimizer holds NaN")
-    made: Any = optimizer.__new__(optimizer)
+    made: Any = kind.__new__(kind)
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in fit["settings"].items()}
     try:
         made.__setstate__((settings, (dtype, fit["steps"], n_parameters, moments)))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from chainrule import _core, activations, c_export, gradient_check, gradient_flow, losses, serialization
 from chainrule._arguments import boolean, integer, known_name, real, shown
+from chainrule._names import parameter_names
 from chainrule._table import Table
 from chainrule.activations import ActivationLike, as_activation, as_hidden_activations
 from chainrule.c_export import Footprint
@@ -1095,9 +1096,8 @@ class MLP:
 
 
 def _named(weights: list[FloatArray], biases: list[FloatArray]) -> Iterator[tuple[str, FloatArray]]:
-    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        yield f"layers.{layer}.weight", weight
-        yield f"layers.{layer}.bias", bias
+    tensors = [tensor for layer in zip(weights, biases, strict=True) for tensor in layer]
+    return zip(parameter_names(len(weights)), tensors, strict=True)
 
 
 def _as_layer_sizes(given: object) -> list[int]:

@@ -11,6 +11,7 @@ from chainrule import _core
 from chainrule._arguments import file_path, integer, shown
 from chainrule._core import Activation
 from chainrule._extras import optional_package
+from chainrule._names import parameter_names
 from chainrule.interchange import Layer, network
 from chainrule.losses import LossLike, as_loss
 from chainrule.serialization import write_atomically
@@ -50,11 +51,11 @@ def chain(mlp: MLP, output: str) -> tuple[list[Any], list[Any]]:
     parameters = [
         onnx.numpy_helper.from_array(np.ascontiguousarray(values), name) for name, values in mlp.named_parameters()
     ]
-    a = "X"
+    names, a = parameter_names(mlp.n_layers), "X"
     for i, activation in enumerate(mlp._model.activations):
         last = i == mlp.n_layers - 1
         z = output if last and activation.name == "identity" else f"z_{i + 1}"
-        nodes.append(onnx.helper.make_node("Gemm", [a, f"layers.{i}.weight", f"layers.{i}.bias"], [z]))
+        nodes.append(onnx.helper.make_node("Gemm", [a, *names[2 * i : 2 * i + 2]], [z]))
         a = z
         if activation.name != "identity":
             a = output if last else f"a_{i + 1}"

@@ -19,6 +19,7 @@ from chainrule import _core
 from chainrule._arguments import file_path, integer, shown
 from chainrule._core import Activation, Init, Loss
 from chainrule._extras import optional_package
+from chainrule._names import parameter_names
 
 if TYPE_CHECKING:
     from chainrule.mlp import MLP
@@ -133,10 +134,9 @@ class Tensors:
 
     def network_shapes(self) -> dict[str, list[int]]:
         """Return the names and shapes of the network's parameters, in the order of θ."""
-        shapes: dict[str, list[int]] = {}
-        for layer, (d_in, d_out) in enumerate(pairwise(self.description["layer_sizes"])):
-            shapes |= {f"layers.{layer}.weight": [d_in, d_out], f"layers.{layer}.bias": [d_out]}
-        return shapes
+        sizes = self.description["layer_sizes"]
+        shapes = [shape for d_in, d_out in pairwise(sizes) for shape in ([d_in, d_out], [d_out])]
+        return dict(zip(parameter_names(len(sizes) - 1), shapes, strict=True))
 
     def length(self, name: str) -> int:
         """Return how long a vector is; 0 for what is none."""
