@@ -118,7 +118,7 @@ def test_labels_of_any_layout(labels):
     mlp = cr.MLP([COLUMNS, 10], loss="cross_entropy", dtype="float64", seed=0)
     X = np.random.default_rng(0).normal(size=(len(labels), COLUMNS))
     if labels.min() < 0:
-        with pytest.raises(ValueError, match=r"y"):
+        with pytest.raises(ValueError, match=r"^y holds the label -"):
             mlp.evaluate(X, labels)
     else:
         assert mlp.evaluate(X, labels) == mlp.evaluate(X, labels.tolist())

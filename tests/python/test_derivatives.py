@@ -65,7 +65,7 @@ class Functional:
 
 
 def compare_with_torch(torch_reference, problem):
-    func = pytest.importorskip("torch.func")
+    func = pytest.importorskip("torch.func", reason="this PyTorch has no torch.func: derivatives are not compared")
     mlp, peer = library_net(problem.net), Functional(torch_reference, problem)
     rng = np.random.default_rng(3)
     V, v = rng.normal(size=problem.X.shape), rng.normal(size=mlp.n_parameters)

@@ -96,32 +96,52 @@ def uses_of_targets(world):
     }
 
 
-# case: (loss, width, how y is spoilt, what the message says)
+# case: (loss, width, how y is spoilt, what the message says of it)
 BAD_Y = {
-    "too few rows": ("mse", 3, lambda y: y[:5], r"y.* 5 .*6"),
-    "too many rows": ("mse", 3, lambda y: np.tile(y, (2, 1)), r"y.* 12 .*6"),
-    "no rows": ("mse", 3, lambda y: y[:0], r"\by\b|y_val"),
-    "too few columns": ("mse", 3, lambda y: y[:, :2], r"y.*\b2\b.*\b3\b"),
-    "one dimension for three outputs": ("mse", 3, lambda y: y[:, 0], r"y"),
-    "two columns for one output": ("mse", 1, lambda y: np.tile(y, 2), r"y.*\b2\b.*\b1\b"),
-    "three dimensions": ("mse", 3, lambda y: y[None], r"y"),
-    "a number": ("mse", 1, lambda y: 1.0, r"y"),
-    "NaN": ("mse", 3, lambda y: spoilt(y, (2, 0), NAN), r"(?i)y.*nan.*row 2"),
-    "infinity": ("mse", 1, lambda y: spoilt(y, (4, 0), INF), r"(?i)y.*inf.*row 4"),
-    "NaN in one dimension": ("mse", 1, lambda y: spoilt(y, (4, 0), NAN)[:, 0], r"(?i)y.*nan.*row 4"),
-    "label too large": ("cross_entropy", 3, lambda y: np.array([0, 1, 2, 3, 0, 1]), r"y.*3"),
-    "label negative": ("cross_entropy", 3, lambda y: np.array([0, 1, -1, 2, 0, 1]), r"y.*-1"),
-    "label enormous": ("cross_entropy", 3, lambda y: np.array([0, 1, 2**62, 2, 0, 1]), r"y.*4611686018427387904"),
-    "label unsigned enormous": ("cross_entropy", 3, lambda y: np.array([0, 1, 2**64 - 1, 2, 0, 1], np.uint64), r"y"),
-    "labels, too few": ("cross_entropy", 3, lambda y: y[:4], r"y.* 4 .*6"),
-    "probability negative": ("cross_entropy", 3, lambda y: spoilt(np.eye(3)[y], (1, 1), -0.5), r"y"),
-    "probability NaN": ("cross_entropy", 3, lambda y: spoilt(np.eye(3)[y], (1, 1), NAN), r"y"),
-    "one-hot of another width": ("cross_entropy", 3, lambda y: np.eye(4)[y], r"y.*\b4\b.*\b3\b"),
-    "bce above one": ("bce", 1, lambda y: spoilt(y, (3, 0), 1.5), r"y.*1\.5|y.*\[0, 1\]|y.*between 0 and 1"),
-    "bce below zero": ("bce", 2, lambda y: spoilt(y, (3, 0), -1), r"y"),
-    "bce label two": ("bce", 1, lambda y: y + 1, r"y"),
-    "bce NaN": ("bce", 1, lambda y: spoilt(y, (3, 0), NAN), r"y"),
-    "count negative": ("poisson", 2, lambda y: spoilt(y, (0, 1), -1), r"y"),
+    "too few rows": ("mse", 3, lambda y: y[:5], r"has 5 rows; .*6"),
+    "too many rows": ("mse", 3, lambda y: np.tile(y, (2, 1)), r"has 12 rows; .*6"),
+    "no rows": ("mse", 3, lambda y: y[:0], r"has 0 rows; .*6"),
+    "too few columns": ("mse", 3, lambda y: y[:, :2], r"has shape \(6, 2\).*3"),
+    "one dimension for three outputs": ("mse", 3, lambda y: y[:, 0], r"has shape \(6,\).*3"),
+    "two columns for one output": ("mse", 1, lambda y: np.tile(y, 2), r"has shape \(6, 2\).*1"),
+    "three dimensions": ("mse", 3, lambda y: y[None], r"has shape \(1, 6, 3\)"),
+    "a number": ("mse", 1, lambda y: 1.0, r"has shape \(\)"),
+    "NaN": ("mse", 3, lambda y: spoilt(y, (2, 0), NAN), r"holds nan at row 2"),
+    "infinity": ("mse", 1, lambda y: spoilt(y, (4, 0), INF), r"holds inf at row 4"),
+    "NaN in one dimension": ("mse", 1, lambda y: spoilt(y, (4, 0), NAN)[:, 0], r"holds nan at row 4"),
+    "label too large": ("cross_entropy", 3, lambda y: np.array([0, 1, 2, 3, 0, 1]), r"holds the label 3 at row 3"),
+    "label negative": ("cross_entropy", 3, lambda y: np.array([0, 1, -1, 2, 0, 1]), r"holds the label -1 at row 2"),
+    "label enormous": (
+        "cross_entropy",
+        3,
+        lambda y: np.array([0, 1, 2**62, 2, 0, 1]),
+        r"holds the label 4611686018427387904",
+    ),
+    "label unsigned enormous": (
+        "cross_entropy",
+        3,
+        lambda y: np.array([0, 1, 2**64 - 1, 2, 0, 1], np.uint64),
+        r"holds the label .* at row 2",
+    ),
+    "labels, too few": ("cross_entropy", 3, lambda y: y[:4], r"has 4 rows; .*6"),
+    "probability negative": (
+        "cross_entropy",
+        3,
+        lambda y: spoilt(np.eye(3)[y], (1, 1), -0.5),
+        r"holds -0\.5 at row 1, column 1",
+    ),
+    "probability NaN": (
+        "cross_entropy",
+        3,
+        lambda y: spoilt(np.eye(3)[y], (1, 1), NAN),
+        r"holds nan at row 1, column 1",
+    ),
+    "one-hot of another width": ("cross_entropy", 3, lambda y: np.eye(4)[y], r"has shape \(6, 4\).*3"),
+    "bce above one": ("bce", 1, lambda y: spoilt(y, (3, 0), 1.5), r"holds 1\.5 at row 3"),
+    "bce below zero": ("bce", 2, lambda y: spoilt(y, (3, 0), -1), r"holds -1 at row 3"),
+    "bce label two": ("bce", 1, lambda y: y + 1, r"holds 2 at row 0"),
+    "bce NaN": ("bce", 1, lambda y: spoilt(y, (3, 0), NAN), r"holds nan at row 3"),
+    "count negative": ("poisson", 2, lambda y: spoilt(y, (0, 1), -1), r"holds -1 at row 0, column 1"),
 }
 
 
@@ -133,7 +153,7 @@ def test_targets(case, use):
     loss, width, spoil, words = BAD_Y[case]
     world = World(loss, width)
     wrong = spoil(world.y)
-    refused(world, lambda: uses_of_targets(world)[use](wrong), ValueError, words)
+    refused(world, lambda: uses_of_targets(world)[use](wrong), ValueError, rf"^(validation )?y {words}")
 
 
 @pytest.mark.parametrize("d_out", [3, 5])
@@ -148,7 +168,7 @@ def test_quantile_targets_of_another_width():
     X = np.ones((4, 2))
     assert np.isfinite(mlp.evaluate(X, np.zeros((4, 2))))
     for wrong in (np.zeros((4, 6)), np.zeros((4, 3)), np.zeros(4)):
-        with pytest.raises(ValueError, match=r"y"):
+        with pytest.raises(ValueError, match=r"^y has shape"):
             mlp.evaluate(X, wrong)
 
 
@@ -207,12 +227,6 @@ def test_lr_of_backward(lr):
 def test_lr_of_backward_that_is_no_number():
     world = World("mse", 3)
     refused(world, lambda: world.mlp.backward(world.y, lr="fast"), TypeError, "lr is 'fast'")
-
-
-@pytest.mark.parametrize("optimizer", ["adam", None, cr.Adam])
-def test_step_without_an_optimizer_object(optimizer):
-    world = World("mse", 3)
-    refused(world, lambda: world.mlp.step(world.X, world.y, optimizer), TypeError, "optimizer is")
 
 
 class TestBeforeForward:
@@ -411,7 +425,7 @@ def test_epochs_must_be_given():
 @pytest.mark.parametrize("optimizer", ["adam", None, 3, cr.Adam], ids=["name", "None", "int", "class"])
 def test_step_needs_an_optimizer_with_its_own_state(optimizer):
     world = World("mse", 3)
-    refused(world, lambda: world.mlp.step(world.X, world.y, optimizer), TypeError, "optimizer")
+    refused(world, lambda: world.mlp.step(world.X, world.y, optimizer), TypeError, "optimizer is")
 
 
 def test_settings_are_keywords():

@@ -82,7 +82,7 @@ def test_no_unknown_attribute_is_set_by_mistake():
 
 
 class TestTextbookLoop:
-    """The seed's loop: forward(X), backward(y, lr=0.5) on XOR."""
+    """The textbook's loop: forward(X), backward(y, lr=0.5) on XOR."""
 
     X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     y = np.array([0, 1, 1, 0])

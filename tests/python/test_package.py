@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -81,11 +82,14 @@ def test_configuration_of_another_mode():
         cr.show_config(mode=3)
 
 
-def test_import_needs_numpy_and_tqdm_alone(run_python):
-    code = "import sys, chainrule; print(*sorted(name for name in sys.modules if '.' not in name))"
-    loaded = set(run_python("-c", code).stdout.split())
-    assert {"chainrule", "numpy"} <= loaded
-    assert not loaded & {"torch", "sklearn", "scipy", "matplotlib", "pandas", "jax", "onnx"}
+def test_import_loads_numpy_alone(run_python):
+    """Beside the standard library, and what an interpreter of this environment has loaded anyway."""
+
+    def loaded_with(package):
+        code = f"import sys, {package}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+        return set(run_python("-c", code).stdout.split()) - sys.stdlib_module_names
+
+    assert loaded_with("chainrule") == loaded_with("numpy") | {"chainrule"}
 
 
 def test_floating_point_state_is_left_alone():

@@ -17,7 +17,7 @@ class TestXorManual:
     def test_the_textbook_loop_learns_xor(self, example, capsys):
         loss = example("xor_manual")["main"]()
         out = capsys.readouterr().out
-        assert loss < 0.1
+        assert loss < 0.01
         losses = [float(text) for text in re.findall(r"loss ([\d.]+)", out)]
         assert len(losses) == 6 and losses == sorted(losses, reverse=True)
         assert losses[-1] == pytest.approx(loss, abs=1e-4)
@@ -26,7 +26,7 @@ class TestXorManual:
 
     @pytest.mark.parametrize("seed", [1, 2])
     def test_other_seeds(self, example, seed, capsys):
-        assert example("xor_manual")["main"](seed=seed) < 0.35
+        assert example("xor_manual")["main"](seed=seed) < 0.01
         assert "epoch" in capsys.readouterr().out
 
     def test_the_chain_rule_holds_between_what_it_prints(self, example, capsys):
@@ -89,9 +89,9 @@ class TestCostOfGradients:
         assert 9_000 <= cost["parameters"] <= 11_000
         assert cost["forward_passes"] == 2 * cost["parameters"]
         assert cost["max_relative_error"] < 1e-6
-        assert cost["speedup"] == pytest.approx(cost["differences_seconds"] / cost["backprop_seconds"], rel=1e-9)
-        assert cost["speedup"] > 100
         assert 0 < cost["backward_to_forward"] < 20
+        passes_saved = cost["forward_passes"] / (1 + cost["backward_to_forward"])
+        assert passes_saved / 100 < cost["speedup"] < passes_saved * 100
         assert cost["large_central_seconds"] > 1e6 * cost["large_backprop_seconds"]
         assert "100,000,000" in out
 
