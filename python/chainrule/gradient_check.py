@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy.typing as npt
+
 from chainrule._table import Table
 
 if TYPE_CHECKING:
-    from chainrule._core import GradientCheck
+    from chainrule.mlp import MLP
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,34 @@ class GradientCheckReport:
         )
 
 
-def report(check: GradientCheck) -> GradientCheckReport:
-    """Turn the core's numbers into a report."""
+def check_gradients(
+    self: MLP, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+) -> GradientCheckReport:
+    """Compare backpropagation's gradient with central differences, parameter by parameter.
+
+    The differences are ``(L(θ + h e_i) - L(θ - h e_i)) / 2h`` with ``h = 1e-6``, always in float64: two forward
+    passes a parameter. Parameters, gradients and the kept activations of the network stay as they were.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, d_0)
+        Samples as rows, finite.
+    y : array-like of shape (n, d_L), or (n,)
+        Their targets; see the Notes of `MLP`.
+    sample_weight : array-like of shape (n,), optional
+        Weight of each sample; equal by default.
+
+    Returns
+    -------
+    GradientCheckReport
+        Relative error of each parameter tensor, and what both ways cost. ``print`` gives the table.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit.
+    """
+    check = self._model.check_gradients(X, y, sample_weight)
     return GradientCheckReport(
         max_relative_error=check["max_relative_error"],
         parameters=[ParameterError(**row) for row in check["parameters"]],

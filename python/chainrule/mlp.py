@@ -12,22 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from chainrule import _core, activations, c_export, gradient_check, gradient_flow, losses, serialization
-from chainrule._arguments import boolean, integer, known_name, real, shown
+from chainrule import _core, activations, c_export, derivatives, gradient_check, gradient_flow, losses, serialization
+from chainrule import fit as fitting
+from chainrule._arguments import integer, known_name, real, shown
 from chainrule._names import parameter_names
 from chainrule._table import Table
 from chainrule.activations import ActivationLike, as_activation, as_hidden_activations
 from chainrule.c_export import Footprint
-from chainrule.gradient_check import GradientCheckReport
 from chainrule.gradient_flow import GradientFlowReport
-from chainrule.history import Callback, History
 from chainrule.initializers import ZEROS, InitLike, as_init, default_init
 from chainrule.losses import LossLike, as_loss
-from chainrule.monitor import GradientFlow
-from chainrule.optimizers import Optimizer, OptimizerLike
-from chainrule.run import run_fit
-from chainrule.schedules import ScheduleLike
-from chainrule.training import Validation, fit_settings
+from chainrule.optimizers import Optimizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -496,157 +491,7 @@ class MLP:
             )
         return self._model.step(X, y, optimizer, sample_weight)
 
-    def fit(
-        self,
-        X: npt.ArrayLike | Iterable[tuple[npt.ArrayLike, ...]],
-        y: npt.ArrayLike | None = None,
-        *,
-        epochs: int,
-        batch_size: int = 32,
-        optimizer: OptimizerLike = "adam",
-        shuffle: bool = True,
-        sample_weight: npt.ArrayLike | None = None,
-        validation: Validation | None = None,
-        patience: int | None = None,
-        schedule: ScheduleLike | None = None,
-        clip_norm: float | None = None,
-        callbacks: Iterable[Callback] = (),
-        progress: bool = False,
-        checkpoint: str | os.PathLike[str] | None = None,
-        checkpoint_every: int = 1,
-        resume: bool = False,
-        monitor: GradientFlow | None = None,
-        on_nonfinite: str = "raise",
-        micro_batch: int | None = None,
-        memory_limit: str | int | None = None,
-        comm: Any = None,
-        reproducible: bool = False,
-    ) -> History:
-        """Train: for each epoch, for each batch, a step.
-
-        Parameters
-        ----------
-        X : array-like of shape (N, d_0), or iterable
-            Samples as rows, finite. What does not fit into memory is read in blocks, one ahead in a thread of its own:
-            a memory map (numpy.memmap; also chunked arrays as of h5py or zarr), or, without y, an iterable of blocks
-            (X, y) or (X, y, sample_weight) that gives the same ones in every epoch.
-        y : array-like of shape (N, d_L), or (N,)
-            Their targets; see the Notes of `MLP`.
-        epochs : int
-            How often to go through all samples, at least 1.
-        batch_size : int, default 32
-            Samples a step, at least 1. The last batch of an epoch may be smaller; more than N is N.
-        optimizer : str or Optimizer, default "adam"
-            "sgd", "rmsprop", "adam", "adamw" with their default settings, or an object, which keeps its state from one
-            fit to the next.
-        shuffle : bool, default True
-            Whether each epoch takes the samples in a new order. The order depends on `seed` and on how many epochs the
-            network has been trained, so that three fits of one epoch with one optimizer object equal one of three. What
-            is read in blocks is shuffled within each; the blocks of arrays are put together from all over them.
-        sample_weight : array-like of shape (N,), optional
-            Weight of each sample; equal by default. Each batch divides by the sum of its own.
-        validation : tuple (X, y) or (X, y, sample_weight), optional
-            Samples whose loss is computed after each epoch, and which are not trained on.
-        patience : int, optional
-            Stop after that many epochs in a row without a better validation loss (training loss without validation).
-            When such a fit ends, the network has the parameters of its best epoch.
-        schedule : str or schedule, optional
-            "constant", "step", "exponential", "cosine", "one_cycle", "warmup", "plateau", or an object with settings:
-            `StepDecay` and so on. It starts from the optimizer's lr.
-        clip_norm : float, optional
-            Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm.
-        callbacks : iterable of callables, optional
-            Each is called with an `EpochReport` after every epoch; one that returns True ends the fit. An exception in
-            one ends the fit too, and comes out of it. One that sets the optimizer's `lr` starts the schedule anew from
-            there.
-        progress : bool, default False
-            Whether to show a progress bar on the standard error stream, with the losses and the smallest norm of a
-            layer's weight gradient.
-        checkpoint : str or path-like, optional
-            A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs and at
-            the end. `load` reads the network from it. Needs the extra "io".
-        checkpoint_every : int, default 1
-            Epochs from one checkpoint to the next, at least 1.
-        resume : bool, default False
-            Whether to go on from the checkpoint, if that file is there. The same call in a new process then ends with
-            the same bits as one that was never killed. The network takes its parameters, seed and count of epochs from
-            the file, the optimizer its settings, its lr among them, and its state. Samples and arguments have to be the
-            same but for `epochs`, which may be more, `callbacks`, `progress`, `monitor` and `on_nonfinite`. Samples are
-            told by a digest of X, y, sample_weight and validation: of arrays on the disk their number and 64 runs of 16
-            rows, with `comm` their number, of an iterable nothing. The numbers that `memory_limit` picked stay.
-        monitor : GradientFlow, optional
-            Records the gradient flow of the steps; of a fit that is resumed those of this call.
-        on_nonfinite : {"raise", "stop", "ignore"}, default "raise"
-            What to do about a step whose loss or gradient is not finite. It is never taken: "raise" tells where it
-            began, "stop" ends the fit, "ignore" goes on with the next batch; the last two tell in the History.
-        micro_batch : int, optional
-            Rows that go through the network at a time. The gradient of a batch is then summed over its parts, which
-            gives the same to rounding: the memory for activations no longer grows with the batch, but the gradient has
-            to be stored.
-        memory_limit : int or str, optional
-            Bytes, or a text such as "2GB" or "512MiB", below which the memory of the whole process is to stay. Picks
-            the largest `micro_batch` that does, and tells it in the History. Where not even one row at a time does, a
-            ValueError tells how much is needed, before anything is trained.
-        comm : mpi4py communicator, optional
-            Train together with the other processes of a job, ``mpiexec -n 4 python -m mpi4py train.py``: each gives its
-            own rows of X and y (see `shard`) and the same other arguments. Batches, losses, validation and stopping
-            are those of one process with the rows of all, in the order of the ranks, to rounding; `batch_size` counts
-            the rows of all. Without `shuffle`, a batch is mostly of one rank, for which the others wait. Parameters and
-            order are those of rank 0; that all ranks still have the same parameters is checked after every epoch. Any
-            object with `rank`, `size`, and `allreduce(array)`, `bcast(array)` and
-            `barrier()` that work in place will do.
-        reproducible : bool, default False
-            With `comm`: give the same bits for any number of ranks and however they share the rows, as long as these
-            are the same in the order of the ranks. All samples of a batch then go to all ranks, and the gradient is the
-            sum of those of parts of `micro_batch` rows (by default a 32nd of a batch, but 16 to 256), in a tree that
-            does not depend on the ranks. That takes some memory for gradients more, and as many ranks have something to
-            do as there are parts. Parts of few rows take longer: larger ones pay where there are few ranks.
-
-        Returns
-        -------
-        History
-            Losses and learning rates, epoch by epoch.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit, or if the optimizer belongs to another network.
-        NonFiniteError
-            If the loss or the gradient of a step is not finite, with the epoch, batch, layer, tensor and row where it
-            began; a FloatingPointError. The parameters are those before the step.
-        RuntimeError
-            With `comm`, if network, arguments or, after an epoch, parameters are not the same on all ranks.
-        KeyboardInterrupt
-            On Ctrl-C; the parameters are those after the last whole step.
-        OSError
-            If a checkpoint cannot be written or read; an existing one stays as it was.
-        """
-        settings = fit_settings(
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            validation=validation,
-            patience=patience,
-            schedule=schedule,
-            clip_norm=clip_norm,
-            micro_batch=micro_batch,
-        )
-        return run_fit(
-            self,
-            X,
-            y,
-            settings,
-            callbacks=callbacks,
-            progress=boolean("progress", progress),
-            monitor=monitor,
-            on_nonfinite=on_nonfinite,
-            checkpoint=(checkpoint, checkpoint_every, resume),
-            memory_limit=memory_limit,
-            comm=comm,
-            reproducible=boolean("reproducible", reproducible),
-        )
+    fit = fitting.fit
 
     def gradient_flow(self) -> GradientFlowReport:
         """Report how the gradient of the last `backward` or `pullback` runs through the layers.
@@ -666,191 +511,13 @@ class MLP:
         activations = [activation.name for activation in self._model.activations]
         return gradient_flow.report(self._model.gradient_flow(), activations)
 
-    def input_gradient(self, X: npt.ArrayLike, output: int | None = None) -> FloatArray:
-        """Differentiate one output with respect to the inputs, sample by sample: what each input does to it there.
-
-        The gradient of the loss with respect to X is what `pullback` returns.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d_0)
-            Samples as rows, finite.
-        output : int, optional
-            Which output, from 0; a network with one output needs none.
-
-        Returns
-        -------
-        ndarray of shape (n, d_0)
-            ``da_L[i, output] / dX[i, :]``. What `forward` and `backward` kept stays as it was.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit, or if output is missing and there are several.
-        """
-        if output is not None:
-            output = integer("output", output, 0, self.layer_sizes[-1] - 1)
-        return self._model.input_gradient(X, output)
-
-    def jacobian(self, X: npt.ArrayLike) -> FloatArray:
-        """Differentiate every output with respect to every input, sample by sample.
-
-        From the outputs back, or from the inputs forth where those are fewer.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d_0)
-            Samples as rows, finite.
-
-        Returns
-        -------
-        ndarray of shape (n, d_L, d_0)
-            ``da_L[i, o] / dX[i, j]``. What `forward` and `backward` kept stays as it was.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `forward`.
-        """
-        return self._model.jacobian(X)
-
-    def jvp(self, X: npt.ArrayLike, V: npt.ArrayLike) -> FloatArray:
-        """Differentiate the outputs along a direction for each sample, in one forward pass: Jacobian times vector.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d_0)
-            Samples as rows, finite.
-        V : array-like of shape (n, d_0)
-            Directions.
-
-        Returns
-        -------
-        ndarray of shape (n, d_L)
-            ``Σ_j da_L[i, o] / dX[i, j] · V[i, j]``. What `forward` and `backward` kept stays as it was.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If X or V does not fit.
-        """
-        return self._model.jvp(X, V)
-
-    def per_sample_gradients(self, X: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
-        """Compute the gradient of each sample's own loss; their mean is the gradient of the loss.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d_0)
-            Samples as rows, finite.
-        y : array-like of shape (n, d_L), or (n,)
-            Their targets; see the Notes of `MLP`.
-
-        Returns
-        -------
-        ndarray of shape (n, n_parameters)
-            A row per sample, laid out like `parameters`. What `forward` and `backward` kept stays as it was.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit.
-        MemoryError
-            If the result does not fit into memory; `per_sample_gradient_norms` does without it.
-        """
-        return self._model.per_sample_gradients(X, y)
-
-    def per_sample_gradient_norms(self, X: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
-        """Compute the norm of the gradient of each sample's own loss, without those gradients.
-
-        ``‖g_i‖² = Σ_l (|a_{l-1,i}|² + 1) |δ_{l,i}|²``: one backward pass is enough, in bounded memory.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d_0)
-            Samples as rows, finite.
-        y : array-like of shape (n, d_L), or (n,)
-            Their targets; see the Notes of `MLP`.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            What `forward` and `backward` kept stays as it was.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit.
-
-        References
-        ----------
-        Goodfellow: Efficient per-example gradient computations. arXiv:1510.01799, 2015.
-        """
-        return self._model.per_sample_gradient_norms(X, y)
-
-    def hvp(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, v: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
-    ) -> FloatArray:
-        """Multiply the Hessian of the loss by a vector: exactly, without it, in the time of two to three gradients.
-
-        That is eight products of matrices a layer, where a gradient takes three. Where an activation or loss has a
-        kink, its second derivative counts as zero.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d_0)
-            Samples as rows, finite.
-        y : array-like of shape (n, d_L), or (n,)
-            Their targets; see the Notes of `MLP`.
-        v : array-like of shape (n_parameters,)
-            The vector, laid out like `parameters`.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each sample; equal by default.
-
-        Returns
-        -------
-        ndarray of shape (n_parameters,)
-            ``d²L/dθ² v``, laid out likewise. What `forward` and `backward` kept stays as it was.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit.
-
-        References
-        ----------
-        Pearlmutter: Fast exact multiplication by the Hessian. Neural Computation 6, 1994.
-        """
-        return self._model.hvp(X, y, v, sample_weight)
-
-    def check_gradients(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
-    ) -> GradientCheckReport:
-        """Compare backpropagation's gradient with central differences, parameter by parameter.
-
-        The differences are ``(L(θ + h e_i) - L(θ - h e_i)) / 2h`` with ``h = 1e-6``, always in float64: two forward
-        passes a parameter. Parameters, gradients and the kept activations of the network stay as they were.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d_0)
-            Samples as rows, finite.
-        y : array-like of shape (n, d_L), or (n,)
-            Their targets; see the Notes of `MLP`.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each sample; equal by default.
-
-        Returns
-        -------
-        GradientCheckReport
-            Relative error of each parameter tensor, and what both ways cost. ``print`` gives the table.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument does not fit.
-        """
-        return gradient_check.report(self._model.check_gradients(X, y, sample_weight))
+    input_gradient = derivatives.input_gradient
+    jacobian = derivatives.jacobian
+    jvp = derivatives.jvp
+    per_sample_gradients = derivatives.per_sample_gradients
+    per_sample_gradient_norms = derivatives.per_sample_gradient_norms
+    hvp = derivatives.hvp
+    check_gradients = gradient_check.check_gradients
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, whole or not at all.

@@ -199,20 +199,20 @@ def blocks(folder):
 @pytest.mark.parametrize("limit", [None, "100GB"])
 def test_a_fit_of_blocks_goes_on(tmp_path, monkeypatch, source, limit):
     """With a limit the blocks and parts of the first run are taken over, whatever the memory is now."""
-    monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 14 * 4 * 4)
+    monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 14 * 4 * 4)
     arguments = {"epochs": 6, "batch_size": 7, "memory_limit": limit}
     arguments["validation"] = (X_VAL, Y_VAL)
     samples = blocks(tmp_path)[source]
     whole = network(dropout=0.3)
-    monkeypatch.setattr("chainrule.run.micro_batch_within", lambda *_: 5)
-    monkeypatch.setattr("chainrule.run.resident", lambda: 0)
+    monkeypatch.setattr("chainrule.fit.micro_batch_within", lambda *_: 5)
+    monkeypatch.setattr("chainrule.fit.resident", lambda: 0)
     expected = whole.fit(*samples, **arguments)
     arguments |= {"checkpoint": tmp_path / "fit", "resume": True}
     with pytest.raises(Killed):
         network(dropout=0.3).fit(*samples, callbacks=[killer(3)], **arguments)
     if limit:
-        monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 7 * 4 * 4)
-        monkeypatch.setattr("chainrule.run.micro_batch_within", lambda *_: None)
+        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 7 * 4 * 4)
+        monkeypatch.setattr("chainrule.fit.micro_batch_within", lambda *_: None)
     mlp = network(dropout=0.3)
     assert mlp.fit(*blocks(tmp_path)[source], **arguments) == expected
     assert same_bits(mlp.parameters, whole.parameters)

@@ -44,7 +44,7 @@ class TestMemoryMaps:
     def test_blocks_in_order_are_a_fit_in_memory(self, maps, monkeypatch):
         """Blocks hold whole batches, so that cutting changes nothing."""
         monkeypatch.setattr(stream, "BLOCK_BYTES", 1000)
-        monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 1000)
+        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
         X_map, y_map, X, y = maps(203)
         mapped, loaded = network(), network()
         mapped.fit(X_map, y_map, epochs=2, batch_size=10, shuffle=False)
@@ -64,7 +64,7 @@ class TestMemoryMaps:
         assert not same_bits(*epochs)
 
     def test_fits_of_one_epoch_are_one_of_three(self, maps, monkeypatch):
-        monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 1000)
+        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
         X_map, y_map, _, _ = maps(203)
         once, thrice = network(), network()
         optimizers = [cr.Adam(), cr.Adam()]

@@ -1,0 +1,283 @@
+"""A fit with all that is around it: other processes, blocks from the disk, a memory limit, checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from chainrule._arguments import boolean, known_name, shown
+from chainrule.checkpoint import checkpoints
+from chainrule.distributed import Communicator, Ranks, as_communicator
+from chainrule.history import Callback, History, Observer, epoch_observer
+from chainrule.memory import as_bytes, copy_bytes, micro_batch_within, n_rows_of, resident
+from chainrule.monitor import GradientFlow
+from chainrule.non_finite import NonFiniteError
+from chainrule.optimizers import OptimizerLike
+from chainrule.schedules import OneCycle, ScheduleLike, Warmup
+from chainrule.serialization import describe
+from chainrule.stream import BLOCK_BYTES, ArrayStream, Stream, all_zero, as_stream, is_on_disk
+from chainrule.training import FitSettings, Validation, fit_settings
+
+if TYPE_CHECKING:
+    from chainrule.mlp import MLP
+
+
+def fit(
+    self: MLP,
+    X: npt.ArrayLike | Iterable[tuple[npt.ArrayLike, ...]],
+    y: npt.ArrayLike | None = None,
+    *,
+    epochs: int,
+    batch_size: int = 32,
+    optimizer: OptimizerLike = "adam",
+    shuffle: bool = True,
+    sample_weight: npt.ArrayLike | None = None,
+    validation: Validation | None = None,
+    patience: int | None = None,
+    schedule: ScheduleLike | None = None,
+    clip_norm: float | None = None,
+    callbacks: Iterable[Callback] = (),
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 1,
+    resume: bool = False,
+    monitor: GradientFlow | None = None,
+    on_nonfinite: str = "raise",
+    micro_batch: int | None = None,
+    memory_limit: str | int | None = None,
+    comm: Any = None,
+    reproducible: bool = False,
+) -> History:
+    """Train: for each epoch, for each batch, a step.
+
+    Parameters
+    ----------
+    X : array-like of shape (N, d_0), or iterable
+        Samples as rows, finite. What does not fit into memory is read in blocks, one ahead in a thread of its own:
+        a memory map (numpy.memmap; also chunked arrays as of h5py or zarr), or, without y, an iterable of blocks
+        (X, y) or (X, y, sample_weight) that gives the same ones in every epoch.
+    y : array-like of shape (N, d_L), or (N,)
+        Their targets; see the Notes of `MLP`.
+    epochs : int
+        How often to go through all samples, at least 1.
+    batch_size : int, default 32
+        Samples a step, at least 1. The last batch of an epoch may be smaller; more than N is N.
+    optimizer : str or Optimizer, default "adam"
+        "sgd", "rmsprop", "adam", "adamw" with their default settings, or an object, which keeps its state from one
+        fit to the next.
+    shuffle : bool, default True
+        Whether each epoch takes the samples in a new order. The order depends on `seed` and on how many epochs the
+        network has been trained, so that three fits of one epoch with one optimizer object equal one of three. What
+        is read in blocks is shuffled within each; the blocks of arrays are put together from all over them.
+    sample_weight : array-like of shape (N,), optional
+        Weight of each sample; equal by default. Each batch divides by the sum of its own.
+    validation : tuple (X, y) or (X, y, sample_weight), optional
+        Samples whose loss is computed after each epoch, and which are not trained on.
+    patience : int, optional
+        Stop after that many epochs in a row without a better validation loss (training loss without validation).
+        When such a fit ends, the network has the parameters of its best epoch.
+    schedule : str or schedule, optional
+        "constant", "step", "exponential", "cosine", "one_cycle", "warmup", "plateau", or an object with settings:
+        `StepDecay` and so on. It starts from the optimizer's lr.
+    clip_norm : float, optional
+        Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm.
+    callbacks : iterable of callables, optional
+        Each is called with an `EpochReport` after every epoch; one that returns True ends the fit. An exception in
+        one ends the fit too, and comes out of it. One that sets the optimizer's `lr` starts the schedule anew from
+        there.
+    progress : bool, default False
+        Whether to show a progress bar on the standard error stream, with the losses and the smallest norm of a
+        layer's weight gradient.
+    checkpoint : str or path-like, optional
+        A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs and at
+        the end. `load` reads the network from it. Needs the extra "io".
+    checkpoint_every : int, default 1
+        Epochs from one checkpoint to the next, at least 1.
+    resume : bool, default False
+        Whether to go on from the checkpoint, if that file is there. The same call in a new process then ends with
+        the same bits as one that was never killed. The network takes its parameters, seed and count of epochs from
+        the file, the optimizer its settings, its lr among them, and its state. Samples and arguments have to be the
+        same but for `epochs`, which may be more, `callbacks`, `progress`, `monitor` and `on_nonfinite`. Samples are
+        told by a digest of X, y, sample_weight and validation: of arrays on the disk their number and 64 runs of 16
+        rows, with `comm` their number, of an iterable nothing. The numbers that `memory_limit` picked stay.
+    monitor : GradientFlow, optional
+        Records the gradient flow of the steps; of a fit that is resumed those of this call.
+    on_nonfinite : {"raise", "stop", "ignore"}, default "raise"
+        What to do about a step whose loss or gradient is not finite. It is never taken: "raise" tells where it
+        began, "stop" ends the fit, "ignore" goes on with the next batch; the last two tell in the History.
+    micro_batch : int, optional
+        Rows that go through the network at a time. The gradient of a batch is then summed over its parts, which
+        gives the same to rounding: the memory for activations no longer grows with the batch, but the gradient has
+        to be stored.
+    memory_limit : int or str, optional
+        Bytes, or a text such as "2GB" or "512MiB", below which the memory of the whole process is to stay. Picks
+        the largest `micro_batch` that does, and tells it in the History. Where not even one row at a time does, a
+        ValueError tells how much is needed, before anything is trained.
+    comm : mpi4py communicator, optional
+        Train together with the other processes of a job, ``mpiexec -n 4 python -m mpi4py train.py``: each gives its
+        own rows of X and y (see `shard`) and the same other arguments. Batches, losses, validation and stopping
+        are those of one process with the rows of all, in the order of the ranks, to rounding; `batch_size` counts
+        the rows of all. Without `shuffle`, a batch is mostly of one rank, for which the others wait. Parameters and
+        order are those of rank 0; that all ranks still have the same parameters is checked after every epoch. Any
+        object with `rank`, `size`, and `allreduce(array)`, `bcast(array)` and
+        `barrier()` that work in place will do.
+    reproducible : bool, default False
+        With `comm`: give the same bits for any number of ranks and however they share the rows, as long as these
+        are the same in the order of the ranks. All samples of a batch then go to all ranks, and the gradient is the
+        sum of those of parts of `micro_batch` rows (by default a 32nd of a batch, but 16 to 256), in a tree that
+        does not depend on the ranks. That takes some memory for gradients more, and as many ranks have something to
+        do as there are parts. Parts of few rows take longer: larger ones pay where there are few ranks.
+
+    Returns
+    -------
+    History
+        Losses and learning rates, epoch by epoch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument does not fit, or if the optimizer belongs to another network.
+    NonFiniteError
+        If the loss or the gradient of a step is not finite, with the epoch, batch, layer, tensor and row where it
+        began; a FloatingPointError. The parameters are those before the step.
+    RuntimeError
+        With `comm`, if network, arguments or, after an epoch, parameters are not the same on all ranks.
+    KeyboardInterrupt
+        On Ctrl-C; the parameters are those after the last whole step.
+    OSError
+        If a checkpoint cannot be written or read; an existing one stays as it was.
+    """
+    settings = fit_settings(
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        shuffle=shuffle,
+        sample_weight=sample_weight,
+        validation=validation,
+        patience=patience,
+        schedule=schedule,
+        clip_norm=clip_norm,
+        micro_batch=micro_batch,
+    )
+    progress, reproducible = boolean("progress", progress), boolean("reproducible", reproducible)
+    known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
+    if not isinstance(monitor, GradientFlow | None):
+        raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
+    if y is None and hasattr(X, "shape"):
+        raise TypeError("y is None; expected real numbers, the targets of the rows of X")
+    limit = None if memory_limit is None else as_bytes(memory_limit)
+    if reproducible and comm is None:
+        raise ValueError(
+            "reproducible is True without comm; expected a communicator (one process alone always gives the "
+            "same bits, for any number of threads)"
+        )
+    if reproducible and limit is not None:
+        raise ValueError(
+            "memory_limit is given with reproducible; expected micro_batch instead, the same for any number of ranks"
+        )
+    ranks = source = None
+    if comm is not None:
+        if y is None:
+            raise ValueError("comm is given and X is an iterable; expected arrays, each process with its own rows")
+        ranks = _join(self, X, settings, on_nonfinite, as_communicator(comm), reproducible)
+    elif y is None or is_on_disk(X):
+        source = _stream(self, X, y, settings, limit)
+    n_rows = ranks.rows if ranks else source.rows if source else n_rows_of(X)
+    first = ranks is None or ranks.rank == 0
+    progress = progress and first
+    # The bar shows a gradient: of the last step of each epoch, where nobody asked for more.
+    watched = GradientFlow(every=None) if progress and monitor is None else monitor
+    flow = None if watched is None else watched._attach(self)
+    try:
+        with epoch_observer(self, settings["epochs"], callbacks, progress, watched) as on_epoch:
+            if limit is not None:
+                copies = _sample_bytes(self, X, y, source)
+                writes = first and checkpoint is not None
+                settings["micro_batch"] = micro_batch_within(
+                    limit, self, settings, n_rows, copies, ranks is not None, writes, resume
+                )
+            samples = None if ranks or y is None else (X, y)
+            limited = limit is not None
+            written = checkpoints(
+                self,
+                n_rows,
+                samples,
+                source,
+                settings,
+                checkpoint,
+                checkpoint_every,
+                resume,
+                writes=first,
+                limited=limited,
+                reproducible=reproducible,
+            )
+            resumed = written["resume"]
+            if resumed and flow is not None:
+                flow.begin(resumed["step"])
+            if ranks:
+                on_epoch = _agreed(on_epoch, ranks)
+                ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
+            if resumed and len(resumed["loss"]) > settings["epochs"]:
+                done = len(resumed["loss"])
+                raise ValueError(f"epochs is {settings['epochs']}; expected at least the {done} of {checkpoint}")
+            if resumed and source:
+                source.first_epoch, source.seed = resumed["epochs_trained"], resumed["seed"]
+            arrays = (None, None) if source else (X, y)
+            record = self._model.fit(
+                *arrays,
+                on_epoch=on_epoch,
+                monitor=flow,
+                on_nonfinite=on_nonfinite,
+                ranks=ranks,
+                source=source,
+                **settings,
+                **written,
+            )
+    except (ValueError, NonFiniteError) as error:
+        if isinstance(source, ArrayStream):
+            source.name_row(error)
+        raise
+    finally:
+        if source:
+            source.close()
+    if ranks:
+        ranks.done()
+    history = History.of(record, monitor, settings["micro_batch"])
+    if isinstance(source, ArrayStream) and history.non_finite:
+        epochs_before = source.first_epoch - (len(resumed["loss"]) if resumed else 0)
+        history.non_finite = source.with_row(history.non_finite, epochs_before + history.non_finite.epoch - 1)
+    return history
+
+
+def _join(mlp: MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Communicator, reproducible: bool) -> Ranks:
+    network = {name: value for name, value in describe(mlp).items() if name != "seed"}
+    samples = ("sample_weight", "validation")
+    agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
+    own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, on_nonfinite, reproducible]
+    no_weight = all_zero(settings["sample_weight"])
+    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible, no_weight)
+
+
+def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
+    """Let the fit end on all processes where one wants it to."""
+    return lambda *report: ranks.epoch_done(on_epoch is not None and on_epoch(*report))
+
+
+def _stream(mlp: MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, limit: int | None) -> Stream:
+    schedule = settings["schedule"]
+    if y is None and isinstance(schedule, (OneCycle, Warmup)):
+        raise ValueError(f"schedule is {schedule!r}, which needs the number of steps; an iterable does not tell it")
+    # Two blocks and what one is put together from take at most half of what there is.
+    room = BLOCK_BYTES if limit is None else max(2**20, min(BLOCK_BYTES, (limit - resident()) // 8))
+    stream = as_stream(mlp, X, y, settings["sample_weight"], settings["batch_size"], settings["shuffle"], room)
+    stream.first_epoch, stream.seed = mlp._model.epochs_trained, mlp.seed
+    return stream
+
+
+def _sample_bytes(mlp: MLP, X: Any, y: npt.ArrayLike | None, source: Stream | None) -> int:
+    if isinstance(source, ArrayStream):
+        return 4 * source.block_bytes
+    return 0 if source else copy_bytes(X, mlp.dtype) + copy_bytes(y, mlp.dtype)
