@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "checks.hpp"
 #include "layout.hpp"
 #include "loss_mean.hpp"
 #include "sweeps.hpp"
@@ -17,17 +18,7 @@ namespace chainrule {
 namespace {
 
 template <class T>
-void check_tape(Tape<T>& tape, Index rows, bool inputs = true) {
-  if (rows < 1) throw std::invalid_argument("the batch is empty; expected at least one row");
-  if (!tape.fits(rows, inputs))
-    throw std::invalid_argument("the tape is too small for " + std::to_string(rows) + " rows");
-}
-
-template <class T>
 void store_gradient(Sweeps<T>& sweeps, const Network<T>& network, VectorView<T> gradient, bool add = false) {
-  if (gradient.size() != network.parameter_count())
-    throw std::invalid_argument("gradient has " + std::to_string(gradient.size()) + " entries; this network has " +
-                                std::to_string(network.parameter_count()) + " parameters");
   const auto place = [&](Index l, Range rows, Range columns) {
     return gradient.data() + network.offset(l) + rows.begin * network.units(l) + columns.begin;
   };
@@ -70,9 +61,12 @@ double sweep_rows(Sweeps<T>& sweeps, const Network<T>& network, const Loss& loss
   return weighted_mean(batch, tape.row_loss(), divisor);
 }
 
+}  // namespace
+
 template <class T>
-void forward_inputs(const Network<T>& network, const Inputs<T>& X, Tape<T>& tape) {
-  check_tape(tape, X.rows());
+void forward(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, Tape<T>& tape) {
+  check_inputs(network, X);
+  check_tape(network, tape, X.rows());
   tape.set_rows(X.rows());
   Sweeps<T> sweeps(network, tape);
   const Rows<T> a0 = rows_of(tape.activation(0));
@@ -83,23 +77,17 @@ void forward_inputs(const Network<T>& network, const Inputs<T>& X, Tape<T>& tape
       nullptr);
 }
 
-}  // namespace
-
-template <class T>
-void forward(const Network<T>& network, const MatrixArgument<T>& X, Tape<T>& tape) {
-  forward_inputs<T>(network, view_of<T>(X), tape);
-}
-
-template <class T>
-void forward(const Network<T>& network, const SparseRows<T>& X, Tape<T>& tape) {
-  forward_inputs<T>(network, X, tape);
-}
-
 template <class T>
 double backward(const Network<T>& network, const Loss& loss, const Targets<T>& y, const T* sample_weight, Tape<T>& tape,
                 VectorView<T> gradient) {
-  const Batch<T> batch{{ConstMatrixView<T>(nullptr, 0, 0, Eigen::OuterStride<>(0)), y, sample_weight}, tape.rows()};
-  check_tape(tape, batch.size);
+  const Index n = tape.rows();
+  check_tape(network, tape, n);
+  check_size(network, "gradient", gradient.size());
+  if (y.rows != n)
+    throw std::invalid_argument("y has " + std::to_string(y.rows) + " rows; the last forward's X has " +
+                                std::to_string(n));
+  check_targets(network, loss, y, n);
+  const Batch<T> batch{{ConstMatrixView<T>(nullptr, 0, 0, Eigen::OuterStride<>(0)), y, sample_weight}, n};
   const double divisor = mean_divisor(loss, network.outputs(), batch.weight());
   fill_loss_parameters(loss, network.outputs(), tape.loss_parameter());
   Sweeps<T> sweeps(network, tape);
@@ -115,7 +103,8 @@ template <class T>
 Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output, Tape<T>& tape,
                    VectorView<T> gradient) {
   const Index n = tape.rows(), inputs = network.inputs();
-  check_tape(tape, n);
+  check_tape(network, tape, n);
+  check_size(network, "gradient", gradient.size());
   if (grad_output.rows() != n || grad_output.cols() != network.outputs())
     throw std::invalid_argument("grad_output is (" + std::to_string(grad_output.rows()) + ", " +
                                 std::to_string(grad_output.cols()) + "); expected (" + std::to_string(n) + ", " +
@@ -148,10 +137,12 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
             const Objective& objective, std::vector<TensorSums>* sums) {
   const engine::FlushSubnormals flush;
   const bool sparse = batch.samples.X.mostly_zeros();
-  check_tape(tape, batch.size, !sparse);
+  check_batch(network, loss, batch);
+  check_tape(network, tape, batch.size, !sparse);
   optimizer.attach(network);
   tape.set_rows(batch.size);
-  Sweeps<T> sweeps(network, tape, from_logits(loss), sparse ? &batch : nullptr);
+  // Whoever wants sums looks at the tape too.
+  Sweeps<T> sweeps(network, tape, from_logits(loss) && !sums, sparse ? &batch : nullptr);
   // While no number on the tape exceeds this, no sum of products aᵀδ comes to more than a quarter of the largest.
   sweeps.watch(std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size)));
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
@@ -161,7 +152,8 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   if (!sweeps.all_within() || (sums && (sparse || objective.l2 != 0))) {
     Buffer<T> memory(network.parameter_count());
     const VectorView<T> whole(memory.data(), memory.size());
-    gradient(network, loss, batch, tape, whole, objective);
+    store_gradient(sweeps, network, whole);
+    add_penalty_gradient(network, objective, batch.weight(), whole);
     if (!kernels<T>().all_finite(whole.size(), whole.data())) return std::numeric_limits<double>::quiet_NaN();
     optimizer.step(network, {whole.data(), whole.size()}, sums);
     return value;
@@ -213,7 +205,8 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
 template <class T>
 double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
               const Objective& objective) {
-  check_tape(tape, batch.size);
+  check_batch(network, loss, batch);
+  check_tape(network, tape, batch.size);
   tape.set_rows(batch.size);
   Sweeps<T> sweeps(network, tape, false, nullptr, true);
   return sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
@@ -223,7 +216,9 @@ template <class T>
 double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
                 VectorView<T> gradient, const Objective& objective, bool add) {
   const bool sparse = batch.samples.X.mostly_zeros();
-  check_tape(tape, batch.size, !sparse);
+  check_batch(network, loss, batch);
+  check_tape(network, tape, batch.size, !sparse);
+  check_size(network, "gradient", gradient.size());
   tape.set_rows(batch.size);
   Sweeps<T> sweeps(network, tape, false, sparse ? &batch : nullptr);
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
@@ -243,8 +238,7 @@ void add_penalty_gradient(const Network<T>& network, const Objective& objective,
 }
 
 #define CHAINRULE_INSTANTIATE(T)                                                                                       \
-  template void forward(const Network<T>&, const MatrixArgument<T>&, Tape<T>&);                                        \
-  template void forward(const Network<T>&, const SparseRows<T>&, Tape<T>&);                                            \
+  template void forward(const Network<T>&, const std::type_identity_t<Inputs<T>>&, Tape<T>&);                          \
   template double backward(const Network<T>&, const Loss&, const Targets<T>&, const T*, Tape<T>&, VectorView<T>);      \
   template Matrix<T> pullback(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, VectorView<T>);                   \
   template double penalty(const Network<T>&, const Objective&);                                                        \

@@ -6,24 +6,22 @@
 #include <string>
 
 #include "chainrule/backprop.hpp"
+#include "checks.hpp"
 #include "layer.hpp"
+#include "loss_mean.hpp"
 #include "weight_tiles.hpp"
 
 namespace chainrule {
 
 namespace {
 
-template <class T>
-ConstMatrixView<T> rows_from(const MatrixArgument<T>& m, Range rows) {
-  return {m.data() + rows.begin * m.outerStride(), rows.size(), m.cols(), Eigen::OuterStride<>(m.outerStride())};
-}
-
 /// Calls block(rows) for as many rows at a time as the tape holds.
 template <class T, class Block>
-void in_tape_blocks(Index rows, const Tape<T>& tape, const BetweenBlocks& between, const Block& block) {
+void in_tape_blocks(Index rows, Tape<T>& tape, const BetweenBlocks& between, const Block& block) {
   if (rows < 1) throw std::invalid_argument("there are no rows; expected at least one");
   if (tape.capacity() < 1) throw std::invalid_argument("the tape holds no rows; expected at least one");
-  const Index blocks = (rows + tape.capacity() - 1) / tape.capacity();
+  tape.set_draw({});
+  const Index blocks = parts_of(rows, tape.capacity());
   for (Index i = 0; i < blocks; ++i) {
     if (i > 0 && between) between();
     block(part(rows, blocks, i));
@@ -314,11 +312,11 @@ void for_samples(const Network<T>& network, const Loss& loss, const Samples<T>& 
 }  // namespace
 
 template <class T>
-void jacobian(const Network<T>& network, const MatrixArgument<T>& X, Tape<T>& tape, T* to,
+void jacobian(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, Tape<T>& tape, T* to,
               const BetweenBlocks& between) {
   const Index inputs = network.inputs(), outputs = network.outputs();
   in_tape_blocks(X.rows(), tape, between, [&](Range block) {
-    forward<T>(network, rows_from(X, block), tape);
+    forward<T>(network, X.part(block.begin, block.end), tape);
     T* block_to = to + block.begin * outputs * inputs;
     JacobianRows<T> jacobian(network, tape, std::min(inputs, outputs), 0);
     if (outputs <= inputs) {
@@ -336,14 +334,14 @@ void jacobian(const Network<T>& network, const MatrixArgument<T>& X, Tape<T>& ta
 }
 
 template <class T>
-void input_gradient(const Network<T>& network, const MatrixArgument<T>& X, Index output, Tape<T>& tape, T* to,
-                    const BetweenBlocks& between) {
+void input_gradient(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, Index output, Tape<T>& tape,
+                    T* to, const BetweenBlocks& between) {
   const Index inputs = network.inputs();
   if (output < 0 || output >= network.outputs())
     throw std::invalid_argument("output is " + std::to_string(output) + "; this network has outputs 0 to " +
                                 std::to_string(network.outputs() - 1));
   in_tape_blocks(X.rows(), tape, between, [&](Range block) {
-    forward<T>(network, rows_from(X, block), tape);
+    forward<T>(network, X.part(block.begin, block.end), tape);
     JacobianRows<T>(network, tape, 1, output).backward([&](Range rows, Rows<const T> from) {
       copy<T>(rows.size(), inputs, from, {to + (block.begin + rows.begin) * inputs, inputs});
     });
@@ -351,21 +349,24 @@ void input_gradient(const Network<T>& network, const MatrixArgument<T>& X, Index
 }
 
 template <class T>
-void jvp(const Network<T>& network, const MatrixArgument<T>& X, const MatrixArgument<T>& V, Tape<T>& tape, T* to,
-         const BetweenBlocks& between) {
+void jvp(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, const MatrixArgument<T>& V, Tape<T>& tape,
+         T* to, const BetweenBlocks& between) {
   const Index L = network.depth();
+  if (V.rows() != X.rows() || V.cols() != network.inputs())
+    throw std::invalid_argument("V is (" + std::to_string(V.rows()) + ", " + std::to_string(V.cols()) +
+                                "); expected (" + std::to_string(X.rows()) + ", " + std::to_string(network.inputs()) +
+                                ")");
   in_tape_blocks(X.rows(), tape, between, [&](Range block) {
-    forward<T>(network, rows_from(X, block), tape);
+    forward<T>(network, X.part(block.begin, block.end), tape);
     const Index n = block.size();
     const int all_threads = threads_for(forward_operations(network, n));
     const Index parts = parts_through(network, n, all_threads);
     const bool packed = parts > 1 && fits_packed<T>(network);
     const auto panels = [&](Index l) { return packed ? tape.weight_panels(l) : nullptr; };
     pack_weights(network, network.parameters().data(), all_threads, panels, no_panels<T>);
-    const ConstMatrixView<T> directions = rows_from(V, block);
     through_layers(network, n, parts, all_threads, 0, [&](Range rows, int threads, T*) {
       // Ra_l takes the place of δ_l, which this pass does without.
-      Rows<const T> before{directions.data() + rows.begin * directions.outerStride(), directions.outerStride()};
+      Rows<const T> before{V.data() + (block.begin + rows.begin) * V.outerStride(), V.outerStride()};
       for (Index l = 1; l <= L; ++l) {
         const Weights<T> weights{network, l, panels(l)};
         const Rows<T> Ra = rows_of(tape.delta(l), rows.begin);
@@ -418,17 +419,12 @@ void per_sample_gradient_norms(const Network<T>& network, const Loss& loss, cons
 template <class T>
 void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples, ConstVectorView<T> v, Tape<T>& tape,
          Tape<T>& R, VectorView<T> to, const BetweenBlocks& between) {
-  const auto check_size = [&](const char* what, Index size) {
-    if (size != network.parameter_count())
-      throw std::invalid_argument(std::string(what) + " has " + std::to_string(size) + " entries; this network has " +
-                                  std::to_string(network.parameter_count()) + " parameters");
-  };
-  check_size("v", v.size());
-  check_size("the result", to.size());
-  if (R.capacity() < tape.capacity() || !R.keeps_pre_activations())
+  check_size(network, "v", v.size());
+  check_size(network, "the result", to.size());
+  if (!R.is_for(network) || R.capacity() < tape.capacity() || !R.keeps_pre_activations())
     throw std::invalid_argument("R is a tape that keeps pre-activations and holds as many rows as the other");
   const double total = Batch<T>{samples, samples.X.rows()}.weight();
-  const double divisor = sum_over_outputs(loss) ? total : total * static_cast<double>(network.outputs());
+  const double divisor = mean_divisor(loss, network.outputs(), total);
   bool add = false;
   in_tape_blocks(samples.X.rows(), tape, between, [&](Range block) {
     const Batch<T> batch{samples.from(block.begin), block.size()};
@@ -443,17 +439,18 @@ void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
   if (!add) to.setZero();  // all samples weigh nothing
 }
 
-#define CHAINRULE_INSTANTIATE(T)                                                                               \
-  template void jacobian(const Network<T>&, const MatrixArgument<T>&, Tape<T>&, T*, const BetweenBlocks&);     \
-  template void input_gradient(const Network<T>&, const MatrixArgument<T>&, Index, Tape<T>&, T*,               \
-                               const BetweenBlocks&);                                                          \
-  template void jvp(const Network<T>&, const MatrixArgument<T>&, const MatrixArgument<T>&, Tape<T>&, T*,       \
-                    const BetweenBlocks&);                                                                     \
-  template void per_sample_gradients(const Network<T>&, const Loss&, const Samples<T>&, Tape<T>&, T*,          \
-                                     const BetweenBlocks&);                                                    \
-  template void per_sample_gradient_norms(const Network<T>&, const Loss&, const Samples<T>&, Tape<T>&, T*,     \
-                                          const BetweenBlocks&);                                               \
-  template void hvp(const Network<T>&, const Loss&, const Samples<T>&, ConstVectorView<T>, Tape<T>&, Tape<T>&, \
+#define CHAINRULE_INSTANTIATE(T)                                                                                       \
+  template void jacobian(const Network<T>&, const std::type_identity_t<Inputs<T>>&, Tape<T>&, T*,                      \
+                         const BetweenBlocks&);                                                                        \
+  template void input_gradient(const Network<T>&, const std::type_identity_t<Inputs<T>>&, Index, Tape<T>&, T*,         \
+                               const BetweenBlocks&);                                                                  \
+  template void jvp(const Network<T>&, const std::type_identity_t<Inputs<T>>&, const MatrixArgument<T>&, Tape<T>&, T*, \
+                    const BetweenBlocks&);                                                                             \
+  template void per_sample_gradients(const Network<T>&, const Loss&, const Samples<T>&, Tape<T>&, T*,                  \
+                                     const BetweenBlocks&);                                                            \
+  template void per_sample_gradient_norms(const Network<T>&, const Loss&, const Samples<T>&, Tape<T>&, T*,             \
+                                          const BetweenBlocks&);                                                       \
+  template void hvp(const Network<T>&, const Loss&, const Samples<T>&, ConstVectorView<T>, Tape<T>&, Tape<T>&,         \
                     VectorView<T>, const BetweenBlocks&);
 CHAINRULE_INSTANTIATE(float)
 CHAINRULE_INSTANTIATE(double)

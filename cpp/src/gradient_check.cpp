@@ -18,8 +18,9 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }  // namespace
 
 template <class T>
-GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, double h) {
-  if (!(h > 0)) throw std::invalid_argument("eps is " + std::to_string(h) + "; expected a number > 0");
+GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, double eps,
+                              const std::function<void()>& between) {
+  if (!(eps > 0)) throw std::invalid_argument("eps is " + std::to_string(eps) + "; expected a number > 0");
   GradientCheck result{};
 
   Tape<T> tape(network, samples.X.rows());
@@ -50,14 +51,15 @@ GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const
   Vector<double> differences(network.parameter_count());
   start = std::chrono::steady_clock::now();
   for (Index i = 0; i < differences.size(); ++i) {
+    if (i > 0 && between) between();
     double& theta = twin.parameters()[i];
     const double before = theta;
-    theta = before + h;
+    theta = before + eps;
     const double above = evaluate(twin, loss, same);
-    theta = before - h;
+    theta = before - eps;
     const double below = evaluate(twin, loss, same);
     theta = before;
-    differences[i] = (above - below) / (2 * h);
+    differences[i] = (above - below) / (2 * eps);
   }
   result.differences_seconds = seconds_since(start);
   result.forward_passes = 2 * differences.size();
@@ -77,7 +79,9 @@ GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const
   return result;
 }
 
-template GradientCheck check_gradients(const Network<float>&, const Loss&, const Samples<float>&, double);
-template GradientCheck check_gradients(const Network<double>&, const Loss&, const Samples<double>&, double);
+template GradientCheck check_gradients(const Network<float>&, const Loss&, const Samples<float>&, double,
+                                       const std::function<void()>&);
+template GradientCheck check_gradients(const Network<double>&, const Loss&, const Samples<double>&, double,
+                                       const std::function<void()>&);
 
 }  // namespace chainrule

@@ -5,20 +5,14 @@
 #include <limits>
 #include <utility>
 
-#include "engine/kernels.hpp"
-#include "engine/thread_pool.hpp"
+#include "layout.hpp"
 #include "tensor_sums.hpp"
 
 namespace chainrule {
 
 namespace {
 
-using engine::kernels;
-using engine::parallel;
-using engine::part;
-using engine::Range;
 using engine::Sums;
-using engine::threads_for;
 
 ParameterFlow flow_of(const TensorSums& sums, Index size) {
   const GradientSums& of = sums.gradient;
@@ -46,25 +40,25 @@ std::pair<double, double> unsaturated(const Activation& activation) {
 constexpr Index most_columns = 64;
 
 /// What is added up over some columns of a layer.
-struct LayerSums {
+struct ColumnSums {
   Sums activation;
   double delta_squares = 0;
-  Index dead = 0;
 };
 
+/// Raises `peak` to the largest output of each column, unless it is null.
 template <class T>
-LayerSums sums_of_columns(const Network<T>& network, Tape<T>& tape, Index l, Range columns) {
+ColumnSums sums_of_columns(const Network<T>& network, Tape<T>& tape, Index l, Range columns, T shift, T* peak) {
   const MatrixView<T> a = tape.activation(l), delta = tape.delta(l);
   const auto [low, high] = unsaturated(network.activation(l));
-  const bool may_die = std::holds_alternative<ReLU>(network.activation(l));
-  LayerSums sums;
-  T peak[most_columns];
-  kernels<T>().activation_sums(a.rows(), columns.size(), {a.data() + columns.begin, a.outerStride()},
-                               static_cast<T>(low), static_cast<T>(high), may_die ? peak : nullptr, &sums.activation);
-  for (Index c = 0; may_die && c < columns.size(); ++c) sums.dead += peak[c] == T(0);
+  ColumnSums sums;
+  T highest[most_columns];
+  kernels<T>().activation_sums(a.rows(), columns.size(), {a.data() + columns.begin, a.outerStride()}, shift,
+                               static_cast<T>(low), static_cast<T>(high), peak ? highest : nullptr, &sums.activation);
+  for (Index c = 0; peak && c < columns.size(); ++c)
+    if (!(highest[c] <= peak[c])) peak[c] = highest[c];
   Sums of_delta;
   constexpr T infinity = std::numeric_limits<T>::infinity();
-  kernels<T>().activation_sums(delta.rows(), columns.size(), {delta.data() + columns.begin, delta.outerStride()},
+  kernels<T>().activation_sums(delta.rows(), columns.size(), {delta.data() + columns.begin, delta.outerStride()}, T(0),
                                -infinity, infinity, nullptr, &of_delta);
   sums.delta_squares = of_delta.squares;
   if (!std::isfinite(of_delta.squares) || of_delta.squares < std::numeric_limits<T>::min())
@@ -73,53 +67,15 @@ LayerSums sums_of_columns(const Network<T>& network, Tape<T>& tape, Index l, Ran
   return sums;
 }
 
+/// From the sums of W_1, b_1, W_2, ….
 template <class T>
-LayerFlow flow_of(const Network<T>& network, Tape<T>& tape, Index l, const LayerSums& sums) {
-  const double units = static_cast<double>(network.units(l)), n = units * static_cast<double>(tape.rows());
-  const double mean = sums.activation.plain / n;
-  const Activation& activation = network.activation(l);
-  LayerFlow flow{{}, {}, mean, std::max(0.0, sums.activation.squares / n - mean * mean), std::sqrt(sums.delta_squares)};
-  if (std::holds_alternative<Sigmoid>(activation) || std::holds_alternative<Tanh>(activation))
-    flow.saturated = static_cast<double>(sums.activation.outside) / n;
-  if (std::holds_alternative<ReLU>(activation)) flow.dead = static_cast<double>(sums.dead) / units;
-  return flow;
-}
-
-/// From the sums of W_1, b_1, W_2, …, and from the tape.
-template <class T>
-GradientFlow flow_of(const Network<T>& network, Tape<T>& tape, const std::vector<TensorSums>& of_tensor) {
-  struct Part {
-    Index l;
-    Range columns;
-  };
-  std::vector<Part> parts;
-  double numbers = 0;
+GradientFlow flow_of(const Network<T>& network, const LayerTotals<T>& totals,
+                     const std::vector<TensorSums>& of_tensor) {
+  GradientFlow flow{{}, totals.flows(), totals.rows()};
   for (Index l = 1; l <= network.depth(); ++l) {
-    const Index units = network.units(l), count = (units + most_columns - 1) / most_columns;
-    for (Index i = 0; i < count; ++i) parts.push_back({l, part(units, count, i)});
-    numbers += 2.0 * static_cast<double>(units * tape.rows());
-  }
-  std::vector<LayerSums> of_part(parts.size());
-  parallel(static_cast<std::ptrdiff_t>(parts.size()), threads_for(4 * numbers), [&](std::ptrdiff_t i) {
-    const auto at = static_cast<std::size_t>(i);
-    of_part[at] = sums_of_columns(network, tape, parts[at].l, parts[at].columns);
-  });
-
-  std::vector<LayerSums> of_layer(static_cast<std::size_t>(network.depth()));
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    LayerSums& sums = of_layer[static_cast<std::size_t>(parts[i].l - 1)];
-    sums.activation.plain += of_part[i].activation.plain;
-    sums.activation.squares += of_part[i].activation.squares;
-    sums.activation.outside += of_part[i].activation.outside;
-    sums.delta_squares += of_part[i].delta_squares;
-    sums.dead += of_part[i].dead;
-  }
-  GradientFlow flow;
-  for (Index l = 1; l <= network.depth(); ++l) {
-    const auto at = static_cast<std::size_t>(l - 1);
-    flow.parameters.push_back(flow_of(of_tensor[2 * at], network.weight(l).size()));
-    flow.parameters.push_back(flow_of(of_tensor[2 * at + 1], network.units(l)));
-    flow.layers.push_back(flow_of(network, tape, l, of_layer[at]));
+    const auto at = static_cast<std::size_t>(2 * (l - 1));
+    flow.parameters.push_back(flow_of(of_tensor[at], network.weight(l).size()));
+    flow.parameters.push_back(flow_of(of_tensor[at + 1], network.units(l)));
   }
   return flow;
 }
@@ -127,8 +83,76 @@ GradientFlow flow_of(const Network<T>& network, Tape<T>& tape, const std::vector
 }  // namespace
 
 template <class T>
+void LayerTotals<T>::clear() {
+  rows_ = 0;
+  layers_.clear();
+}
+
+template <class T>
+void LayerTotals<T>::add(Tape<T>& tape) {
+  const Index depth = network_.depth();
+  if (layers_.empty()) {
+    layers_.resize(static_cast<std::size_t>(depth));
+    for (Index l = 1; l <= depth; ++l) {
+      Layer& layer = layers_[static_cast<std::size_t>(l - 1)];
+      if (const T first = tape.activation(l)(0, 0); std::isfinite(first)) layer.shift = first;
+      if (std::holds_alternative<ReLU>(network_.activation(l)))
+        layer.peak.assign(static_cast<std::size_t>(network_.units(l)), T(0));
+    }
+  }
+  struct Part {
+    Index l;
+    Range columns;
+  };
+  std::vector<Part> parts;
+  double numbers = 0;
+  for (Index l = 1; l <= depth; ++l) {
+    const Index units = network_.units(l), count = parts_of(units, most_columns);
+    for (Index i = 0; i < count; ++i) parts.push_back({l, part(units, count, i)});
+    numbers += 2.0 * static_cast<double>(units * tape.rows());
+  }
+  std::vector<ColumnSums> of_part(parts.size());
+  parallel(static_cast<std::ptrdiff_t>(parts.size()), threads_for(4 * numbers), [&](std::ptrdiff_t i) {
+    const auto& [l, columns] = parts[static_cast<std::size_t>(i)];
+    Layer& layer = layers_[static_cast<std::size_t>(l - 1)];
+    of_part[static_cast<std::size_t>(i)] = sums_of_columns(
+        network_, tape, l, columns, layer.shift, layer.peak.empty() ? nullptr : layer.peak.data() + columns.begin);
+  });
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    Layer& layer = layers_[static_cast<std::size_t>(parts[i].l - 1)];
+    layer.plain += of_part[i].activation.plain;
+    layer.squares += of_part[i].activation.squares;
+    layer.outside += of_part[i].activation.outside;
+    layer.delta_squares += of_part[i].delta_squares;
+  }
+  rows_ += tape.rows();
+}
+
+template <class T>
+std::vector<LayerFlow> LayerTotals<T>::flows() const {
+  std::vector<LayerFlow> flows;
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    const Activation& activation = network_.activation(static_cast<Index>(i) + 1);
+    const double units = static_cast<double>(network_.units(static_cast<Index>(i) + 1));
+    const double n = units * static_cast<double>(rows_), mean = layer.plain / n;
+    const double variance = layer.squares / n - mean * mean;
+    LayerFlow flow{
+        {}, {}, static_cast<double>(layer.shift) + mean, variance < 0 ? 0 : variance, std::sqrt(layer.delta_squares)};
+    if (std::holds_alternative<Sigmoid>(activation) || std::holds_alternative<Tanh>(activation))
+      flow.saturated = static_cast<double>(layer.outside) / n;
+    if (!layer.peak.empty())
+      flow.dead = static_cast<double>(std::count(layer.peak.begin(), layer.peak.end(), T(0))) / units;
+    flows.push_back(flow);
+  }
+  return flows;
+}
+
+template <class T>
 GradientFlow gradient_flow(const Network<T>& network, Tape<T>& tape, ConstVectorView<T> gradient) {
-  return flow_of(network, tape, tensor_sums(network, gradient.data()));
+  LayerTotals<T> totals(network);
+  totals.add(tape);
+  return flow_of(network, totals, tensor_sums(network, gradient.data()));
 }
 
 template <class T>
@@ -149,9 +173,10 @@ std::vector<ActivationHistogram> activation_histograms(const Network<T>& network
     });
     if (low > high) low = high = 0;  // nothing finite
     ActivationHistogram histogram{low, high, std::vector<Index>(bins)};
-    const double scale = high > low ? bins / (high - low) : 0;
+    // In parts of the range, which itself may overflow.
+    const double width = high / bins - low / bins;
     each([&](double value) {
-      const auto bin = static_cast<Index>((value - low) * scale);
+      const auto bin = width > 0 ? static_cast<Index>((value / bins - low / bins) / width * bins) : 0;
       ++histogram.counts[static_cast<std::size_t>(std::min(bin, bins - 1))];
     });
     histograms.push_back(std::move(histogram));
@@ -161,28 +186,39 @@ std::vector<ActivationHistogram> activation_histograms(const Network<T>& network
 
 template <class T>
 void FlowRecorder<T>::step_done(FitState<T>& state) {
-  has_stepped_ = true;
   std::optional<GradientFlow> flow;
-  if (wants_sums(state)) flow = flow_of(state.network, *state.tape, *state.sums);
+  std::vector<ActivationHistogram> histograms;
+  if (state.sums && wants_sums(state)) {
+    flow = flow_of(state.network, totals_, *state.sums);
+    // Where each step is recorded, the last one's are soon enough.
+    if (record_.every.value_or(1) > 1 || state.left_out) histograms = activation_histograms(state.network, *state.tape);
+  }
+  totals_.clear();
   const std::lock_guard<std::mutex> lock(record_.mutex);
-  ++record_.steps;
+  record_.steps = number(state);
   if (!flow) return;
   record_.recorded.push_back(record_.steps);
   record_.flows.push_back(std::move(*flow));
+  record_.histograms = std::move(histograms);
 }
 
 template <class T>
 void FlowRecorder<T>::fit_done(FitState<T>& state) {
-  if (!has_stepped_) return;  // a fit that went on from its end: the tape holds nothing
-  std::vector<ActivationHistogram> histograms = activation_histograms(state.network, *state.tape);
+  std::vector<ActivationHistogram> histograms;
+  const bool at_hand = !record_.recorded.empty() && record_.recorded.back() == number(state) &&
+                       record_.steps > steps_before_ && record_.histograms.empty();
+  if (at_hand) histograms = activation_histograms(state.network, *state.tape);
   const std::lock_guard<std::mutex> lock(record_.mutex);
-  record_.histograms = std::move(histograms);
+  record_.steps = number(state);
+  if (at_hand) record_.histograms = std::move(histograms);
 }
 
 template GradientFlow gradient_flow(const Network<float>&, Tape<float>&, ConstVectorView<float>);
 template GradientFlow gradient_flow(const Network<double>&, Tape<double>&, ConstVectorView<double>);
 template std::vector<ActivationHistogram> activation_histograms(const Network<float>&, Tape<float>&);
 template std::vector<ActivationHistogram> activation_histograms(const Network<double>&, Tape<double>&);
+template class LayerTotals<float>;
+template class LayerTotals<double>;
 template class FlowRecorder<float>;
 template class FlowRecorder<double>;
 

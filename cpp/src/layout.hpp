@@ -21,11 +21,6 @@ using engine::strip_columns;
 using engine::threads_for;
 
 template <class T>
-ConstMatrixView<T> view_of(const MatrixArgument<T>& m) {
-  return {m.data(), m.rows(), m.cols(), Eigen::OuterStride<>(m.outerStride())};
-}
-
-template <class T>
 Rows<T> rows_of(MatrixView<T> m, Index first = 0) {
   return {m.data() + first * m.outerStride(), m.outerStride()};
 }

@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "checks.hpp"
 #include "engine/kernels.hpp"
 #include "engine/thread_pool.hpp"
 #include "tensor_sums.hpp"
@@ -31,9 +32,7 @@ void Optimizer<T>::attach(const Network<T>& network) {
   if (restored && parameter_count_ != network.parameter_count())
     throw std::invalid_argument("the optimizer holds the state of " + std::to_string(parameter_count_) +
                                 " parameters; this network has " + std::to_string(network.parameter_count()));
-  const unsigned wanted = std::visit([](const auto& rule) { return rule.moments(); }, rule_);
-  for (int i = 0; i < max_moments; ++i)
-    if ((wanted >> i & 1) && !moment(i)) moments_[static_cast<std::size_t>(i)] = Buffer<T>(network.parameter_count());
+  make_moments(network.parameter_count());
   network_id_ = network.id();
   parameter_count_ = network.parameter_count();
 }
@@ -45,9 +44,7 @@ UpdateConstants Optimizer<T>::next_constants() const {
 
 template <class T>
 void Optimizer<T>::step(Network<T>& network, ConstVectorView<T> gradient, std::vector<TensorSums>* sums) {
-  if (gradient.size() != network.parameter_count())
-    throw std::invalid_argument("gradient has " + std::to_string(gradient.size()) + " entries; this network has " +
-                                std::to_string(network.parameter_count()) + " parameters");
+  check_size(network, "gradient", gradient.size());
   attach(network);
   const UpdateConstants constants = next_constants();
   const auto update = engine::kernels<T>().update[rule_.index()];
@@ -80,10 +77,14 @@ void Optimizer<T>::restore(std::int64_t steps, Index parameter_count) {
   reset();
   steps_ = steps;
   parameter_count_ = parameter_count;
-  if (parameter_count == 0) return;
+  if (parameter_count != 0) make_moments(parameter_count);
+}
+
+template <class T>
+void Optimizer<T>::make_moments(Index size) {
   const unsigned wanted = std::visit([](const auto& rule) { return rule.moments(); }, rule_);
   for (int i = 0; i < max_moments; ++i)
-    if (wanted >> i & 1) moments_[static_cast<std::size_t>(i)] = Buffer<T>(parameter_count);
+    if ((wanted >> i & 1) && !moment(i)) moments_[static_cast<std::size_t>(i)] = Buffer<T>(size);
 }
 
 template class Optimizer<float>;

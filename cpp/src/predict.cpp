@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "checks.hpp"
 #include "layer.hpp"
 #include "loss_mean.hpp"
 
@@ -66,22 +67,14 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
   });
 }
 
-template <class T>
-void predict_inputs(const Network<T>& network, const Inputs<T>& X, T* output) {
-  if (X.rows() == 0) return;
-  stream<T>(network, X, false, [&](Range rows, Rows<T> a, Rows<T>) {
-    for (Index r = 0; r < rows.size(); ++r)
-      std::copy_n(a.row(r), network.outputs(), output + (rows.begin + r) * network.outputs());
-  });
-}
-
 /// The loss of each sample, summed over its outputs where it is their mean.
 template <class T>
 Vector<double> sample_losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples) {
-  const Index outputs = network.outputs();
+  const Index outputs = network.outputs(), n = samples.X.rows();
+  if (n > 0) check_batch(network, loss, Batch<T>{samples, n});
   Buffer<T> loss_parameter(outputs);
   fill_loss_parameters(loss, outputs, loss_parameter.data());
-  Vector<double> row_loss(samples.X.rows());
+  Vector<double> row_loss(n);
   stream<T>(network, samples.X, from_logits(loss), [&](Range rows, Rows<T> x, Rows<T> targets) {
     for (Index r = 0; r < rows.size(); ++r) samples.y.load(rows.begin + r, outputs, targets.row(r));
     kernels<T>().loss[loss.index()](rows.size(), outputs, x, targets, loss_parameter.data(), T(1), nullptr,
@@ -93,13 +86,13 @@ Vector<double> sample_losses(const Network<T>& network, const Loss& loss, const 
 }  // namespace
 
 template <class T>
-void predict(const Network<T>& network, const MatrixArgument<T>& X, T* output) {
-  predict_inputs<T>(network, view_of<T>(X), output);
-}
-
-template <class T>
-void predict(const Network<T>& network, const SparseRows<T>& X, T* output) {
-  predict_inputs<T>(network, X, output);
+void predict(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, T* output) {
+  check_inputs(network, X);
+  if (X.rows() == 0) return;
+  stream<T>(network, X, false, [&](Range rows, Rows<T> a, Rows<T>) {
+    for (Index r = 0; r < rows.size(); ++r)
+      std::copy_n(a.row(r), network.outputs(), output + (rows.begin + r) * network.outputs());
+  });
 }
 
 template <class T>
@@ -115,10 +108,9 @@ double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& s
   return weighted_mean(batch, row_loss.data(), mean_divisor(loss, network.outputs(), batch.weight()));
 }
 
-#define CHAINRULE_INSTANTIATE(T)                                                     \
-  template void predict(const Network<T>&, const MatrixArgument<T>&, T*);            \
-  template void predict(const Network<T>&, const SparseRows<T>&, T*);                \
-  template Vector<double> losses(const Network<T>&, const Loss&, const Samples<T>&); \
+#define CHAINRULE_INSTANTIATE(T)                                                        \
+  template void predict(const Network<T>&, const std::type_identity_t<Inputs<T>>&, T*); \
+  template Vector<double> losses(const Network<T>&, const Loss&, const Samples<T>&);    \
   template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);
 CHAINRULE_INSTANTIATE(float)
 CHAINRULE_INSTANTIATE(double)

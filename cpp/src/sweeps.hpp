@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <type_traits>
 
 #include "chainrule/sparse_columns.hpp"
@@ -43,8 +44,9 @@ class Sweeps {
     const auto load_chunk = [&](Range rows) {
       if constexpr (forward) {
         load(rows);
-        if (bound_ > 0 && !sparse_)
-          see(0, kernel_.largest(rows.size(), network_.inputs(), rows_of(tape_.activation(0), rows.begin)));
+        if (bound_ > 0)
+          see(0, sparse_ ? stored_beyond_bound(rows)
+                         : kernel_.largest(rows.size(), network_.inputs(), rows_of(tape_.activation(0), rows.begin)));
       }
     };
     const auto output_chunk = [&](Range rows) {
@@ -113,6 +115,16 @@ class Sweeps {
 
  private:
   typename Inputs<T>::Stored sparse_row(Index r) const { return sparse_->samples.X.stored(sparse_->row(r)); }
+
+  /// The size of a number of these rows that exceeds the bound, or 0.
+  T stored_beyond_bound(Range rows) const {
+    for (Index r = rows.begin; r < rows.end; ++r) {
+      const auto x = sparse_row(r);
+      for (Index k = 0; k < x.count; ++k)
+        if (const T size = std::abs(x.values[k]); !(size <= bound_)) return size;
+    }
+    return 0;
+  }
 
   /// The second sweep's [dW_1; db_1] = [x 1]ᵀ δ_1 for sparse x: each row is a sum of the rows of δ_1 whose samples have
   /// a number in that column.

@@ -83,7 +83,7 @@ void Tape<T>::drop_out(Index l, Index first_row, Index last_row, Index first_col
   const Index first_block = first_column / mask_block;
   for (Index r = first_row; r < last_row; ++r) {
     Random random(draw_->seed, draw_->stream,
-                  static_cast<std::uint64_t>((draw_->first + r) * mask_blocks_.back() + mask_blocks_[l] + first_block));
+                  static_cast<std::uint64_t>(draw_->sample(r) * mask_blocks_.back() + mask_blocks_[l] + first_block));
     T* to = m.data() + r * m.outerStride();
     for (Index c = first_block * mask_block; c < last_column; c += 4) {
       const std::uint64_t bits = random.bits();
@@ -94,6 +94,15 @@ void Tape<T>::drop_out(Index l, Index first_row, Index last_row, Index first_col
     T* passed = thinned.data() + r * thinned.outerStride();
     for (Index c = first_column; c < last_column; ++c) passed[c] = from[c] * to[c];
   }
+}
+
+template <class T>
+bool Tape<T>::is_for(const Network<T>& network) const {
+  const Index depth = network.depth();
+  if (static_cast<Index>(activations_.size()) != depth + 1) return false;
+  for (Index l = 1; l <= depth; ++l)
+    if (deltas_[static_cast<std::size_t>(l)].columns != network.units(l)) return false;
+  return activations_.front().pitch == 0 || activations_.front().columns == network.inputs();
 }
 
 template class Tape<float>;

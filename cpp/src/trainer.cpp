@@ -98,6 +98,9 @@ class Batches {
   /// Of the sample at a place in the order, where `cut` does not tell.
   Index row(Index place) const { return gathered_ && order() ? order_[static_cast<std::size_t>(place)] : place; }
 
+  /// The places of samples `place`, … in the order of all ranks; nullptr where they stand side by side.
+  const Index* places(Index place) const { return places_.empty() ? nullptr : places_.data() + place; }
+
   /// The samples from place `from` in the order to before place `to`, all in the current batch.
   Batch<T> cut(Index from, Index to, double whole_weight = 0) const {
     if (gathered_) return {gathered_->samples().from(from - start(current_)), to - from, nullptr, whole_weight};
@@ -110,11 +113,14 @@ class Batches {
 
   void keep_mine() {
     starts_.clear();
-    Index kept = 0;
+    places_.clear();
     for (Index i = 0; i < all_; ++i) {
-      if (i % size_ == 0) starts_.push_back(kept);
+      const std::size_t kept = places_.size();
+      if (i % size_ == 0) starts_.push_back(static_cast<Index>(kept));
       const Index row = order_[static_cast<std::size_t>(i)] - first_;
-      if (row >= 0 && row < here_) order_[static_cast<std::size_t>(kept++)] = row;
+      if (row < 0 || row >= here_) continue;
+      order_[kept] = row;
+      places_.push_back(i);
     }
   }
 
@@ -123,7 +129,7 @@ class Batches {
   const Samples<T>* block_ = nullptr;
   Index here_ = 0, all_ = 0, current_ = 0;
   std::optional<Gathered<T>> gathered_;
-  std::vector<Index> order_, starts_;
+  std::vector<Index> order_, starts_, places_;
   std::vector<double> weights_;
 };
 
@@ -205,7 +211,10 @@ class Fit {
         batches_(batch_size_, network, ranks_),
         rate_(options.schedule, progress_.history.epochs > 0 ? progress_.rate : LearningRate::State{state_.lr}) {}
 
-  ~Fit() { optimizer_.set_lr(state_.lr); }
+  ~Fit() {
+    if (std::isfinite(state_.lr) && state_.lr >= 0)
+      optimizer_.set_lr(state_.lr);  // what else an observer set was refused
+  }
   Fit(const Fit&) = delete;
   Fit& operator=(const Fit&) = delete;
 
@@ -244,7 +253,7 @@ class Fit {
       rows_before_ += rows;
     }
     if (!any_batch_)
-      throw std::invalid_argument("X gave no samples in epoch " + std::to_string(state_.epoch) +
+      throw std::invalid_argument("X gave no samples with a weight in epoch " + std::to_string(state_.epoch) +
                                   "; expected some, and the same ones in each epoch");
   }
 
@@ -270,14 +279,21 @@ class Fit {
     const bool wanted =
         std::any_of(observers_.begin(), observers_.end(), [&](const Observer<T>* o) { return o->wants_sums(state_); });
     std::vector<TensorSums>* const sums = wanted ? &sums_ : nullptr;
-    if (!(needs_gradient() ? step_by_gradient(first, last, weight, sums) : fused_step(first, last, sums)))
-      return leave_out(b, first, last, weight);
-    total_ += state_.loss * weight;
-    total_penalty_ += state_.penalty * weight;
-    total_weight_ += weight;
-    if (wanted) state_.sums = &sums_;
+    state_.left_out =
+        !(needs_gradient() ? step_by_gradient(first, last, weight, sums) : fused_step(first, last, weight, sums));
+    if (state_.left_out) {
+      note_left_out(b, first, last, weight);
+    } else {
+      total_ += state_.loss * weight;
+      total_penalty_ += state_.penalty * weight;
+      total_weight_ += weight;
+    }
+    state_.sums = sums;
     for (Observer<T>* observer : observers_) observer->step_done(state_);
     state_.sums = nullptr;
+    if (!state_.left_out) return;
+    if (options_.on_non_finite == OnNonFinite::raise) throw NonFiniteError(*progress_.history.non_finite);
+    if (options_.on_non_finite == OnNonFinite::stop) state_.stop = true;
   }
 
   bool needs_gradient() const {
@@ -287,19 +303,26 @@ class Fit {
                [&](const Observer<T>* observer) { return observer->wants_gradient(state_); });
   }
 
-  /// Both kinds of step tell whether loss and gradient are finite; if not, nothing was updated.
-  bool fused_step(Index first, Index last, std::vector<TensorSums>* sums) {
+  /// Both kinds of step tell whether loss and gradient are finite; if not, nothing was updated, and the sums are those
+  /// of the gradient alone.
+  bool fused_step(Index first, Index last, double weight, std::vector<TensorSums>* sums) {
     tape_->set_draw(draw(first));
     state_.loss = step(network_, loss_, batches_.cut(first, last), *tape_, optimizer_, options_.objective, sums);
-    return std::isfinite(state_.loss);
+    const bool finite = std::isfinite(state_.loss);
+    if (sums && finite) rows_done();
+    if (sums && !finite) *sums = tensor_sums(network_, sum_of_parts(first, last, weight, true));
+    return finite;
   }
 
   bool step_by_gradient(Index first, Index last, double weight, std::vector<TensorSums>* sums) {
     const Index parameters = network_.parameter_count();
-    T* const data = reproducible() ? tree_sum(first, last, weight) : sum_of_parts(first, last, weight);
+    T* const data = reproducible() ? tree_sum(first, last, weight, sums) : sum_of_parts(first, last, weight, sums);
     VectorView<T> whole(data, parameters);
     add_penalty_gradient(network_, options_.objective, weight, whole);
-    if (!std::isfinite(state_.loss) || !engine::kernels<T>().all_finite(parameters, data)) return false;
+    if (!std::isfinite(state_.loss) || !engine::kernels<T>().all_finite(parameters, data)) {
+      if (sums) *sums = tensor_sums(network_, data);
+      return false;
+    }
     state_.gradient = data;
     for (Observer<T>* observer : observers_) observer->gradient_ready(state_);
     state_.gradient = nullptr;
@@ -312,14 +335,14 @@ class Fit {
   }
 
   /// Gradient and loss of the batch, side by side, and in `state_.loss`.
-  T* sum_of_parts(Index first, Index last, double weight) {
+  T* sum_of_parts(Index first, Index last, double weight, bool observed) {
     const Index parameters = network_.parameter_count();
     if (gradient_and_loss_.size() == 0) gradient_and_loss_ = Buffer<T>(parameters + 1);
     T* const data = gradient_and_loss_.data();
     state_.loss = 0;
     if (first == last) VectorView<T>(data, parameters).setZero();
     for (Index from = first; from < last; from += part_size_)
-      state_.loss += part_gradient(from, last, weight, data, from > first);
+      state_.loss += part_gradient(from, last, weight, observed, data, from > first);
     if (ranks_) {
       data[parameters] = static_cast<T>(state_.loss);
       ranks_->sum(data, parameters + 1);
@@ -329,11 +352,11 @@ class Fit {
   }
 
   /// The same, to the same bits for any number of ranks.
-  T* tree_sum(Index first, Index last, double weight) {
+  T* tree_sum(Index first, Index last, double weight, bool observed) {
     const Index parameters = network_.parameter_count();
     if (!tree_) tree_.emplace(*ranks_, parameters + 1);
     T* const data = tree_->sum((last - first + part_size_ - 1) / part_size_, [&](Index i, T* to, bool add) {
-      const T loss = static_cast<T>(part_gradient(first + i * part_size_, last, weight, to, add));
+      const T loss = static_cast<T>(part_gradient(first + i * part_size_, last, weight, observed, to, add));
       to[parameters] = add ? to[parameters] + loss : loss;
     });
     state_.loss = static_cast<double>(data[parameters]);
@@ -341,14 +364,20 @@ class Fit {
   }
 
   /// The gradient of the part of a batch that starts at place `from`; returns its loss.
-  double part_gradient(Index from, Index last, double weight, T* to, bool add) {
+  double part_gradient(Index from, Index last, double weight, bool observed, T* to, bool add) {
     tape_->set_draw(draw(from));
     const Batch<T> part = batches_.cut(from, std::min(from + part_size_, last), weight);
     const VectorView<T> whole(to, network_.parameter_count());
-    return gradient(network_, loss_, part, *tape_, whole, {options_.objective.loss_weight}, add);
+    const double loss = gradient(network_, loss_, part, *tape_, whole, {options_.objective.loss_weight}, add);
+    if (observed) rows_done();
+    return loss;
   }
 
-  void leave_out(Index b, Index first, Index last, double weight) {
+  void rows_done() {
+    for (Observer<T>* observer : observers_) observer->rows_done(state_);
+  }
+
+  void note_left_out(Index b, Index first, Index last, double weight) {
     History& history = progress_.history;
     ++history.steps_left_out;
     const bool is_first = !history.non_finite;
@@ -368,8 +397,6 @@ class Fit {
       history.non_finite->batch = b + 1;
       history.non_finite->step = state_.step;
     }
-    if (options_.on_non_finite == OnNonFinite::raise) throw NonFiniteError(*history.non_finite);
-    state_.stop = options_.on_non_finite == OnNonFinite::stop;
   }
 
   void end_epoch() {
@@ -401,8 +428,8 @@ class Fit {
   bool reproducible() const { return ranks_ && ranks_->reproducible; }
   Index first_row() const { return ranks_ && !reproducible() ? ranks_->first : 0; }
 
-  MaskDraw draw(Index row) const {
-    return {options_.seed, (std::uint64_t{2} << 32) + epoch_stream_, rows_before_ + row};
+  MaskDraw draw(Index place) const {
+    return {options_.seed, (std::uint64_t{2} << 32) + epoch_stream_, rows_before_ + place, batches_.places(place)};
   }
 
   Network<T>& network_;

@@ -1,8 +1,11 @@
 #include "arrays.hpp"
 
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <sstream>
 #include <vector>
 
@@ -53,11 +56,19 @@ py::array real_array(const py::object& given, const char* name) {
   return a;
 }
 
-/// Rows of contiguous, aligned T, possibly apart from each other.
+/// Whether it looks into a tape.
+bool of_a_tape(const py::array& a) {
+  py::handle base = a.base();
+  while (base && py::isinstance<py::array>(base)) base = py::reinterpret_borrow<py::array>(base).base();
+  return base && PyCapsule_IsValid(base.ptr(), of_tape);
+}
+
+/// Rows of contiguous, aligned T, possibly apart from each other, that no call writes to.
 template <class T>
 bool usable(const py::array& a) {
   constexpr auto item = static_cast<py::ssize_t>(sizeof(T));
   if (!a.dtype().is(dtype_of<T>()) || reinterpret_cast<std::uintptr_t>(a.data()) % alignof(T) != 0) return false;
+  if (of_a_tape(a)) return false;
   if (a.ndim() == 1) return a.strides(0) % item == 0 && a.strides(0) >= item;
   return a.ndim() == 2 && (a.strides(1) == item || a.shape(1) == 1) && a.strides(0) % item == 0 &&
          (a.strides(0) >= a.shape(1) * item);
@@ -148,6 +159,14 @@ void check_shape(Index rows, Index got, Index columns, const char* name, const c
   if (rows == 0) throw py::value_error(std::string(name) + " has no rows; expected at least one");
 }
 
+/// Where the numbers of a sparse matrix stand: a copy of our own, for theirs may change once it has been looked
+/// through.
+struct SparseStructure {
+  std::vector<std::int64_t> starts;
+  std::vector<std::int32_t> columns;
+};
+constexpr int contiguous = py::array::c_style | py::array::forcecast;
+
 /// Memory is read by what these say, so that it has to be right.
 template <class T>
 void check_structure(const SparseRows<T>& X, Index stored, const char* name) {
@@ -183,21 +202,28 @@ InputsIn<T> inputs(const py::object& given, const char* name, Index columns, con
     return {matrix<T>(given, name, columns, taker), {}, {}};
   py::object csr = given.attr("tocsr")();
   if (!csr.attr("has_sorted_indices").cast<bool>()) csr = csr.attr("sorted_indices")();
-  const auto [rows, got] = csr.attr("shape").cast<std::pair<Index, Index>>();
-  check_shape(rows, got, columns, name, taker);
+  const auto shape = csr.attr("shape").cast<std::vector<Index>>();
+  if (shape.size() != 2)
+    throw py::value_error(std::string(name) + " has shape (" + std::to_string(shape[0]) +
+                          ",); expected two dimensions, (n, " + std::to_string(columns) + ")");
+  const Index rows = shape[0];
+  check_shape(rows, shape[1], columns, name, taker);
   if (columns > std::numeric_limits<std::int32_t>::max())
     throw py::value_error(std::string(name) + " has more columns than 32-bit indices can count");
   const py::array data = real_array(csr.attr("data"), name);
   MatrixIn<T> values = in_place_or_copied<T>(data);
   if (values.stride != 1) values = in_place_or_copied<T>(copied<T>(data));
   check_finite(values, name);
-  constexpr int contiguous = py::array::c_style | py::array::forcecast;
-  const py::array_t<std::int64_t, contiguous> starts(csr.attr("indptr"));
-  const py::array_t<std::int32_t, contiguous> indices(csr.attr("indices"));
+  const py::array_t<std::int64_t, contiguous> starts(csr.attr("indptr")), indices(csr.attr("indices"));
+  const auto own = std::make_shared<SparseStructure>();
+  own->starts.assign(starts.data(), starts.data() + starts.size());
+  own->columns.reserve(static_cast<std::size_t>(indices.size()));
+  for (const std::int64_t* i = indices.data(); i < indices.data() + indices.size(); ++i)
+    own->columns.push_back(static_cast<std::int32_t>(std::clamp<std::int64_t>(*i, -1, columns)));
   if (starts.size() != rows + 1) throw py::value_error(std::string(name) + " is no valid CSR matrix");
-  const SparseRows<T> sparse{values.data, indices.data(), starts.data(), rows, columns};
+  const SparseRows<T> sparse{values.data, own->columns.data(), own->starts.data(), rows, columns};
   check_structure(sparse, std::min<Index>(values.rows, indices.size()), name);
-  return {{}, sparse, py::make_tuple(values.owner, indices, starts)};
+  return {{}, sparse, py::make_tuple(values.owner, keep_alive(own))};
 }
 
 template <class T>
@@ -246,7 +272,7 @@ TargetsIn<T> targets(const py::object& given, const char* name, Index rows, cons
 }
 
 template <class T>
-WeightsIn<T> weights(const py::object& given, const char* name, Index rows, const char* rows_name) {
+WeightsIn<T> weights(const py::object& given, const char* name, Index rows, const char* rows_name, bool all) {
   if (given.is_none()) return {};
   const py::array a = real_array(given, name);
   if (a.ndim() != 1) throw py::value_error(std::string(name) + " has shape " + shape_of(a) + "; expected (n,)");
@@ -255,7 +281,7 @@ WeightsIn<T> weights(const py::object& given, const char* name, Index rows, cons
   if (m.stride != 1) m = in_place_or_copied<T>(copied<T>(a));
   check_finite(m, name);
   check_values(m, name, [](T w) { return w >= 0; }, "weights >= 0");
-  if (std::all_of(m.data, m.data + rows, [](T w) { return w == 0; }))
+  if (all && std::all_of(m.data, m.data + rows, [](T w) { return w == 0; }))
     throw py::value_error(std::string(name) + " is zero throughout; expected at least one weight > 0");
   return {m.owner, m.data};
 }
@@ -268,7 +294,7 @@ template MatrixIn<float> vector(const py::object&, const char*, Index);
 template MatrixIn<double> vector(const py::object&, const char*, Index);
 template TargetsIn<float> targets(const py::object&, const char*, Index, const char*, Index, const Loss&);
 template TargetsIn<double> targets(const py::object&, const char*, Index, const char*, Index, const Loss&);
-template WeightsIn<float> weights(const py::object&, const char*, Index, const char*);
-template WeightsIn<double> weights(const py::object&, const char*, Index, const char*);
+template WeightsIn<float> weights(const py::object&, const char*, Index, const char*, bool);
+template WeightsIn<double> weights(const py::object&, const char*, Index, const char*, bool);
 
 }  // namespace chainrule::bindings

@@ -6,6 +6,7 @@
 #include <chainrule/batch.hpp>
 #include <chainrule/loss.hpp>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -66,16 +67,16 @@ template <class T>
 TargetsIn<T> targets(const py::object& given, const char* name, Index rows, const char* rows_name, Index outputs,
                      const Loss& loss);
 
-/// Sample weights (rows,): finite, ≥ 0, not all zero. None is none.
+/// Sample weights (rows,): finite, ≥ 0, and not all zero where these are `all` there are. None is none.
 template <class T>
 struct WeightsIn {
   py::object owner;
   const T* data = nullptr;
 };
 template <class T>
-WeightsIn<T> weights(const py::object& given, const char* name, Index rows, const char* rows_name);
+WeightsIn<T> weights(const py::object& given, const char* name, Index rows, const char* rows_name, bool all = true);
 
-/// A view of memory that `owner` keeps alive; `stride` in numbers.
+/// A view of memory that `owner` keeps alive.
 template <class T>
 py::array_t<T> vector_view(T* data, Index size, const py::handle& owner) {
   return py::array_t<T>({size}, {static_cast<Index>(sizeof(T))}, data, owner);
@@ -89,9 +90,13 @@ py::array_t<T> matrix_view(const MatrixView<T>& m, const py::handle& owner) {
 
 /// Keeps a shared object alive for as long as arrays look into it.
 template <class Shared>
-py::capsule keep_alive(const std::shared_ptr<Shared>& shared) {
-  return py::capsule(new std::shared_ptr<Shared>(shared),
+py::capsule keep_alive(const std::shared_ptr<Shared>& shared, const char* name = nullptr) {
+  return py::capsule(new std::shared_ptr<Shared>(shared), name,
                      [](void* p) { delete static_cast<std::shared_ptr<Shared>*>(p); });
 }
+
+/// Of the capsules that keep tapes alive. Arrays that look into one are copied when they are given back, for the call
+/// would write over them while it reads them.
+inline constexpr const char* of_tape = "chainrule.Tape";
 
 }  // namespace chainrule::bindings

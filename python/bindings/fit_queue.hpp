@@ -49,7 +49,9 @@ class QueueReport : public Observer<T> {
  public:
   explicit QueueReport(FitSignals& signals) : signals_(signals) {}
 
-  void step_done(FitState<T>& state) override { state.stop = signals_.stop.load(std::memory_order_relaxed); }
+  void step_done(FitState<T>& state) override {
+    if (signals_.stop.load(std::memory_order_relaxed)) state.stop = true;
+  }
   void epoch_done(FitState<T>&) override { signals_.epochs.fetch_add(1, std::memory_order_relaxed); }
 
  private:

@@ -3,8 +3,12 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <memory>
 #include <mutex>
+#include <span>
+#include <tuple>
 
 #include "register.hpp"
 
@@ -26,16 +30,22 @@ void write(const ParameterFlow& flow, double* to) {
 }
 constexpr Index parameter_figures = 7;
 
+std::optional<double> known(double figure) { return std::isnan(figure) ? std::nullopt : std::optional<double>(figure); }
+void read(const double* from, ParameterFlow& flow) {
+  flow = {from[0], from[1], from[2], known(from[3]), from[4], static_cast<Index>(from[5]), static_cast<Index>(from[6])};
+}
+
 void write(const LayerFlow& flow, double* to) {
   const double figures[] = {flow.saturated.value_or(nothing), flow.dead.value_or(nothing), flow.activation_mean,
                             flow.activation_variance, flow.delta_norm};
   std::copy(std::begin(figures), std::end(figures), to);
 }
 constexpr Index layer_figures = 5;
+void read(const double* from, LayerFlow& flow) { flow = {known(from[0]), known(from[1]), from[2], from[3], from[4]}; }
 
 /// (steps, rows, figures)
 template <class Row>
-py::array_t<double> array_of(const std::vector<GradientFlow>& flows, std::vector<Row> GradientFlow::* rows,
+py::array_t<double> array_of(std::span<const GradientFlow> flows, std::vector<Row> GradientFlow::* rows,
                              Index figures) {
   const Index count = flows.empty() ? 0 : static_cast<Index>((flows.front().*rows).size());
   py::array_t<double> result({static_cast<Index>(flows.size()), count, figures});
@@ -48,6 +58,17 @@ py::array_t<double> array_of(const std::vector<GradientFlow>& flows, std::vector
   return result;
 }
 
+template <class Row>
+void read_array(const py::object& given, std::vector<GradientFlow>& flows, std::vector<Row> GradientFlow::* rows,
+                Index figures) {
+  const auto array = given.cast<py::array_t<double, py::array::c_style | py::array::forcecast>>();
+  if (array.ndim() != 3 || array.shape(0) != static_cast<Index>(flows.size()) || array.shape(2) != figures)
+    throw py::value_error("this is no state of a FlowRecord");
+  const double* from = array.data();
+  for (GradientFlow& flow : flows)
+    for (Index i = 0; i < array.shape(1); ++i, from += figures) read(from, (flow.*rows).emplace_back());
+}
+
 py::list histogram_list(const std::vector<ActivationHistogram>& histograms) {
   py::list list;
   for (const ActivationHistogram& histogram : histograms)
@@ -55,14 +76,48 @@ py::list histogram_list(const std::vector<ActivationHistogram>& histograms) {
   return list;
 }
 
-py::dict record_dict(const FlowRecord& record) {
+/// Of the recorded steps `first` … `last` - 1.
+py::dict record_dict(const FlowRecord& record, Index first, std::optional<Index> last) {
   const std::lock_guard<std::mutex> lock(record.mutex);
+  const auto size = static_cast<Index>(record.flows.size());
+  const Index begin = std::clamp<Index>(first, 0, size), end = std::clamp(last.value_or(size), begin, size);
+  const auto of = [&](const auto& all) { return std::span(all.data() + begin, static_cast<std::size_t>(end - begin)); };
+  const std::span<const GradientFlow> flows = of(record.flows);
+  const std::span<const Index> recorded = of(record.recorded);
+  std::vector<Index> rows;
+  for (const GradientFlow& flow : flows) rows.push_back(flow.rows);
   py::dict result;
-  result["recorded"] = record.recorded;
-  result["parameters"] = array_of(record.flows, &GradientFlow::parameters, parameter_figures);
-  result["layers"] = array_of(record.flows, &GradientFlow::layers, layer_figures);
-  result["histograms"] = histogram_list(record.histograms);
+  result["recorded"] = std::vector<Index>(recorded.begin(), recorded.end());
+  result["rows"] = rows;
+  result["parameters"] = array_of(flows, &GradientFlow::parameters, parameter_figures);
+  result["layers"] = array_of(flows, &GradientFlow::layers, layer_figures);
+  result["histograms"] = end == size ? histogram_list(record.histograms) : py::list();
   return result;
+}
+
+/// All that a pickle holds.
+py::tuple state_of(const FlowRecord& record) {
+  const py::dict flows = record_dict(record, 0, {});
+  const std::lock_guard<std::mutex> lock(record.mutex);
+  return py::make_tuple(record.every, record.steps, flows);
+}
+
+std::unique_ptr<FlowRecord> from_state(const py::tuple& state) {
+  if (state.size() != 3) throw py::value_error("this is no state of a FlowRecord");
+  auto record = std::make_unique<FlowRecord>(state[0].cast<std::optional<Index>>());
+  record->steps = state[1].cast<Index>();
+  const auto from = state[2].cast<py::dict>();
+  record->recorded = from["recorded"].cast<std::vector<Index>>();
+  const auto rows = from["rows"].cast<std::vector<Index>>();
+  if (rows.size() != record->recorded.size()) throw py::value_error("this is no state of a FlowRecord");
+  for (const Index n : rows) record->flows.push_back({{}, {}, n});
+  read_array(from["parameters"], record->flows, &GradientFlow::parameters, parameter_figures);
+  read_array(from["layers"], record->flows, &GradientFlow::layers, layer_figures);
+  for (const py::handle histogram : from["histograms"]) {
+    auto [low, high, counts] = histogram.cast<std::tuple<double, double, std::vector<Index>>>();
+    record->histograms.push_back({low, high, std::move(counts)});
+  }
+  return record;
 }
 
 /// The package's exception, which carries where it was.
@@ -77,7 +132,8 @@ void raise(const NonFiniteError& error) {
 
 py::dict flow_dict(const GradientFlow& flow, const std::vector<ActivationHistogram>& histograms) {
   py::dict result;
-  const std::vector<GradientFlow> one{flow};
+  const std::span<const GradientFlow> one(&flow, 1);
+  result["rows"] = flow.rows;
   result["parameters"] = array_of(one, &GradientFlow::parameters, parameter_figures).attr("__getitem__")(0);
   result["layers"] = array_of(one, &GradientFlow::layers, layer_figures).attr("__getitem__")(0);
   result["histograms"] = histogram_list(histograms);
@@ -134,7 +190,8 @@ void register_flow(py::module_& module) {
             if (record.steps == 0) record.steps = steps;
           },
           py::arg("steps"))
-      .def("flows", &record_dict);
+      .def("flows", &record_dict, py::arg("first") = 0, py::arg("last") = py::none())
+      .def(py::pickle(&state_of, &from_state));
   py::register_local_exception_translator([](std::exception_ptr pointer) {
     try {
       if (pointer) std::rethrow_exception(pointer);

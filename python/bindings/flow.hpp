@@ -10,8 +10,8 @@ namespace chainrule::bindings {
 
 namespace py = pybind11;
 
-/// {"parameters": (2L, 7), "layers": (L, 5), "histograms"}: the columns are the fields of ParameterFlow and LayerFlow,
-/// in their order, and NaN where there is nothing to say.
+/// {"rows", "parameters": (2L, 7), "layers": (L, 5), "histograms"}: the columns are the fields of ParameterFlow and
+/// LayerFlow, in their order, and NaN where there is nothing to say.
 py::dict flow_dict(const GradientFlow& flow, const std::vector<ActivationHistogram>& histograms);
 
 /// The fields of NonFinite.

@@ -3,11 +3,11 @@
 #include <chainrule/chainrule.hpp>
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "arrays.hpp"
 #include "checkpoint.hpp"
+#include "exclusive.hpp"
 #include "fit_queue.hpp"
 #include "flow.hpp"
 #include "optimizers.hpp"
@@ -22,24 +22,7 @@ namespace {
 
 constexpr const char* taker = "this network takes";
 
-/// Lets other Python threads run, and keeps those that would change the same model waiting. In this order: a thread
-/// that waits for the model must not hold the interpreter, which the one at work may need for a callback.
-class Exclusive {
- public:
-  explicit Exclusive(std::recursive_mutex& mutex) : lock_(mutex) {}
-
- private:
-  py::gil_scoped_release release_;
-  std::lock_guard<std::recursive_mutex> lock_;
-};
-
-/// Asks Python about Ctrl-C.
-void check_signals() {
-  const py::gil_scoped_acquire acquire;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-}
-
-/// Does so a few dozen times a second.
+/// Asks Python about Ctrl-C a few dozen times a second.
 template <class T>
 class Interruption : public Observer<T> {
  public:
@@ -73,7 +56,9 @@ class EpochReport : public Observer<T> {
     const py::object stop =
         on_epoch_(state.epoch, state.loss, state.validation_loss, state.optimizer.lr(), state.penalty);
     if (py::bool_(stop)) state.stop = true;
-    state.lr = learning_rate(optimizer_.rule());  // which the callback may have set
+    state.optimizer.set_rule(optimizer_.rule());  // which the callback may have changed
+    state.optimizer.attach(state.network);
+    state.lr = state.optimizer.lr();
   }
 
  private:
@@ -164,9 +149,18 @@ class Model : public AnyModel {
   }
   py::list weights() const { return weight_views(network_->parameters().data(), keep_alive(network_)); }
   py::list biases() const { return bias_views(network_->parameters().data(), keep_alive(network_)); }
-  py::array_t<T> gradient() { return vector_view(gradient_data(), parameter_count(), keep_alive(gradient_)); }
-  py::list weight_gradients() { return weight_views(gradient_data(), keep_alive(gradient_)); }
-  py::list bias_gradients() { return bias_views(gradient_data(), keep_alive(gradient_)); }
+  py::array_t<T> gradient() {
+    const auto g = last_gradient();
+    return vector_view(g->data(), parameter_count(), keep_alive(g));
+  }
+  py::list weight_gradients() {
+    const auto g = last_gradient();
+    return weight_views(g->data(), keep_alive(g));
+  }
+  py::list bias_gradients() {
+    const auto g = last_gradient();
+    return bias_views(g->data(), keep_alive(g));
+  }
 
   py::list tape_activations() { return tape_views(0, ran_forward_, "forward(X)", &Tape<T>::activation); }
   py::list tape_pre_activations() { return tape_views(1, ran_forward_, "forward(X)", &Tape<T>::pre_activation); }
@@ -179,7 +173,7 @@ class Model : public AnyModel {
     const Index rows = in.rows();
     py::array_t<T> output({rows, network_->outputs()});
     T* to = output.mutable_data();
-    const Exclusive exclusive(mutex_);
+    const Exclusive exclusive(lock_);
     make_tape(rows, true, true);
     if (in.sparse)
       chainrule::forward<T>(*network_, *in.sparse, *tape_);
@@ -193,12 +187,11 @@ class Model : public AnyModel {
   }
 
   double backward(const py::object& y, const py::object& sample_weight, std::optional<double> lr) {
-    require_forward("backward");
-    if (lr && !std::isfinite(*lr)) throw py::value_error("lr is " + std::to_string(*lr) + "; expected a finite number");
-    const Index rows = tape_->rows();
+    const Index rows = rows_of_forward("backward");
     const TargetsIn<T> in = bindings::targets<T>(y, "y", rows, "the last forward's X", network_->outputs(), loss_);
     const WeightsIn<T> weight = bindings::weights<T>(sample_weight, "sample_weight", rows, "the last forward's X");
-    const Exclusive exclusive(mutex_);
+    const Exclusive exclusive(lock_);
+    require_rows(rows);
     const double loss = chainrule::backward<T>(*network_, loss_, in.view(), weight.data, *tape_, make_gradient());
     has_gradient_ = true;
     if (lr) network_->parameters() -= static_cast<T>(*lr) * VectorView<T>(gradient_->data(), gradient_->size());
@@ -206,14 +199,15 @@ class Model : public AnyModel {
   }
 
   py::array_t<T> pullback(const py::object& grad_output) {
-    require_forward("pullback");
+    const Index rows = rows_of_forward("pullback");
     const MatrixIn<T> in = matrix<T>(grad_output, "grad_output", network_->outputs(), "this network gives");
-    if (in.rows != tape_->rows())
+    if (in.rows != rows)
       throw py::value_error("grad_output has " + std::to_string(in.rows) + " rows; the last forward's X has " +
-                            std::to_string(tape_->rows()));
+                            std::to_string(rows));
     py::array_t<T> result({in.rows, network_->inputs()});
     T* to = result.mutable_data();
-    const Exclusive exclusive(mutex_);
+    const Exclusive exclusive(lock_);
+    require_rows(rows);
     const Matrix<T> grad_input = chainrule::pullback<T>(*network_, in.view(), *tape_, make_gradient());
     has_gradient_ = true;
     std::copy_n(grad_input.data(), grad_input.size(), to);
@@ -240,16 +234,15 @@ class Model : public AnyModel {
 
   double step(const py::object& X, const py::object& y, AnyOptimizer& optimizer, const py::object& sample_weight) {
     const SamplesIn in = samples(X, y, sample_weight);
-    Optimizer<T>& mine = optimizer.of<T>();
-    mine.attach(*network_);
-    double loss;
-    {
-      const Exclusive exclusive(mutex_);
-      make_tape(in.X.rows(), false, !in.view().X.mostly_zeros());
-      ran_forward_ = has_gradient_ = false;
-      const Batch<T> batch{in.view(), in.X.rows()};
-      loss = chainrule::step(*network_, loss_, batch, *tape_, mine);
-      if (!std::isfinite(loss)) throw NonFiniteError(find_non_finite(*network_, loss_, batch).value_or(NonFinite{}));
+    const AtWork<T> mine(optimizer, *network_);
+    const Exclusive exclusive(lock_);
+    const MaskDraw draw = make_tape(in.X.rows(), false, !in.view().X.mostly_zeros());
+    ran_forward_ = has_gradient_ = false;
+    const Batch<T> batch{in.view(), in.X.rows()};
+    const double loss = chainrule::step(*network_, loss_, batch, *tape_, *mine);
+    if (!std::isfinite(loss)) {
+      const NonFinite overall{.layer = network_->depth(), .value = loss, .loss = loss};
+      throw NonFiniteError(find_non_finite(*network_, loss_, batch, {}, draw).value_or(overall));
     }
     return loss;
   }
@@ -266,7 +259,7 @@ class Model : public AnyModel {
       const VectorView<T> to(result.mutable_data(), parameter_count());
       double loss = 0;
       {
-        const Exclusive exclusive(mutex_);
+        const Exclusive exclusive(lock_);
         const bool sparse = in.view().X.mostly_zeros();
         make_tape(in.X.rows(), false, !sparse);
         ran_forward_ = has_gradient_ = false;
@@ -278,11 +271,10 @@ class Model : public AnyModel {
   }
 
   void apply(AnyOptimizer& optimizer) {
-    const T* gradient = gradient_data();
-    Optimizer<T>& mine = optimizer.of<T>();
-    mine.attach(*network_);
-    const Exclusive exclusive(mutex_);
-    mine.step(*network_, {gradient, parameter_count()});
+    const auto g = last_gradient();
+    const AtWork<T> mine(optimizer, *network_);
+    const Exclusive exclusive(lock_);
+    (*mine).step(*network_, {g->data(), parameter_count()});
   }
 
   /// Trains, or leaves that to a queue. `rows` and `validation_rows` say which of the samples take part; by default
@@ -299,7 +291,7 @@ class Model : public AnyModel {
                               const py::object& ranks, const py::object& source) {
     auto& optimizer = optimizer_object.cast<AnyOptimizer&>();
     std::optional<SamplesIn> in;
-    if (source.is_none()) in = samples(X, y, sample_weight);
+    if (source.is_none()) in = samples(X, y, sample_weight, "X", "y", "sample_weight", ranks.is_none());
     std::optional<SamplesIn> held_out;
     if (validation) {
       const py::tuple& v = *validation;
@@ -307,17 +299,21 @@ class Model : public AnyModel {
         throw py::value_error("validation has " + std::to_string(v.size()) +
                               " entries; expected (X, y) or (X, y, sample_weight)");
       held_out = samples(v[0], v[1], v.size() == 3 ? py::object(v[2]) : py::object(py::none()), "validation X",
-                         "validation y", "validation sample_weight");
+                         "validation y", "validation sample_weight", ranks.is_none());
     } else if (validation_rows) {
       held_out = in;
     }
+    if (in) Selection<T>::check(in->view(), rows);
+    if (held_out) Selection<T>::check(held_out->view(), validation_rows);
     FitProgress<T> progress;
     if (resume) {
       progress = fit_progress<T>(*resume);
+      {
+        const AtWork<T> not_of_another(optimizer, *network_);
+      }
       restore(*resume, optimizer, progress.history.epochs);
     }
-    Optimizer<T>& mine = optimizer.of<T>();
-    mine.attach(*network_);
+    const auto mine = std::make_shared<AtWork<T>>(optimizer, *network_);
     FitOptions options;
     options.epochs = epochs;
     options.batch_size = batch_size;
@@ -336,26 +332,26 @@ class Model : public AnyModel {
       options.ranks = &together.emplace(ranks);
       if (!resume) options.seed = ranks.attr("seed").cast<std::uint64_t>();
     }
-    const auto run = [=, this, &mine](const std::vector<Observer<T>*>& observers) {
-      ran_forward_ = has_gradient_ = false;
+    const auto run = [=, this](const std::vector<Observer<T>*>& observers) {
+      const Forget forget(*this);
       std::optional<Selection<T>> chosen_held_out;
       if (held_out) chosen_held_out.emplace(held_out->view(), validation_rows);
       const Samples<T>* const validation_samples = chosen_held_out ? &chosen_held_out->samples() : nullptr;
       if (!in) {
         SourceIn blocks(*this, source);
-        return chainrule::fit<T>(*network_, loss_, blocks, validation_samples, mine, options, observers, progress);
+        return chainrule::fit<T>(*network_, loss_, blocks, validation_samples, **mine, options, observers, progress);
       }
       const Selection<T> chosen(in->view(), rows);
       const Inputs<T>& chosen_X = chosen.samples().X;
       grow_tape(std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()}), false,
                 !chosen_X.mostly_zeros());
-      return chainrule::fit<T>(*network_, loss_, chosen.samples(), validation_samples, mine, options, observers,
+      return chainrule::fit<T>(*network_, loss_, chosen.samples(), validation_samples, **mine, options, observers,
                                progress, tape_);
     };
     if (queue) {
       const py::tuple alive = py::make_tuple(py::cast(this, py::return_value_policy::reference), optimizer_object);
       queue->add([run, alive, this, on_epoch, &optimizer](FitSignals& signals) {
-        const std::lock_guard lock(mutex_);
+        const Held held(lock_);
         EpochReport<T> report(on_epoch, optimizer, epochs_trained_);
         QueueReport<T> queue_report(signals);
         return run({&report, &queue_report});
@@ -367,10 +363,10 @@ class Model : public AnyModel {
     Checkpoint<T> writer(checkpoint, checkpoint_every);
     std::vector<Observer<T>*> observers{&interruption, &report, &writer};
     std::optional<FlowRecorder<T>> recorder;
-    if (monitor) observers.insert(observers.begin(), &recorder.emplace(*monitor));
+    if (monitor) observers.insert(observers.begin(), &recorder.emplace(*monitor, *network_));
     History history;
     {
-      const Exclusive exclusive(mutex_);
+      const Exclusive exclusive(lock_);
       history = run(observers);
     }
     return as_dict(history);
@@ -384,43 +380,48 @@ class Model : public AnyModel {
   }
 
   py::dict gradient_flow() {
-    const T* gradient = gradient_data();
-    const GradientFlow flow = chainrule::gradient_flow<T>(*network_, *tape_, {gradient, parameter_count()});
-    return flow_dict(flow, activation_histograms(*network_, *tape_));
+    GradientFlow flow;
+    std::vector<ActivationHistogram> histograms;
+    {
+      const Exclusive exclusive(lock_);
+      flow = chainrule::gradient_flow<T>(*network_, *tape_, {gradient_data(), parameter_count()});
+      histograms = activation_histograms(*network_, *tape_);
+    }
+    return flow_dict(flow, histograms);
   }
 
   // Derivatives, on a tape of their own.
 
   py::array_t<T> jacobian(const py::object& X) {
-    const MatrixIn<T> in = matrix<T>(X, "X", network_->inputs(), taker);
-    py::array_t<T> result({in.rows, network_->outputs(), network_->inputs()});
+    const InputsIn<T> in = inputs<T>(X, "X", network_->inputs(), taker);
+    py::array_t<T> result({in.rows(), network_->outputs(), network_->inputs()});
     T* to = result.mutable_data();
-    const Exclusive exclusive(mutex_);
-    chainrule::jacobian<T>(*network_, in.view(), scratch(in.rows), to, check_signals);
+    const Exclusive exclusive(lock_);
+    chainrule::jacobian<T>(*network_, in.view(), scratch(in.rows()), to, check_signals);
     return result;
   }
 
   py::array_t<T> input_gradient(const py::object& X, std::optional<Index> output) {
-    const MatrixIn<T> in = matrix<T>(X, "X", network_->inputs(), taker);
+    const InputsIn<T> in = inputs<T>(X, "X", network_->inputs(), taker);
     if (!output && network_->outputs() > 1)
       throw py::value_error("output is missing; this network has " + std::to_string(network_->outputs()) +
                             " outputs: name one, from 0, or take the jacobian");
-    py::array_t<T> result({in.rows, network_->inputs()});
+    py::array_t<T> result({in.rows(), network_->inputs()});
     T* to = result.mutable_data();
-    const Exclusive exclusive(mutex_);
-    chainrule::input_gradient<T>(*network_, in.view(), output.value_or(0), scratch(in.rows), to, check_signals);
+    const Exclusive exclusive(lock_);
+    chainrule::input_gradient<T>(*network_, in.view(), output.value_or(0), scratch(in.rows()), to, check_signals);
     return result;
   }
 
   py::array_t<T> jvp(const py::object& X, const py::object& V) {
-    const MatrixIn<T> in = matrix<T>(X, "X", network_->inputs(), taker);
+    const InputsIn<T> in = inputs<T>(X, "X", network_->inputs(), taker);
     const MatrixIn<T> directions = matrix<T>(V, "V", network_->inputs(), taker);
-    if (directions.rows != in.rows)
-      throw py::value_error("V has " + std::to_string(directions.rows) + " rows; X has " + std::to_string(in.rows));
-    py::array_t<T> result({in.rows, network_->outputs()});
+    if (directions.rows != in.rows())
+      throw py::value_error("V has " + std::to_string(directions.rows) + " rows; X has " + std::to_string(in.rows()));
+    py::array_t<T> result({in.rows(), network_->outputs()});
     T* to = result.mutable_data();
-    const Exclusive exclusive(mutex_);
-    chainrule::jvp<T>(*network_, in.view(), directions.view(), scratch(in.rows), to, check_signals);
+    const Exclusive exclusive(lock_);
+    chainrule::jvp<T>(*network_, in.view(), directions.view(), scratch(in.rows()), to, check_signals);
     return result;
   }
 
@@ -428,7 +429,7 @@ class Model : public AnyModel {
     const SamplesIn in = samples(X, y, py::none());
     py::array_t<T> result({in.X.rows(), parameter_count()});
     T* to = result.mutable_data();
-    const Exclusive exclusive(mutex_);
+    const Exclusive exclusive(lock_);
     chainrule::per_sample_gradients<T>(*network_, loss_, in.view(), scratch(in.X.rows()), to, check_signals);
     return result;
   }
@@ -437,7 +438,7 @@ class Model : public AnyModel {
     const SamplesIn in = samples(X, y, py::none());
     py::array_t<T> result(in.X.rows());
     T* to = result.mutable_data();
-    const Exclusive exclusive(mutex_);
+    const Exclusive exclusive(lock_);
     chainrule::per_sample_gradient_norms<T>(*network_, loss_, in.view(), scratch(in.X.rows()), to, check_signals);
     return result;
   }
@@ -447,7 +448,7 @@ class Model : public AnyModel {
     const MatrixIn<T> direction = vector<T>(v, "v", parameter_count());
     py::array_t<T> result(parameter_count());
     T* to = result.mutable_data();
-    const Exclusive exclusive(mutex_);
+    const Exclusive exclusive(lock_);
     Tape<T>& tape = scratch(in.X.rows());
     if (!directional_ || directional_->capacity() < tape.capacity())
       directional_ = std::make_unique<Tape<T>>(*network_, tape.capacity(), true);
@@ -456,13 +457,12 @@ class Model : public AnyModel {
     return result;
   }
 
-  py::dict check_gradients(const py::object& X, const py::object& y, const py::object& sample_weight,
-                           double eps) const {
+  py::dict check_gradients(const py::object& X, const py::object& y, const py::object& sample_weight) const {
     const SamplesIn in = samples(X, y, sample_weight);
     GradientCheck check;
     {
       const py::gil_scoped_release release;
-      check = chainrule::check_gradients<T>(*network_, loss_, in.view(), eps);
+      check = chainrule::check_gradients<T>(*network_, loss_, in.view(), 1e-6, check_signals);
     }
     py::list parameters;
     for (const GradientCheck::Parameter& p : check.parameters) {
@@ -488,14 +488,27 @@ class Model : public AnyModel {
     Samples<T> view() const { return {X.view(), y.view(), weight.data}; }
   };
 
+  /// With `all` false they are a part of those that train.
   SamplesIn samples(const py::object& X, const py::object& y, const py::object& sample_weight, const char* X_name = "X",
-                    const char* y_name = "y", const char* weight_name = "sample_weight") const {
+                    const char* y_name = "y", const char* weight_name = "sample_weight", bool all = true) const {
     SamplesIn in;
     in.X = inputs<T>(X, X_name, network_->inputs(), taker);
     in.y = bindings::targets<T>(y, y_name, in.X.rows(), X_name, network_->outputs(), loss_);
-    in.weight = bindings::weights<T>(sample_weight, weight_name, in.X.rows(), X_name);
+    in.weight = bindings::weights<T>(sample_weight, weight_name, in.X.rows(), X_name, all);
     return in;
   }
+
+  /// What the last forward and backward pass left is over with a fit, and with what its callbacks looked at.
+  class Forget {
+   public:
+    explicit Forget(Model& model) : model_(model) { forget(); }
+    ~Forget() { forget(); }
+    Forget(const Forget&) = delete;
+
+   private:
+    void forget() { model_.ran_forward_ = model_.has_gradient_ = false; }
+    Model& model_;
+  };
 
   /// Takes model and optimizer back to where a fit was after so many epochs.
   void restore(const py::dict& from, AnyOptimizer& optimizer, Index epochs) {
@@ -505,6 +518,7 @@ class Model : public AnyModel {
     const auto& restored = from["optimizer"].cast<const AnyOptimizer&>();
     if (parameters.size() != parameter_count() || epochs_trained < epochs)
       throw py::value_error("the progress is not one of this network");
+    optimizer.require_idle("going on from a checkpoint");
     optimizer = restored;
     std::copy_n(parameters.data(), parameters.size(), network_->parameters().data());
     seed_ = seed;
@@ -530,7 +544,7 @@ class Model : public AnyModel {
       const py::object given = source_.attr("next")();
       if (given.is_none()) return nullptr;
       const auto parts = given.cast<py::tuple>();
-      block_ = model_.samples(parts[0], parts[1], parts[2]);
+      block_ = model_.samples(parts[0], parts[1], parts[2], "X", "y", "sample_weight", false);
       return &view_.emplace(block_.view());
     }
 
@@ -549,8 +563,16 @@ class Model : public AnyModel {
                             "', or with 'identity' for a network that gives logits");
   }
 
-  void require_forward(const char* what) const {
+  /// Of the last forward pass.
+  Index rows_of_forward(const char* what) {
+    const Exclusive exclusive(lock_);
     if (!ran_forward_) throw std::runtime_error(std::string(what) + " needs a forward(X) before it");
+    return tape_->rows();
+  }
+  /// Targets were looked at while others could go forward.
+  void require_rows(Index rows) const {
+    if (!ran_forward_ || tape_->rows() != rows)
+      throw std::runtime_error("another forward(X), step or fit has come in between");
   }
 
   /// Views into an earlier tape keep that alive.
@@ -560,10 +582,12 @@ class Model : public AnyModel {
   }
 
   /// Makes the tape large enough, and ready for a batch with masks of its own.
-  void make_tape(Index rows, bool keep_pre_activations, bool keep_inputs) {
+  MaskDraw make_tape(Index rows, bool keep_pre_activations, bool keep_inputs) {
     grow_tape(rows, keep_pre_activations, keep_inputs);
-    tape_->set_draw(MaskDraw{seed_, std::uint64_t{3} << 32, rows_drawn_});
+    const MaskDraw draw{seed_, std::uint64_t{3} << 32, rows_drawn_};
+    tape_->set_draw(draw);
     rows_drawn_ += rows;
+    return draw;
   }
 
   /// A tape for calls that leave the last forward and backward pass as they are: of 16 MB or so at most.
@@ -580,9 +604,14 @@ class Model : public AnyModel {
     return {gradient_->data(), gradient_->size()};
   }
 
-  T* gradient_data() {
+  T* gradient_data() const {
     if (!has_gradient_) throw std::runtime_error("there is no gradient; run forward(X) and backward(y) first");
     return gradient_->data();
+  }
+  std::shared_ptr<Buffer<T>> last_gradient() {
+    const Exclusive exclusive(lock_);
+    gradient_data();
+    return gradient_;
   }
 
   py::list weight_views(T* theta, const py::capsule& owner) const {
@@ -601,11 +630,16 @@ class Model : public AnyModel {
     return views;
   }
 
-  py::list tape_views(Index first, bool there, const char* needed, MatrixView<T> (Tape<T>::*of_layer)(Index)) {
-    if (!there) throw std::runtime_error(std::string("there is nothing to see yet; run ") + needed + " first");
+  py::list tape_views(Index first, const bool& there, const char* needed, MatrixView<T> (Tape<T>::*of_layer)(Index)) {
+    std::shared_ptr<Tape<T>> tape;
+    {
+      const Exclusive exclusive(lock_);
+      if (!there) throw std::runtime_error(std::string("there is nothing to see yet; run ") + needed + " first");
+      tape = tape_;
+    }
     py::list views;
     for (Index l = first; l <= network_->depth(); ++l)
-      views.append(matrix_view<T>((*tape_.*of_layer)(l), keep_alive(tape_)));
+      views.append(matrix_view<T>((*tape.*of_layer)(l), keep_alive(tape, of_tape)));
     return views;
   }
 
@@ -619,7 +653,7 @@ class Model : public AnyModel {
   std::unique_ptr<Tape<T>> scratch_, directional_;
   bool ran_forward_ = false;   // the tape holds a whole forward pass
   bool has_gradient_ = false;  // and its backward pass
-  std::recursive_mutex mutex_;
+  Lock lock_;
 };
 
 template <class T>
@@ -671,8 +705,7 @@ void register_model(py::module_& module, const char* name) {
       .def("per_sample_gradients", &M::per_sample_gradients, py::arg("X"), py::arg("y"))
       .def("per_sample_gradient_norms", &M::per_sample_gradient_norms, py::arg("X"), py::arg("y"))
       .def("hvp", &M::hvp, py::arg("X"), py::arg("y"), py::arg("v"), py::arg("sample_weight") = py::none())
-      .def("check_gradients", &M::check_gradients, py::arg("X"), py::arg("y"), py::arg("sample_weight") = py::none(),
-           py::arg("eps") = 1e-6)
+      .def("check_gradients", &M::check_gradients, py::arg("X"), py::arg("y"), py::arg("sample_weight") = py::none())
       .def("copy", [](const M& self) { return std::make_unique<M>(self); });
 }
 

@@ -2,6 +2,7 @@
 
 #include <chainrule/optimizer.hpp>
 #include <stdexcept>
+#include <string>
 #include <variant>
 
 namespace chainrule::bindings {
@@ -30,7 +31,16 @@ class AnyOptimizer {
   std::int64_t steps() const {
     return visit_state([](const auto& state) { return state.steps(); }, std::int64_t{0});
   }
-  void reset() { state_ = std::monostate(); }
+  /// std::runtime_error while it is at work.
+  void reset() {
+    require_idle("reset()");
+    state_ = std::monostate();
+  }
+  void require_idle(const char* what) const {
+    if (uses_.count > 0)
+      throw std::runtime_error("the optimizer is at work in a fit or a step; " + std::string(what) +
+                               " is for before or after");
+  }
 
   template <class Visitor, class Default>
   Default visit_state(const Visitor& visitor, Default otherwise) const {
@@ -40,8 +50,48 @@ class AnyOptimizer {
   }
 
  private:
+  template <class T>
+  friend class AtWork;
+
+  /// How many calls are at work with it; a copy starts with none.
+  struct Uses {
+    int count = 0;
+    Uses() = default;
+    Uses(const Uses&) {}
+    Uses& operator=(const Uses&) { return *this; }
+  };
+
   Rule rule_;
   std::variant<std::monostate, Optimizer<float>, Optimizer<double>> state_;
+  Uses uses_;
+};
+
+/// An optimizer's state for networks of T while a call works with it. One that has not taken a step by then belongs to
+/// no network. Made and destroyed under the interpreter's lock.
+template <class T>
+class AtWork {
+ public:
+  AtWork(AnyOptimizer& optimizer, const Network<T>& network) : optimizer_(optimizer), state_(optimizer.of<T>()) {
+    ++optimizer_.uses_.count;
+    try {
+      state_.attach(network);
+    } catch (...) {
+      leave();
+      throw;
+    }
+  }
+  ~AtWork() { leave(); }
+  AtWork(const AtWork&) = delete;
+
+  Optimizer<T>& operator*() const { return state_; }
+
+ private:
+  void leave() {
+    if (--optimizer_.uses_.count == 0 && state_.steps() == 0) optimizer_.reset();
+  }
+
+  AnyOptimizer& optimizer_;
+  Optimizer<T>& state_;
 };
 
 }  // namespace chainrule::bindings

@@ -34,13 +34,18 @@ class Selection {
         std::copy_n(all.y.values + row * all.y.stride, all.y.columns, y_.row(i).data());
       if (all.sample_weight) weight_[i] = all.sample_weight[row];
     }
-    if (all.sample_weight && !(weight_.array() > 0).any())
-      throw std::invalid_argument("sample_weight is zero throughout the rows; expected at least one weight > 0");
     const ConstMatrixView<T> X(X_.data(), n, X_.cols(), Eigen::OuterStride<>(X_.cols()));
     const Targets<T> y = all.y.labels ? Targets<T>(labels_.data(), n) : Targets<T>(y_);
     samples_.emplace(Samples<T>{X, y, all.sample_weight ? weight_.data() : nullptr});
   }
   Selection(const Selection&) = delete;
+
+  /// std::invalid_argument where none of them has a weight.
+  static void check(const Samples<T>& all, const std::optional<std::vector<Index>>& rows) {
+    if (rows && all.sample_weight &&
+        std::none_of(rows->begin(), rows->end(), [&](Index row) { return all.sample_weight[row] > 0; }))
+      throw std::invalid_argument("sample_weight is zero throughout the rows; expected at least one weight > 0");
+  }
 
   const Samples<T>& samples() const { return *samples_; }
 

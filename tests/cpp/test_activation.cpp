@@ -25,16 +25,18 @@ Network<T> unit(const Activation& activation) {
 
 template <class T>
 T value(const Activation& activation, T z) {
+  const Matrix<T> X = Matrix<T>::Constant(1, 1, z);
   T a;
-  predict<T>(unit<T>(activation), Matrix<T>::Constant(1, 1, z), &a);
+  predict<T>(unit<T>(activation), X, &a);
   return a;
 }
 
 template <class T>
 T derivative(const Activation& activation, T z) {
   const Network<T> network = unit<T>(activation);
+  const Matrix<T> X = Matrix<T>::Constant(1, 1, z);
   Tape<T> tape(network, 1);
-  forward<T>(network, Matrix<T>::Constant(1, 1, z), tape);
+  forward<T>(network, X, tape);
   Vector<T> gradient(2);
   return pullback<T>(network, Matrix<T>::Constant(1, 1, 1), tape, {gradient.data(), 2})(0, 0);
 }

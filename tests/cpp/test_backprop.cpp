@@ -341,3 +341,38 @@ TEST_CASE_TEMPLATE("backprop: a tape, a gradient or an output gradient that does
   CHECK(same_bits(Vector<T>(network.parameters()), before));
   CHECK(optimizer.steps() == 0);
 }
+
+TEST_CASE_TEMPLATE("backprop: samples or a tape of another shape", T, float, double) {
+  auto problem = make_problem<T>({{3, 4, 2}, 5}, {Tanh{}, Identity{}}, MSE{}, 2);
+  Network<T>& network = problem.network;
+  const Vector<T> before = network.parameters();
+  Tape<T> tape(network, 5);
+  Optimizer<T> optimizer(SGD{});
+  Vector<T> gradient = gradient_memory(network);
+  const Matrix<T> wide = Matrix<T>::Zero(5, 4), wide_y = Matrix<T>::Zero(5, 3), one_row = Matrix<T>::Zero(1, 2);
+  CHECK_THROWS_AS(forward<T>(network, wide, tape), std::invalid_argument);
+  T memory[10];
+  CHECK_THROWS_AS(predict<T>(network, wide, memory), std::invalid_argument);
+  const auto refuses = [&](const Loss& loss, const Samples<T>& samples, Index n, Tape<T>& on) {
+    CHECK_THROWS_AS(step<T>(network, loss, {samples, n}, on, optimizer), std::invalid_argument);
+    CHECK_THROWS_AS(chainrule::gradient<T>(network, loss, {samples, n}, on, view(gradient)), std::invalid_argument);
+    CHECK_THROWS_AS(deltas<T>(network, loss, {samples, n}, on), std::invalid_argument);
+  };
+  refuses(MSE{}, {wide, problem.y}, 5, tape);
+  refuses(MSE{}, {problem.X, wide_y}, 5, tape);
+  refuses(MSE{}, {problem.X, one_row}, 5, tape);
+  refuses(MSE{}, problem.samples().from(1), 5, tape);
+  const std::int64_t labels[] = {0, 1, 2, 0, 1}, negative[] = {0, -1, 0, 0, 0};
+  refuses(CrossEntropy{}, {problem.X, {labels, 5}}, 5, tape);
+  refuses(CrossEntropy{}, {problem.X, {negative, 5}}, 5, tape);
+  for (const Network<T>& other : {Network<T>(3, {{5, Tanh{}}, {2, Identity{}}}), Network<T>(3, {{2, Identity{}}})}) {
+    Tape<T> of_other(other, 5);
+    refuses(MSE{}, problem.samples(), 5, of_other);
+    CHECK_THROWS_AS(forward<T>(network, problem.X, of_other), std::invalid_argument);
+  }
+  forward<T>(network, problem.X, tape);
+  CHECK_THROWS_AS(backward<T>(network, MSE{}, Targets<T>(one_row), nullptr, tape, view(gradient)),
+                  std::invalid_argument);
+  CHECK(same_bits(Vector<T>(network.parameters()), before));
+  CHECK(gradient.array().isNaN().all());
+}

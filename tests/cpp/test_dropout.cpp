@@ -53,10 +53,10 @@ TEST_CASE_TEMPLATE("dropout: a sample's mask depends on its place in the stream 
   whole.set_draw(MaskDraw{1, 2, 0});
   part.set_draw(MaskDraw{1, 2, 11});
   forward<T>(problem.network, problem.X, whole);
-  forward<T>(problem.network, Matrix<T>(problem.X.bottomRows(19)), part);
+  forward<T>(problem.network, problem.X.bottomRows(19), part);
   for (const Index l : {1, 2}) CHECK(same_bits(Matrix<T>(whole.mask(l).bottomRows(19)), Matrix<T>(part.mask(l))));
   part.set_draw(MaskDraw{1, 3, 11});
-  forward<T>(problem.network, Matrix<T>(problem.X.bottomRows(19)), part);
+  forward<T>(problem.network, problem.X.bottomRows(19), part);
   CHECK_FALSE(same_bits(Matrix<T>(whole.mask(1).bottomRows(19)), Matrix<T>(part.mask(1))));
 }
 

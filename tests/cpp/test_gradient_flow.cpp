@@ -89,7 +89,7 @@ TEST_CASE_TEMPLATE("gradient flow: a recorder keeps what each step would report,
   options.batch_size = 10;
   options.shuffle = false;
   FlowRecord record(2);
-  FlowRecorder<T> recorder(record);
+  FlowRecorder<T> recorder(record, problem.network);
   Optimizer<T> optimizer(SGD{0.1}), by_hand(SGD{0.1});
   fit<T>(problem.network, problem.loss, problem.samples(), nullptr, optimizer, options, {&recorder});
   CHECK(record.steps == 9);
@@ -154,4 +154,89 @@ TEST_CASE_TEMPLATE("gradient flow: gradients vanish towards the input of a deep 
   };
   CHECK(ratio(Sigmoid{}) < 1e-3);
   CHECK(ratio(ReLU{}) > 1e-2);
+}
+
+TEST_CASE_TEMPLATE("gradient flow: the output of a loss from the logits, and the parts of a batch, are not left out", T,
+                   float, double) {
+  const auto problem = make_problem<T>({{5, 40, 9, 3}, 30}, {Tanh{}, ReLU{}, Softmax{}}, CrossEntropy{}, 5);
+  const auto flow_with = [&](std::optional<Index> micro_batch) {
+    Network<T> network(problem.network);
+    Optimizer<T> optimizer(SGD{0.0});
+    FitOptions options;
+    options.batch_size = 30;
+    options.shuffle = false;
+    options.micro_batch = micro_batch;
+    FlowRecord record(1);
+    FlowRecorder<T> recorder(record, network);
+    fit<T>(network, problem.loss, problem.samples(), nullptr, optimizer, options, {&recorder});
+    CHECK(record.flows.at(0).rows == 30);
+    return record.flows.at(0).layers;
+  };
+  const std::vector<LayerFlow> whole = flow_with({});
+  CHECK(whole[2].activation_mean == doctest::Approx(1.0 / 3));
+  const Matrix<T> a = support::outputs(problem.network, problem.X);
+  CHECK(whole[2].activation_variance ==
+        doctest::Approx(static_cast<double>((a.array() - T(1) / 3).square().mean())).epsilon(1e-4));
+  for (const Index rows : {1, 7, 29}) {
+    CAPTURE(rows);
+    const std::vector<LayerFlow> parts = flow_with(rows);
+    for (std::size_t l = 0; l < whole.size(); ++l) {
+      CHECK(parts[l].activation_mean == doctest::Approx(whole[l].activation_mean).epsilon(1e-4));
+      CHECK(parts[l].activation_variance == doctest::Approx(whole[l].activation_variance).epsilon(1e-4));
+      CHECK(parts[l].delta_norm == doctest::Approx(whole[l].delta_norm).epsilon(1e-4));
+      CHECK(parts[l].dead == whole[l].dead);
+      CHECK(parts[l].saturated == whole[l].saturated);
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("gradient flow: a variance is right far from zero, and not a number where there is one", T, float,
+                   double) {
+  const Network<T> network(1, {{5, Identity{}}});
+  Tape<T> tape(network, 40);
+  tape.set_rows(40);
+  support::Draw draw(3);
+  const Matrix<T> around = draw.matrix<T>(40, 5);
+  tape.activation(1) = around.array() + T(1 << 12);
+  const Eigen::ArrayXXd a = tape.activation(1).template cast<double>();
+  const Vector<T> g = Vector<T>::Zero(network.parameter_count());
+  const auto layer = [&] { return gradient_flow<T>(network, tape, {g.data(), g.size()}).layers[0]; };
+  CHECK(layer().activation_mean == doctest::Approx(a.mean()));
+  CHECK(layer().activation_variance == doctest::Approx((a - a.mean()).square().mean()).epsilon(1e-4));
+  tape.activation(1)(7, 2) = std::numeric_limits<T>::quiet_NaN();
+  CHECK(std::isnan(layer().activation_variance));
+}
+
+TEST_CASE_TEMPLATE("gradient flow: steps that are left out count, and are recorded with what they hold", T, float,
+                   double) {
+  auto problem = make_problem<T>({{3, 4, 1}, 12}, {Tanh{}, Identity{}}, MSE{}, 5);
+  problem.y(5, 0) = std::numeric_limits<T>::infinity();
+  FitOptions options;
+  options.epochs = 2;
+  options.batch_size = 4;
+  options.shuffle = false;
+  options.on_non_finite = OnNonFinite::ignore;
+  FlowRecord record(1);
+  for (int fits = 0; fits < 2; ++fits) {
+    FlowRecorder<T> recorder(record, problem.network);
+    Optimizer<T> optimizer(SGD{0.1});
+    fit<T>(problem.network, problem.loss, problem.samples(), nullptr, optimizer, options, {&recorder});
+  }
+  CHECK(record.steps == 12);
+  REQUIRE(record.recorded.size() == 12);
+  for (std::size_t i = 0; i < 12; ++i) {
+    CAPTURE(i);
+    CHECK(record.recorded[i] == static_cast<Index>(i) + 1);
+    const ParameterFlow& weight = record.flows[i].parameters[0];
+    CHECK((weight.nan + weight.inf > 0) == (i % 3 == 1));
+    CHECK(weight.update_ratio.has_value() == (i % 3 != 1));
+  }
+  options.on_non_finite = OnNonFinite::raise;
+  FlowRecorder<T> recorder(record, problem.network);
+  Optimizer<T> optimizer(SGD{0.1});
+  CHECK_THROWS_AS(fit<T>(problem.network, problem.loss, problem.samples(), nullptr, optimizer, options, {&recorder}),
+                  NonFiniteError);
+  CHECK(record.recorded.back() == 14);
+  CHECK(record.flows.back().parameters[0].nan + record.flows.back().parameters[0].inf > 0);
+  CHECK(record.histograms.size() == 2);
 }

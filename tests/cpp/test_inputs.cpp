@@ -175,3 +175,21 @@ TEST_CASE_TEMPLATE("inputs: columns of a sparse batch that are known in advance 
   }
   set_num_threads(before);
 }
+
+TEST_CASE_TEMPLATE("inputs: a gradient that overflows by a large stored number is not taken", T, float, double) {
+  Network<T> network(9, {{3, Identity{}}, {1, Identity{}}});
+  network.weight(1).row(0).setOnes();  // the large numbers meet zeros
+  network.weight(2).setConstant(T(1e6));
+  const Vector<T> before = network.parameters();
+  const T largest = std::numeric_limits<T>::max() / 2;
+  const std::vector<T> values{1, largest, largest};
+  const std::vector<std::int32_t> columns{0, 4, 4};
+  const std::vector<std::int64_t> starts{0, 1, 2, 3};
+  const SparseRows<T> X{values.data(), columns.data(), starts.data(), 3, 9};
+  const Matrix<T> y = Matrix<T>::Constant(3, 1, T(5));
+  Tape<T> tape(network, 3);
+  Optimizer<T> optimizer(SGD{});
+  REQUIRE(Inputs<T>(X).mostly_zeros());
+  CHECK_FALSE(std::isfinite(step<T>(network, MSE{}, {{X, y}, 3}, tape, optimizer)));
+  CHECK(support::same_bits(Vector<T>(network.parameters()), before));
+}

@@ -287,3 +287,14 @@ TEST_CASE_TEMPLATE("optimizer: a copy has a state of its own", T, float, double)
   optimizer.step(network, view(gradient));
   CHECK(same_bits(Vector<T>(network.parameters()), by_copy));
 }
+
+TEST_CASE_TEMPLATE("optimizer: the variance of a constant gradient is no less than zero", T, float, double) {
+  Network<T> network(2, {{2, Identity{}}});
+  RMSprop rule;
+  rule.alpha = 0.9;
+  rule.centered = true;
+  Optimizer<T> optimizer(rule);
+  const Vector<T> gradient = Vector<T>::Constant(network.parameter_count(), T(0.3));
+  for (int i = 0; i < 1000; ++i) optimizer.step(network, {gradient.data(), gradient.size()});
+  CHECK(network.parameters().allFinite());
+}

@@ -83,13 +83,17 @@ struct Result {
 
 /// By one process without Ranks where `size` is 0.
 template <class T>
-std::vector<Result<T>> train(const Problem<T>& problem, Index size, bool reproducible, FitOptions options) {
+std::vector<Result<T>> train(const Problem<T>& problem, Index size, bool reproducible, FitOptions options,
+                             double dropout = 0) {
   const Index rows = problem.X.rows();
   std::vector<Result<T>> results(static_cast<std::size_t>(std::max<Index>(1, size)));
   const auto fit_on = [&](const Samples<T>& samples, const Samples<T>& validation, Ranks* ranks, Result<T>& result) {
     FitOptions mine = options;
     mine.ranks = ranks;
-    Network<T> network(problem.network);
+    std::vector<Layer> layers = problem.network.layers();
+    layers.front().dropout = dropout;
+    Network<T> network(problem.network.inputs(), layers);
+    network.parameters() = problem.network.parameters();
     Optimizer<T> optimizer(Adam{0.01});
     result.history = fit<T>(network, problem.loss, samples, &validation, optimizer, mine);
     result.parameters = network.parameters();
@@ -140,6 +144,20 @@ TEST_CASE_TEMPLATE("ranks: a fit is that of one process with the rows of all", T
               doctest::Approx(one.history.validation_loss.back()).epsilon(1e-5));
       }
     }
+}
+
+TEST_CASE_TEMPLATE("ranks: the same units drop out as in one process", T, float, double) {
+  const auto problem = make_problem<T>({{4, 20, 3}, 61, true}, {Tanh{}, Softmax{}}, CrossEntropy{}, 1);
+  for (const bool shuffle : {false, true}) {
+    CAPTURE(shuffle);
+    const FitOptions options = options_of(shuffle, 25, 5);
+    const auto one = train(problem, 0, false, options, 0.4)[0];
+    for (const Index size : {2, 3}) {
+      CAPTURE(size);
+      for (const Result<T>& result : train(problem, size, false, options, 0.4))
+        CHECK(support::relative_error(result.parameters, one.parameters) < support::tolerance<T>);
+    }
+  }
 }
 
 TEST_CASE_TEMPLATE("ranks: reproducible, any number of them gives the same bits", T, float, double) {

@@ -80,7 +80,8 @@ TEST_CASE("a file that Python wrote gives Python's outputs") {
   CHECK(saved.epochs_trained == 2);
   float expected[2], actual[2];
   std::ifstream(files / "good.outputs", std::ios::binary).read(reinterpret_cast<char*>(expected), sizeof expected);
-  predict<float>(saved.network, Matrix<float>(Matrix<float>::Identity(2, 2)), actual);
+  const Matrix<float> X = Matrix<float>::Identity(2, 2);
+  predict<float>(saved.network, X, actual);
   for (int i = 0; i < 2; ++i) CHECK(actual[i] == doctest::Approx(expected[i]).epsilon(1e-6));
 }
 

@@ -134,7 +134,7 @@ TEST_CASE_TEMPLATE("tensor sums: the same bits for 1, 2, 3 and 8 threads", T, fl
     Network<T> network(problem.network);
     Optimizer<T> optimizer(Adam{});
     FlowRecord record(1);
-    FlowRecorder<T> recorder(record);
+    FlowRecorder<T> recorder(record, network);
     FitOptions options;
     options.epochs = 2;
     options.batch_size = 60;
@@ -173,7 +173,7 @@ TEST_CASE_TEMPLATE("tensor sums: with clipping, of the gradient before it and of
     Network<T> network(problem.network);
     Optimizer<T> optimizer(SGD{0.1});
     FlowRecord record(1);
-    FlowRecorder<T> recorder(record);
+    FlowRecorder<T> recorder(record, network);
     FitOptions options;
     options.batch_size = 20;
     options.shuffle = false;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <type_traits>
+
 #include "chainrule/batch.hpp"
 #include "chainrule/loss.hpp"
 #include "chainrule/network.hpp"
@@ -19,9 +21,7 @@ double penalty(const Network<T>& network, const Objective& objective);
 
 /// a_0 = X;  z_l = a_{l-1} W_l + b_l;  a_l = σ_l(z_l)  for l = 1 … L. Caches all on the tape.
 template <class T>
-void forward(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, Tape<T>& tape);
-template <class T>
-void forward(const Network<T>& network, const SparseRows<T>& X /* (n, d_0) */, Tape<T>& tape);
+void forward(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X /* (n, d_0) */, Tape<T>& tape);
 
 /// After `forward`: the loss, and on the tape
 ///   δ_L = dL/dz_L;  δ_{l-1} = (δ_l W_lᵀ) ⊙ σ'_{l-1}(z_{l-1})  for l = L … 2,
@@ -39,7 +39,7 @@ Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_outp
 /// One training step on a batch: the loss before the update. In two sweeps:
 ///
 /// 1. By rows. The batch is cut into row chunks; each goes forward through all layers and back to δ_1, without meeting
-///    another: rows are independent.
+///    another: rows are independent. A large network goes layer by layer instead, each on all threads.
 /// 2. By weights. [dW_l; db_l] is cut into tiles; each is summed over the whole batch and given to the optimizer at
 ///    once, so that the gradient is never stored.
 ///
@@ -47,7 +47,8 @@ Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_outp
 ///
 /// Where the loss or a gradient is not finite, nothing is updated and the result is not finite.
 ///
-/// `sums`, unless null, become those of W_1, b_1, W_2, …: taken from each tile while it is at hand.
+/// `sums`, unless null, become those of W_1, b_1, W_2, …: taken from each tile while it is at hand. On the tape a_0 …
+/// a_{L-1} and δ_1 … δ_L are left, and with `sums` a_L.
 template <class T>
 double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer,
             const Objective& objective = {}, std::vector<TensorSums>* sums = nullptr);

@@ -11,17 +11,9 @@ namespace chainrule {
 /// Targets of N samples: numbers, or class labels 0 … d_L - 1 for the cross-entropy.
 template <class T>
 struct Targets {
-  /// Of any Eigen expression that is memory, by rows or one column: never of what Eigen would have to copy.
-  template <class Expression>
-    requires((Expression::Flags & Eigen::DirectAccessBit) != 0 &&
-             (Expression::ColsAtCompileTime == 1 ||
-              ((Expression::Flags & Eigen::RowMajorBit) != 0 && int{Expression::InnerStrideAtCompileTime} == 1)))
-  Targets(const Eigen::MatrixBase<Expression>& expression)  // (N, t)
-      : values(expression.derived().data()),
-        columns(expression.cols()),
-        stride(Expression::ColsAtCompileTime == 1 ? expression.derived().innerStride()
-                                                  : expression.derived().outerStride()),
-        rows(expression.rows()) {}
+  template <InMemory Expression>
+  Targets(const Eigen::MatrixBase<Expression>& y)  // (N, t)
+      : values(y.derived().data()), columns(y.cols()), stride(row_stride(y.derived())), rows(y.rows()) {}
   Targets(Matrix<T>&&) = delete;  // would not outlive the call
   Targets(const std::int64_t* labels, Index rows) : labels(labels), columns(1), stride(1), rows(rows) {}
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <type_traits>
 
 #include "chainrule/batch.hpp"
 #include "chainrule/loss.hpp"
@@ -10,25 +11,26 @@
 namespace chainrule {
 
 // Derivatives beside the gradient of the loss. Rows go through the tape in blocks of as many as it holds, so that
-// memory is bounded however many there are. Results are packed by rows.
+// memory is bounded however many there are. They are those of the network as it predicts: nothing drops out. Results
+// are packed by rows, and may not lie where an argument does.
 
 /// Called between two blocks. It may throw to end a long call, whose results are then incomplete.
 using BetweenBlocks = std::function<void()>;
 
 /// da_L/dX, row by row: from the outputs back, or from the inputs forth where those are fewer.
 template <class T>
-void jacobian(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, Tape<T>& tape,
+void jacobian(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X /* (n, d_0) */, Tape<T>& tape,
               T* to /* (n, d_L, d_0) */, const BetweenBlocks& between = {});
 
 /// da_{L,output}/dX, row by row.
 template <class T>
-void input_gradient(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, Index output, Tape<T>& tape,
-                    T* to /* (n, d_0) */, const BetweenBlocks& between = {});
+void input_gradient(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X /* (n, d_0) */, Index output,
+                    Tape<T>& tape, T* to /* (n, d_0) */, const BetweenBlocks& between = {});
 
 /// (da_L/dX) V, row by row: with R for the derivative along V,
 ///   Ra_0 = V;  Rz_l = Ra_{l-1} W_l;  Ra_l = Rz_l ⊙ σ'_l(z_l)
 template <class T>
-void jvp(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */,
+void jvp(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X /* (n, d_0) */,
          const MatrixArgument<T>& V /* (n, d_0) */, Tape<T>& tape, T* to /* (n, d_L) */,
          const BetweenBlocks& between = {});
 

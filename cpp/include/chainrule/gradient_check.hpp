@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,10 @@ struct GradientCheck {
   Index forward_passes;  // that the differences took: two a parameter
 };
 
-/// Backprop's gradient in T against central differences, (L(θ + h e_i) - L(θ - h e_i)) / 2h, in double.
+/// Backprop's gradient in T against central differences, (L(θ + ε e_i) - L(θ - ε e_i)) / 2ε, in double. `between` is
+/// called between two parameters and may throw.
 template <class T>
-GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, double h = 1e-6);
+GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, double eps = 1e-6,
+                              const std::function<void()>& between = {});
 
 }  // namespace chainrule

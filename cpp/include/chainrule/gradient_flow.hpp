@@ -16,7 +16,7 @@ struct ParameterFlow {
   Index nan, inf;
 };
 
-/// Of one layer, over the batch on the tape.
+/// Of one layer, over the batch.
 struct LayerFlow {
   std::optional<double> saturated;  // share of sigmoid/tanh outputs within 1 % of the range of an end
   std::optional<double> dead;       // share of ReLU units that are zero for every row
@@ -27,6 +27,32 @@ struct LayerFlow {
 struct GradientFlow {
   std::vector<ParameterFlow> parameters;  // W_1, b_1, W_2, …
   std::vector<LayerFlow> layers;          // l = 1 … L
+  Index rows = 0;                         // of the batch
+};
+
+/// What the figures of the layers come from, added up over the parts of a batch that are on the tape one after another.
+template <class T>
+class LayerTotals {
+ public:
+  explicit LayerTotals(const Network<T>& network) : network_(network) {}
+
+  /// The rows that are on the tape.
+  void add(Tape<T>& tape);
+  Index rows() const { return rows_; }
+  std::vector<LayerFlow> flows() const;
+  void clear();
+
+ private:
+  struct Layer {
+    T shift = 0;  // sums of the outputs are of their distances from it
+    double plain = 0, squares = 0, delta_squares = 0;
+    Index outside = 0;
+    std::vector<T> peak;  // of each unit that may die
+  };
+
+  const Network<T>& network_;
+  Index rows_ = 0;
+  std::vector<Layer> layers_;
 };
 
 /// How the gradient of the last backward pass runs through the layers.
@@ -51,25 +77,34 @@ struct FlowRecord {
   Index steps = 0;  // seen so far, over all fits
   std::vector<Index> recorded;
   std::vector<GradientFlow> flows;              // one for each of `recorded`
-  std::vector<ActivationHistogram> histograms;  // at the end of the last fit
+  std::vector<ActivationHistogram> histograms;  // of the last of them, or none yet
 };
 
-/// Keeps such a record, with the ratio of each update to its parameters.
+/// Keeps such a record, with the ratio of each update to its parameters. Steps that are left out count and are recorded
+/// too.
 template <class T>
 class FlowRecorder : public Observer<T> {
  public:
-  explicit FlowRecorder(FlowRecord& record) : record_(record) {}
+  FlowRecorder(FlowRecord& record, const Network<T>& network)
+      : record_(record), steps_before_(record.steps), totals_(network) {}
   bool wants_sums(const FitState<T>& state) const override {
-    return record_.every ? (record_.steps + 1) % *record_.every == 0 : state.last_of_epoch;
+    return record_.every ? number(state) % *record_.every == 0 : state.last_of_epoch;
   }
+  void rows_done(FitState<T>& state) override { totals_.add(*state.tape); }
   void step_done(FitState<T>& state) override;
   void fit_done(FitState<T>& state) override;
 
  private:
+  /// Of the step among those of all fits.
+  Index number(const FitState<T>& state) const { return steps_before_ + state.step - state.steps_before; }
+
   FlowRecord& record_;
-  bool has_stepped_ = false;
+  const Index steps_before_;
+  LayerTotals<T> totals_;
 };
 
+extern template class LayerTotals<float>;
+extern template class LayerTotals<double>;
 extern template class FlowRecorder<float>;
 extern template class FlowRecorder<double>;
 

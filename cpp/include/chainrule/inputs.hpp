@@ -21,7 +21,10 @@ struct SparseRows {
 template <class T>
 class Inputs {
  public:
-  Inputs(const ConstMatrixView<T>& X) : rows_(X.rows()), cols_(X.cols()), values_(X.data()), stride_(X.outerStride()) {}
+  template <InMemory Expression>
+  Inputs(const Eigen::MatrixBase<Expression>& X)  // (N, d_0)
+      : rows_(X.rows()), cols_(X.cols()), values_(X.derived().data()), stride_(row_stride(X.derived())) {}
+  Inputs(Matrix<T>&&) = delete;  // would not outlive the call
   Inputs(const T* data, Index rows, Index cols, Eigen::OuterStride<> stride)
       : Inputs(ConstMatrixView<T>(data, rows, cols, stride)) {}
   Inputs(const SparseRows<T>& X)
@@ -45,6 +48,13 @@ class Inputs {
     else
       rest.values_ += first * stride_;
     return rest;
+  }
+
+  /// Those from sample `first` to before sample `last`.
+  Inputs part(Index first, Index last) const {
+    Inputs some = from(first);
+    some.rows_ = last - first;
+    return some;
   }
 
   /// Sparse, and so much so that products skip the zeros.

@@ -28,6 +28,17 @@ using ConstVectorView = Eigen::Map<const Vector<T>>;
 template <class T>
 using MatrixArgument = Eigen::Ref<const Matrix<T>, 0, Eigen::OuterStride<>>;
 
+/// An Eigen expression that is memory, by rows or one column: never what Eigen would have to copy.
+template <class Expression>
+concept InMemory = (Expression::Flags & Eigen::DirectAccessBit) != 0 &&
+                   (Expression::ColsAtCompileTime == 1 ||
+                    ((Expression::Flags & Eigen::RowMajorBit) != 0 && int{Expression::InnerStrideAtCompileTime} == 1));
+/// How far apart its rows are.
+template <InMemory Expression>
+Index row_stride(const Expression& m) {
+  return Expression::ColsAtCompileTime == 1 ? m.innerStride() : m.outerStride();
+}
+
 /// `rows` × `columns`, or std::length_error where the product does not fit an Index.
 Index checked_product(Index rows, Index columns);
 

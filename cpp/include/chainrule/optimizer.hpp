@@ -48,6 +48,8 @@ class Optimizer {
   void restore(std::int64_t steps, Index parameter_count);
 
  private:
+  void make_moments(Index size);  // those that the rule has and that are not there
+
   Rule rule_;
   std::int64_t steps_ = 0;
   std::uint64_t network_id_ = 0;  // 0: none yet

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <type_traits>
+
 #include "chainrule/batch.hpp"
 #include "chainrule/loss.hpp"
 #include "chainrule/network.hpp"
@@ -8,9 +10,8 @@ namespace chainrule {
 
 /// a_L for the rows of X, without caching; safe from many threads at once.
 template <class T>
-void predict(const Network<T>& network, const MatrixArgument<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
-template <class T>
-void predict(const Network<T>& network, const SparseRows<T>& X /* (n, d_0) */, T* output /* (n, d_L), packed */);
+void predict(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X /* (n, d_0) */,
+             T* output /* (n, d_L), packed */);
 
 /// The loss of each sample, without caching.
 template <class T>

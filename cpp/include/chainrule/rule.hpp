@@ -61,7 +61,8 @@ struct RMSprop {
     g = fma(c[0], w, g);
     s[0] = c[1] * s[0] + c[2] * (g * g);
     s[2] = fma(c[2], g - s[2], s[2]);
-    s[1] = fma(c[3], s[1], g / (sqrt(s[0] - c[4] * (s[2] * s[2])) + c[5]));
+    const V variance = at_least(s[0] - c[4] * (s[2] * s[2]), V(0));  // which rounding can make negative
+    s[1] = fma(c[3], s[1], g / (sqrt(variance) + c[5]));
     w = w - c[6] * s[1];
   }
 };

@@ -8,11 +8,14 @@
 
 namespace chainrule {
 
-/// Which random numbers decide what drops out in a batch: those of samples `first`, `first` + 1, … of a stream. Masks
-/// depend on nothing else: neither on threads nor on how samples make batches.
+/// Which random numbers decide what drops out in a batch: those of samples `first`, `first` + 1, … of a stream, or of
+/// those at `places`. Masks depend on nothing else: neither on threads nor on how samples make batches.
 struct MaskDraw {
   std::uint64_t seed, stream;
   Index first;
+  const Index* places = nullptr;
+
+  Index sample(Index r) const { return places ? places[r] : first + r; }
 };
 
 /// What one batch leaves behind on its way forward and back: a_0 … a_L, and δ_1 … δ_L with δ_l = dL/dz_l.
@@ -32,6 +35,7 @@ class Tape {
   Tape(const Network<T>& network, Index capacity, bool keep_pre_activations = false, bool keep_inputs = true);
 
   Index capacity() const { return capacity_; }
+  bool is_for(const Network<T>& network) const;  // of these layers
   bool fits(Index rows, bool inputs = true) const {
     return rows <= capacity_ && (!inputs || activations_.front().pitch > 0);
   }

@@ -75,12 +75,14 @@ struct FitState {
   const FitProgress<T>& progress;  // as of the last whole epoch, at `epoch_done` of this one
   Index epoch = 0;                 // from 1
   Index step = 0;                  // from 1, over all epochs
+  const Index steps_before;        // of the epochs of which `progress` told when the fit began
   double loss = 0;                 // of the step, at `epoch_done` of the epoch
   double penalty = 0;              // what the objective adds to the loss, likewise
   double lr;                       // that the schedule starts from; one that is set at `epoch_done` starts it anew
   std::optional<double> validation_loss;
   T* gradient = nullptr;                          // laid out like θ, at `gradient_ready`; else nullptr
   const std::vector<TensorSums>* sums = nullptr;  // of W_1, b_1, W_2, …, at `step_done` where they are wanted
+  bool left_out = false;                          // the step, for it was not finite
   bool last_of_epoch = false;
   bool stop = false;
 
@@ -92,6 +94,7 @@ struct FitState {
         options(options),
         progress(progress),
         step(progress.step),
+        steps_before(progress.step),
         lr(optimizer.lr()),
         stop(progress.stopped) {}
 };
@@ -104,8 +107,10 @@ class Observer {
   virtual ~Observer() = default;
   virtual bool wants_gradient(const FitState<T>&) const { return false; }  // of the step that comes
   virtual bool wants_sums(const FitState<T>&) const { return false; }      // likewise
+  /// Of a step whose sums are wanted: the tape holds the batch, or one part of it after another.
+  virtual void rows_done(FitState<T>&) {}
   virtual void gradient_ready(FitState<T>&) {}
-  virtual void step_done(FitState<T>&) {}
+  virtual void step_done(FitState<T>&) {}  // or left out
   virtual void epoch_done(FitState<T>&) {}
   virtual void fit_done(FitState<T>&) {}  // with the last batch still on the tape
 };

@@ -520,7 +520,7 @@ void gradient_sums(Size n, const T* x, Sums* sums) {
 
 /// The columns of `count` registers; with one, there may be fewer.
 template <int count, bool bounded, bool peaks, class T>
-void column_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums) {
+void column_sums(Size rows, Size columns, Rows<const T> x, T shift, T low, T high, T* peak, Sums* sums) {
   using V = FullVec<T>;
   struct Lanes {
     V plain = V(0), squares = V(0), outside = V(0);
@@ -541,8 +541,10 @@ void column_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* pea
     for (Size r = begin; r < end; ++r)
       for (int j = 0; j < count; ++j) {
         const V value = at(r, j);
-        lanes[j].plain += value;
-        lanes[j].squares = fma(value, value, lanes[j].squares);
+        V from_shift = value - V(shift);
+        if constexpr (count == 1) from_shift = select(in, from_shift, V(0));
+        lanes[j].plain += from_shift;
+        lanes[j].squares = fma(from_shift, from_shift, lanes[j].squares);
         if constexpr (bounded) lanes[j].outside += select(in & ((value < V(low)) | (value > V(high))), V(1), V(0));
         if constexpr (peaks) top[j].value = max(top[j].value, value);
       }
@@ -559,22 +561,22 @@ void column_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* pea
 }
 
 template <bool bounded, bool peaks, class T>
-void activation_sums_of(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums) {
+void activation_sums_of(Size rows, Size columns, Rows<const T> x, T shift, T low, T high, T* peak, Sums* sums) {
   constexpr Size one = FullVec<T>::size, block = side_by_side * one;
   const auto peak_from = [peak](Size c) { return peaks ? peak + c : nullptr; };
   Size c = 0;
   for (; c + block <= columns; c += block)
-    column_sums<side_by_side, bounded, peaks>(rows, block, x.columns_from(c), low, high, peak_from(c), sums);
+    column_sums<side_by_side, bounded, peaks>(rows, block, x.columns_from(c), shift, low, high, peak_from(c), sums);
   for (; c < columns; c += one)
-    column_sums<1, bounded, peaks>(rows, columns - c, x.columns_from(c), low, high, peak_from(c), sums);
+    column_sums<1, bounded, peaks>(rows, columns - c, x.columns_from(c), shift, low, high, peak_from(c), sums);
 }
 
 template <class T>
-void activation_sums(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums) {
+void activation_sums(Size rows, Size columns, Rows<const T> x, T shift, T low, T high, T* peak, Sums* sums) {
   const bool bounded = !__builtin_isinf(low) || !__builtin_isinf(high);
   const auto of = bounded ? (peak ? activation_sums_of<true, true, T> : activation_sums_of<true, false, T>)
                           : (peak ? activation_sums_of<false, true, T> : activation_sums_of<false, false, T>);
-  of(rows, columns, x, low, high, peak, sums);
+  of(rows, columns, x, shift, low, high, peak, sums);
 }
 
 template <class T>

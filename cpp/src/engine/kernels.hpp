@@ -61,8 +61,8 @@ struct Sums {
   double change_squares = 0, theta_squares = 0;              // of an update: Σ(Δθ)², and Σθ² before it
 };
 
-/// All that is compiled per instruction set. Shapes are (rows, columns); `kind` is an index into the variant of
-/// activation.hpp, loss.hpp or optimizer.hpp.
+/// All that is compiled per instruction set. Shapes are (rows, columns); an array has an entry for each alternative of
+/// the variant of activation.hpp, loss.hpp or rule.hpp.
 template <class T>
 struct Kernels {
   Size tile_rows;  // of the micro-kernel, at most
@@ -121,8 +121,9 @@ struct Kernels {
   T (*largest)(Size rows, Size columns, Rows<const T> x);
   /// Adds up `absolute`, `squares`, `largest` and `zeros`. The squares are not finite where a number is not.
   void (*gradient_sums)(Size n, const T* x, Sums* sums);
-  /// Adds up `plain`, `squares` and `outside` of low ≤ x ≤ high;  peak[j] = max_i x_ij, unless that is null.
-  void (*activation_sums)(Size rows, Size columns, Rows<const T> x, T low, T high, T* peak, Sums* sums);
+  /// Adds up `plain` and `squares` of x - shift, and `outside` of low ≤ x ≤ high;  peak[j] = max_i x_ij, unless that is
+  /// null.
+  void (*activation_sums)(Size rows, Size columns, Rows<const T> x, T shift, T low, T high, T* peak, Sums* sums);
 
   const MathTable<T>* math;
 };

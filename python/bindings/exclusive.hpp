@@ -1,0 +1,91 @@
+#pragma once
+
+#include <pthread.h>
+#include <pybind11/pybind11.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <thread>
+
+namespace chainrule::bindings {
+
+namespace py = pybind11;
+
+/// Asks Python about Ctrl-C.
+inline void check_signals() {
+  const py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+/// Held by one thread at a time, which may take it again. Unlike std::recursive_mutex it can be waited for with an eye
+/// on Ctrl-C, and a process that is forked while it is held can take it: a thread that holds it keeps it there, and
+/// one that is not there any more has left it.
+class Lock {
+ public:
+  void acquire() {
+    const std::uint64_t me = this_thread();
+    for (int tries = 0;; ++tries) {
+      std::uint64_t holder = 0;
+      if (holder_.compare_exchange_strong(holder, me)) {
+        depth_ = 1;
+        return;
+      }
+      const bool mine = thread_of(holder) == thread_of(me);
+      if (mine || process_of(holder) != process_of(me)) {
+        if (!holder_.compare_exchange_strong(holder, me)) continue;
+        depth_ = mine ? depth_ + 1 : 1;
+        return;
+      }
+      if (tries < 100) {
+        std::this_thread::yield();
+        continue;
+      }
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      if (tries % 100 == 0) check_signals();
+    }
+  }
+  void release() {
+    if (--depth_ == 0) holder_.store(0);
+  }
+
+ private:
+  // A number for each thread, and one for each process that a fork has made since the first; a forked thread keeps its
+  // own.
+  static std::uint64_t this_thread() {
+    static std::atomic<std::uint32_t> threads{0};
+    static std::atomic<std::uint32_t> processes{0};
+    [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, [] { ++processes; });
+    thread_local const std::uint32_t number = ++threads;
+    return std::uint64_t{processes.load(std::memory_order_relaxed)} << 32 | number;
+  }
+  static std::uint64_t thread_of(std::uint64_t holder) { return holder & 0xffffffff; }
+  static std::uint64_t process_of(std::uint64_t holder) { return holder >> 32; }
+
+  std::atomic<std::uint64_t> holder_{0};
+  int depth_ = 0;  // of the holder
+};
+
+/// Holds a lock without a look at the interpreter.
+class Held {
+ public:
+  explicit Held(Lock& lock) : lock_(lock) { lock_.acquire(); }
+  ~Held() { lock_.release(); }
+  Held(const Held&) = delete;
+
+ private:
+  Lock& lock_;
+};
+
+/// Lets other Python threads run, and keeps those that would change the same model waiting. In this order: a thread
+/// that waits for the model must not hold the interpreter, which the one at work may need for a callback.
+class Exclusive {
+ public:
+  explicit Exclusive(Lock& lock) : held_(lock) {}
+
+ private:
+  py::gil_scoped_release release_;
+  Held held_;
+};
+
+}  // namespace chainrule::bindings
