@@ -106,6 +106,132 @@ void def_optimizer(py::module_& module, const char* name, const std::string& doc
       py::arg("memo"));
 }
 
+constexpr const char* sgd_doc = R"(Stochastic gradient descent, with or without momentum.
+
+b = momentum·b + g; W -= lr·b, or lr·(g + momentum·b) with `nesterov`. Names, defaults and rule are those of
+``torch.optim.SGD``.
+
+Parameters
+----------
+lr : float, default 1e-3
+    Learning rate; finite and >= 0.
+momentum : float, default 0
+    Share of the sum b that each step takes over; finite and >= 0.
+nesterov : bool, default False
+    Whether the step looks ahead along b; needs a momentum > 0.
+weight_decay : float, default 0
+    λ of an L2 penalty: λ·W is added to g first. Finite and >= 0.
+velocity : bool, default False
+    Whether the rate is part of the sum: b = momentum·b + lr·g; W -= b, or lr·g + momentum·b with `nesterov`. That
+    differs as soon as lr changes.
+
+Raises
+------
+ValueError
+    For a setting out of range, in the constructor or when an attribute is set; it then stays as it was.
+TypeError
+    For a setting of another type, and in the constructor for one that is unknown or given twice.
+
+References
+----------
+Sutskever, Martens, Dahl, Hinton: On the importance of initialization and momentum in deep learning. ICML 2013.
+)";
+
+constexpr const char* rmsprop_doc = R"(RMSprop: the gradient over the root of its running mean square.
+
+v = alpha·v + (1 - alpha)·g²; b = momentum·b + g / (√v + eps); W -= lr·b. Names, defaults and rule are those of
+``torch.optim.RMSprop``.
+
+Parameters
+----------
+lr : float, default 1e-2
+    Learning rate; finite and >= 0.
+alpha : float, default 0.99
+    Share of v that each step takes over, in [0, 1).
+eps : float, default 1e-8
+    Added to √v; finite and >= 0.
+weight_decay : float, default 0
+    λ of an L2 penalty: λ·W is added to g first. Finite and >= 0.
+momentum : float, default 0
+    Share of the sum b that each step takes over; finite and >= 0.
+centered : bool, default False
+    Whether the variance v - m², with the running mean m = alpha·m + (1 - alpha)·g, takes the place of v.
+
+Raises
+------
+ValueError
+    For a setting out of range, in the constructor or when an attribute is set; it then stays as it was.
+TypeError
+    For a setting of another type, and in the constructor for one that is unknown or given twice.
+
+References
+----------
+Tieleman, Hinton: Lecture 6.5, rmsprop: divide the gradient by a running average of its recent magnitude. Coursera:
+Neural Networks for Machine Learning, 2012.
+Graves: Generating sequences with recurrent neural networks. arXiv:1308.0850, 2013 (`centered`).
+)";
+
+constexpr const char* adam_doc = R"(Adam: running means of the gradient and of its square, each without its bias.
+
+m = β₁·m + (1 - β₁)·g; v = β₂·v + (1 - β₂)·g²; W -= lr·m̂ / (√v̂ + eps), with m̂ = m / (1 - β₁ᵗ) and
+v̂ = v / (1 - β₂ᵗ) in step t. Names, defaults and rule are those of ``torch.optim.Adam``.
+
+Parameters
+----------
+lr : float, default 1e-3
+    Learning rate; finite and >= 0.
+betas : pair of floats, default (0.9, 0.999)
+    β₁ and β₂: shares of m and v that each step takes over, each in [0, 1).
+eps : float, default 1e-8
+    Added to √v̂; finite and >= 0.
+weight_decay : float, default 0
+    λ of an L2 penalty: λ·W is added to g first. Finite and >= 0.
+eps_hat : bool, default False
+    Whether eps is added to √v instead, before its bias is taken out: W -= lr·√(1 - β₂ᵗ)·m̂ / (√v + eps), the end of
+    section 2 of the paper.
+
+Raises
+------
+ValueError
+    For a setting out of range, in the constructor or when an attribute is set; it then stays as it was.
+TypeError
+    For a setting of another type, and in the constructor for one that is unknown or given twice.
+
+References
+----------
+Kingma, Ba: Adam: a method for stochastic optimization. ICLR 2015.
+)";
+
+constexpr const char* adamw_doc = R"(Adam with the weight decay apart from the gradient.
+
+W -= lr·weight_decay·W, and then the step of `Adam` without decay. Names, defaults and rule are those of
+``torch.optim.AdamW``.
+
+Parameters
+----------
+lr : float, default 1e-3
+    Learning rate; finite and >= 0.
+betas : pair of floats, default (0.9, 0.999)
+    β₁ and β₂: shares of m and v that each step takes over, each in [0, 1).
+eps : float, default 1e-8
+    Added to √v̂; finite and >= 0.
+weight_decay : float, default 1e-2
+    Share of W, times lr, that each step takes away; finite and >= 0.
+eps_hat : bool, default False
+    As in `Adam`.
+
+Raises
+------
+ValueError
+    For a setting out of range, in the constructor or when an attribute is set; it then stays as it was.
+TypeError
+    For a setting of another type, and in the constructor for one that is unknown or given twice.
+
+References
+----------
+Loshchilov, Hutter: Decoupled weight decay regularization. ICLR 2019.
+)";
+
 }  // namespace
 
 void register_optimizers(py::module_& module) {
@@ -134,31 +260,18 @@ void register_optimizers(py::module_& module) {
           "Update the parameters of `mlp` once, from the gradient that its last ``backward`` or ``pullback`` left.\n\n"
           "Raises RuntimeError where there is none, and ValueError where the optimizer belongs to another network.");
 
-  def_optimizer<SGD>(
-      module, "SGD",
-      "Stochastic gradient descent: b = momentum·b + g; W -= lr·b, or lr·(g + momentum·b) with ``nesterov``.\n\n"
-      "``weight_decay``·W is added to g first. Names, defaults and rule are those of ``torch.optim.SGD``. With\n"
-      "``velocity`` the rate is part of the sum: b = momentum·b + lr·g; W -= b, or lr·g + momentum·b.",
-      setting("lr", &SGD::lr), setting("momentum", &SGD::momentum), setting("nesterov", &SGD::nesterov),
-      setting("weight_decay", &SGD::weight_decay), setting("velocity", &SGD::velocity));
-  def_optimizer<RMSprop>(
-      module, "RMSprop",
-      "v = alpha·v + (1 - alpha)·g²; b = momentum·b + g / (√v + eps); W -= lr·b. With ``centered`` the variance of g\n"
-      "takes the place of v. Names, defaults and rule are those of ``torch.optim.RMSprop``.",
-      setting("lr", &RMSprop::lr), setting("alpha", &RMSprop::alpha), setting("eps", &RMSprop::eps),
-      setting("weight_decay", &RMSprop::weight_decay), setting("momentum", &RMSprop::momentum),
-      setting("centered", &RMSprop::centered));
+  def_optimizer<SGD>(module, "SGD", sgd_doc, setting("lr", &SGD::lr), setting("momentum", &SGD::momentum),
+                     setting("nesterov", &SGD::nesterov), setting("weight_decay", &SGD::weight_decay),
+                     setting("velocity", &SGD::velocity));
+  def_optimizer<RMSprop>(module, "RMSprop", rmsprop_doc, setting("lr", &RMSprop::lr), setting("alpha", &RMSprop::alpha),
+                         setting("eps", &RMSprop::eps), setting("weight_decay", &RMSprop::weight_decay),
+                         setting("momentum", &RMSprop::momentum), setting("centered", &RMSprop::centered));
   const auto def_adam = [&module]<class R>(const R&, const char* name, const char* doc) {
     def_optimizer<R>(module, name, doc, setting("lr", &R::lr), betas<R>(), setting("eps", &R::eps),
                      setting("weight_decay", &R::weight_decay), setting("eps_hat", &R::eps_hat));
   };
-  def_adam(Adam{}, "Adam",
-           "m = β₁·m + (1 - β₁)·g; v = β₂·v + (1 - β₂)·g²; W -= lr·m̂ / (√v̂ + eps), with m̂ = m / (1 - β₁ᵗ) and\n"
-           "v̂ = v / (1 - β₂ᵗ) (Kingma & Ba 2015). Names, defaults and rule are those of ``torch.optim.Adam``.\n"
-           "With ``eps_hat`` it is W -= lr·√(1 - β₂ᵗ)·m̂ / (√v + eps), the end of their section 2.");
-  def_adam(AdamW{}, "AdamW",
-           "Adam with the weight decay apart from the gradient: W -= lr·weight_decay·W first (Loshchilov & Hutter\n"
-           "2019). Names, defaults and rule are those of ``torch.optim.AdamW``.");
+  def_adam(Adam{}, "Adam", adam_doc);
+  def_adam(AdamW{}, "AdamW", adamw_doc);
 }
 
 }  // namespace chainrule::bindings

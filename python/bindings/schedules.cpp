@@ -41,38 +41,163 @@ void def_schedule(py::module_& module, const char* name, const std::string& doc,
   cls.def("__hash__", [values](const ScheduleOf<S>& self) { return py::hash(values(self)); });
 }
 
+constexpr const char* constant_rate_doc = R"(The optimizer's lr throughout.
+
+Raises
+------
+TypeError
+    For any argument.
+)";
+
+constexpr const char* step_decay_doc = R"(The rate falls by a factor every few epochs: lr·gamma^⌊epoch / step_size⌋.
+
+Epochs count from 0 in each fit, and lr is the optimizer's when it begins. As ``torch.optim.lr_scheduler.StepLR``.
+
+Parameters
+----------
+step_size : int, default 10
+    Epochs from one fall to the next, at least 1.
+gamma : float, default 0.1
+    The factor; finite and > 0.
+
+Raises
+------
+ValueError
+    For a setting out of range.
+TypeError
+    For a setting of another type, or one that is unknown or given twice.
+)";
+
+constexpr const char* exponential_decay_doc = R"(The rate falls by a factor every epoch: lr·gamma^epoch.
+
+Epochs count from 0 in each fit, and lr is the optimizer's when it begins. As
+``torch.optim.lr_scheduler.ExponentialLR``.
+
+Parameters
+----------
+gamma : float, default 0.95
+    The factor; finite and > 0.
+
+Raises
+------
+ValueError
+    For a setting out of range.
+TypeError
+    For a setting of another type, or one that is unknown or given twice.
+)";
+
+constexpr const char* cosine_decay_doc = R"(The rate falls along half a cosine, epoch by epoch.
+
+eta_min + (lr - eta_min)·(1 + cos(π·epoch / epochs)) / 2, where epochs count from 0, `epochs` is that of the fit and lr
+the optimizer's when it begins. As ``torch.optim.lr_scheduler.CosineAnnealingLR``.
+
+Parameters
+----------
+eta_min : float, default 0
+    Where it would end after the last epoch; finite and >= 0.
+
+Raises
+------
+ValueError
+    For a setting out of range.
+TypeError
+    For a setting of another type, or one that is unknown or given twice.
+
+References
+----------
+Loshchilov, Hutter: SGDR: stochastic gradient descent with warm restarts. ICLR 2017.
+)";
+
+constexpr const char* one_cycle_doc = R"(The rate rises to lr and falls far below it, step by step, along cosines.
+
+From lr / div_factor up to lr in the first `pct_start` of all steps of the fit, then down to
+lr / (div_factor·final_div_factor) in the last. As ``torch.optim.lr_scheduler.OneCycleLR`` with lr, the optimizer's when
+the fit begins, as max_lr. An iterable of blocks does not tell the number of steps: `MLP.fit` then raises ValueError.
+
+Parameters
+----------
+pct_start : float, default 0.3
+    Share of the steps in which it rises, in [0, 1].
+div_factor : float, default 25
+    lr over the first rate; finite and > 0.
+final_div_factor : float, default 1e4
+    The first rate over the last; finite and > 0.
+
+Raises
+------
+ValueError
+    For a setting out of range.
+TypeError
+    For a setting of another type, or one that is unknown or given twice.
+
+References
+----------
+Smith, Topin: Super-convergence: very fast training of neural networks using large learning rates. arXiv:1708.07120,
+2018.
+)";
+
+constexpr const char* warmup_doc = R"(The rate rises linearly, step by step, in the first epochs, and then stays.
+
+From start_factor·lr to lr, the optimizer's when the fit begins. As ``torch.optim.lr_scheduler.LinearLR``. An iterable
+of blocks does not tell the number of steps: `MLP.fit` then raises ValueError.
+
+Parameters
+----------
+epochs : int, default 5
+    How many, at least 1.
+start_factor : float, default 0.1
+    The first rate over lr, in (0, 1].
+
+Raises
+------
+ValueError
+    For a setting out of range.
+TypeError
+    For a setting of another type, or one that is unknown or given twice.
+)";
+
+constexpr const char* plateau_doc = R"(The rate falls by a factor whenever the loss has stopped falling.
+
+That is the validation loss, or without validation the training loss. It has become better where it is less than
+(1 - threshold) times the least so far. As ``torch.optim.lr_scheduler.ReduceLROnPlateau``.
+
+Parameters
+----------
+factor : float, default 0.1
+    What the rate is multiplied by, in (0, 1).
+patience : int, default 10
+    The rate falls after more than that many epochs in a row without a better loss; at least 0.
+threshold : float, default 1e-4
+    See above; finite and >= 0.
+min_lr : float, default 0
+    Below which the rate does not fall; finite and >= 0.
+
+Raises
+------
+ValueError
+    For a setting out of range.
+TypeError
+    For a setting of another type, or one that is unknown or given twice.
+)";
+
 }  // namespace
 
 void register_schedules(py::module_& module) {
   py::class_<AnySchedule>(module, "Schedule", "How the learning rate changes in the course of a fit.");
-  def_schedule<ConstantRate>(module, "ConstantRate", "The optimizer's lr throughout.");
-  def_schedule<StepDecay>(module, "StepDecay", "lr·gamma^⌊epoch / step_size⌋, as ``torch.optim.lr_scheduler.StepLR``.",
-                          setting("step_size", &StepDecay::step_size), setting("gamma", &StepDecay::gamma));
-  def_schedule<ExponentialDecay>(module, "ExponentialDecay",
-                                 "lr·gamma^epoch, as ``torch.optim.lr_scheduler.ExponentialLR``.",
+  def_schedule<ConstantRate>(module, "ConstantRate", constant_rate_doc);
+  def_schedule<StepDecay>(module, "StepDecay", step_decay_doc, setting("step_size", &StepDecay::step_size),
+                          setting("gamma", &StepDecay::gamma));
+  def_schedule<ExponentialDecay>(module, "ExponentialDecay", exponential_decay_doc,
                                  setting("gamma", &ExponentialDecay::gamma));
-  def_schedule<CosineDecay>(module, "CosineDecay",
-                            "eta_min + (lr - eta_min)·(1 + cos(π·epoch / epochs)) / 2, as\n"
-                            "``torch.optim.lr_scheduler.CosineAnnealingLR`` (Loshchilov & Hutter 2017).",
-                            setting("eta_min", &CosineDecay::eta_min));
-  def_schedule<OneCycle>(
-      module, "OneCycle",
-      "Step by step from lr / div_factor up to lr in the first ``pct_start`` of all steps, then down to\n"
-      "lr / (div_factor·final_div_factor), both along a cosine, as ``torch.optim.lr_scheduler.OneCycleLR``\n"
-      "(Smith & Topin 2018).",
-      setting("pct_start", &OneCycle::pct_start), setting("div_factor", &OneCycle::div_factor),
-      setting("final_div_factor", &OneCycle::final_div_factor));
-  def_schedule<Warmup>(module, "Warmup",
-                       "Step by step, linearly, from start_factor·lr to lr over the first ``epochs`` epochs, as\n"
-                       "``torch.optim.lr_scheduler.LinearLR``.",
-                       setting("epochs", &Warmup::epochs), setting("start_factor", &Warmup::start_factor));
-  def_schedule<Plateau>(
-      module, "Plateau",
-      "lr·factor whenever the validation loss (the training loss without validation) has not become better,\n"
-      "by the relative ``threshold``, for more than ``patience`` epochs, as\n"
-      "``torch.optim.lr_scheduler.ReduceLROnPlateau``.",
-      setting("factor", &Plateau::factor), setting("patience", &Plateau::patience),
-      setting("threshold", &Plateau::threshold), setting("min_lr", &Plateau::min_lr));
+  def_schedule<CosineDecay>(module, "CosineDecay", cosine_decay_doc, setting("eta_min", &CosineDecay::eta_min));
+  def_schedule<OneCycle>(module, "OneCycle", one_cycle_doc, setting("pct_start", &OneCycle::pct_start),
+                         setting("div_factor", &OneCycle::div_factor),
+                         setting("final_div_factor", &OneCycle::final_div_factor));
+  def_schedule<Warmup>(module, "Warmup", warmup_doc, setting("epochs", &Warmup::epochs),
+                       setting("start_factor", &Warmup::start_factor));
+  def_schedule<Plateau>(module, "Plateau", plateau_doc, setting("factor", &Plateau::factor),
+                        setting("patience", &Plateau::patience), setting("threshold", &Plateau::threshold),
+                        setting("min_lr", &Plateau::min_lr));
 }
 
 }  // namespace chainrule::bindings

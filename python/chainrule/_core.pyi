@@ -246,6 +246,7 @@ _NonFiniteRecord: TypeAlias = dict[str, Any]
 
 @type_check_only
 class GradientFlow(TypedDict):
+    rows: int
     parameters: npt.NDArray[np.float64]
     layers: npt.NDArray[np.float64]
     histograms: list[tuple[float, float, list[int]]]
@@ -253,6 +254,7 @@ class GradientFlow(TypedDict):
 @type_check_only
 class FlowRows(TypedDict):
     recorded: list[int]
+    rows: list[int]
     parameters: npt.NDArray[np.float64]
     layers: npt.NDArray[np.float64]
     histograms: list[tuple[float, float, list[int]]]
@@ -264,7 +266,7 @@ class FlowRecord(metaclass=_Pybind11Type):
     @property
     def steps(self) -> int: ...
     def begin(self, steps: int) -> None: ...
-    def flows(self) -> FlowRows: ...
+    def flows(self, first: int = 0, last: int | None = None) -> FlowRows: ...
 
 @type_check_only
 class ParameterError(TypedDict):
@@ -378,7 +380,7 @@ class _ModelOf:
         self, X: npt.ArrayLike, y: npt.ArrayLike, v: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
     ) -> _FloatArray: ...
     def check_gradients(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None, eps: float = 1e-6
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
     ) -> GradientCheck: ...
     def copy(self) -> Self: ...
 

@@ -21,6 +21,8 @@ SHRINKAGE, GROWTH = 0.5, 1.5
 # Share of a layer's units that may be dead, and of its outputs that may be saturated.
 DEAD = 0.5
 SATURATED = 0.5
+# A healthy unit of relu is zero for about every other sample: on fewer rows than these many are zero for all of them.
+FEWEST_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def diagnose(report: GradientFlowReport) -> list[Finding]:
     """List what is wrong; nothing for a healthy network."""
     not_finite = list(_not_finite(report))
     # The norms say nothing then.
-    return not_finite or [*_between_layers(report), *_dead(report), *_saturated(report)]
+    return not_finite or [*_unreached(report), *_between_layers(report), *_dead(report), *_saturated(report)]
 
 
 def _not_finite(report: GradientFlowReport) -> Iterator[Finding]:
@@ -69,6 +71,18 @@ def _not_finite(report: GradientFlowReport) -> Iterator[Finding]:
             sorted({row.name.rpartition(".")[0] for row in bad}),
             f"gradients with NaN or infinity: {counts}",
             "a smaller learning rate, clip_norm, scaled inputs; fit says where it began",
+        )
+
+
+def _unreached(report: GradientFlowReport) -> Iterator[Finding]:
+    bad = [layer for layer in report.layers if layer.delta_norm == 0]
+    if bad and report.layers[-1].delta_norm > 0:
+        yield Finding(
+            "vanishing",
+            [layer.name for layer in bad],
+            f"delta is exactly zero in {bad[0].name} to {bad[-1].name}, for all {report.rows} rows: no gradient gets there",
+            "relu with He's initialisation or tanh with Xavier's in place of sigmoid, other initial weights where they "
+            "are all zero, a smaller learning rate where units have died; scaled inputs",
         )
 
 
@@ -105,7 +119,7 @@ def _between_layers(report: GradientFlowReport) -> Iterator[Finding]:
 
 def _dead(report: GradientFlowReport) -> Iterator[Finding]:
     bad = [layer for layer in report.layers if layer.dead is not None and layer.dead > DEAD]
-    if bad:
+    if bad and report.rows >= FEWEST_ROWS:
         shares = ", ".join(f"{layer.dead:.0%} of {layer.name}" for layer in bad)
         yield Finding(
             "dead units",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from chainrule import plots
 from chainrule._extras import optional_package
+from chainrule._json import jsonable
+from chainrule._names import parameter_names
 from chainrule._table import Table
 from chainrule.diagnosis import Finding, diagnose
 
@@ -50,7 +52,7 @@ class ParameterFlow:
 
 @dataclass(frozen=True)
 class LayerFlow:
-    """One layer's units over the batch.
+    """One layer's units over the batch; of several processes that train together, over the rows of this one.
 
     Attributes
     ----------
@@ -111,12 +113,16 @@ class GradientFlowReport:
         A row per parameter tensor, W_1, b_1, W_2, ...
     layers : list of LayerFlow
         A row per layer.
+    rows : int
+        Samples in the batch.
     histograms : list of ActivationHistogram
-        One per layer; empty in a report of a step in the middle of a fit.
+        One per layer, of the rows that were last in memory: the batch or, with ``micro_batch``, its last part. Empty in
+        a report of a step in the middle of a fit.
     """
 
     parameters: list[ParameterFlow]
     layers: list[LayerFlow]
+    rows: int
     histograms: list[ActivationHistogram] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -137,16 +143,16 @@ class GradientFlowReport:
         """
         return diagnose(self)
 
-    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the numbers as plain dictionaries, ready for JSON.
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain dictionaries, ready for JSON; None for what is not finite.
 
         Returns
         -------
         dict
-            ``{"parameters": [...], "layers": [...], "histograms": [...]}``, each row a dictionary with the fields of
-            `ParameterFlow`, `LayerFlow` and `ActivationHistogram`.
+            ``{"parameters": [...], "layers": [...], "rows": n, "histograms": [...]}``, each row a dictionary with the
+            fields of `ParameterFlow`, `LayerFlow` and `ActivationHistogram`.
         """
-        return asdict(self)
+        return jsonable(asdict(self))
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame, a row per parameter tensor, with the figures of its layer beside it.
@@ -238,21 +244,22 @@ def known(figure: float) -> float | None:
 def report_of(
     parameters: npt.NDArray[np.float64],
     layers: npt.NDArray[np.float64],
+    n_rows: int,
     activations: Sequence[str],
     histograms: Sequence[tuple[float, float, list[int]]] = (),
 ) -> GradientFlowReport:
     """Turn the core's figures, (2L, 7) and (L, 5), into a report."""
     rows = []
-    for i, (mean_abs, max_abs, norm, update_ratio, zeros, nan, inf) in enumerate(parameters.tolist()):
-        name = f"layers.{i // 2}.{'bias' if i % 2 else 'weight'}"
+    names = parameter_names(len(activations))
+    for name, (mean_abs, max_abs, norm, update_ratio, zeros, nan, inf) in zip(names, parameters.tolist(), strict=True):
         rows.append(ParameterFlow(name, mean_abs, max_abs, norm, known(update_ratio), zeros, int(nan), int(inf)))
     units = [
         LayerFlow(f"layers.{i}", activation, known(saturated), known(dead), *rest)
         for i, (activation, (saturated, dead, *rest)) in enumerate(zip(activations, layers.tolist(), strict=True))
     ]
-    return GradientFlowReport(rows, units, [ActivationHistogram(*histogram) for histogram in histograms])
+    return GradientFlowReport(rows, units, n_rows, [ActivationHistogram(*histogram) for histogram in histograms])
 
 
 def report(flow: GradientFlow, activations: Sequence[str]) -> GradientFlowReport:
     """Turn what the core says of the last backward pass into a report."""
-    return report_of(flow["parameters"], flow["layers"], activations, flow["histograms"])
+    return report_of(flow["parameters"], flow["layers"], flow["rows"], activations, flow["histograms"])

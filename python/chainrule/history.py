@@ -11,7 +11,8 @@ import numpy as np
 
 from chainrule import plots
 from chainrule._arguments import shown
-from chainrule._extras import optional_package
+from chainrule._extras import optional_package, progress_bar
+from chainrule._json import jsonable
 from chainrule._table import Table
 from chainrule.non_finite import NonFinite
 
@@ -144,9 +145,12 @@ class History:
         return plots.page(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as plain lists and dictionaries, ready for JSON; a monitor has a `to_dict` of its own."""
+        """Return the numbers as plain lists and dictionaries, ready for JSON; None for what is not finite.
+
+        A monitor has a `to_dict` of its own.
+        """
         numbers = {name: value for name, value in vars(self).items() if name not in ("monitor", "non_finite")}
-        return {**numbers, "non_finite": None if self.non_finite is None else self.non_finite.to_dict()}
+        return jsonable({**numbers, "non_finite": None if self.non_finite is None else self.non_finite.to_dict()})
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with a row per epoch.
@@ -180,11 +184,11 @@ def epoch_observer(
     if not progress:
         yield observer(mlp, epochs, listeners, monitor) if listeners else None
         return
-    with optional_package("tqdm.auto", "progress").tqdm(total=epochs, unit="epoch") as bar:
+    with progress_bar(epochs) as bar:
 
         def advance(report: EpochReport) -> None:
             figures = {"loss": report.loss, "val_loss": report.validation_loss}
-            if monitor is not None:
+            if monitor is not None and len(monitor.steps):
                 figures["min_grad"] = monitor.smallest_gradient()
             bar.set_postfix({name: f"{x:.4g}" for name, x in figures.items() if x is not None}, refresh=False)
             bar.update(report.epoch - bar.n)

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from chainrule import _core, plots
 from chainrule._arguments import integer
 from chainrule._extras import optional_package
+from chainrule._json import jsonable
+from chainrule._names import parameter_names
 from chainrule._table import Table
 from chainrule.diagnosis import Finding
 from chainrule.gradient_flow import GradientFlowReport, report_of
@@ -29,8 +31,9 @@ SPARKLINE_WIDTH = 32
 class GradientFlow:
     """Records the gradient flow of a fit: pass it as ``fit(..., monitor=flow)``, and look at it then or later.
 
-    A recorded step's gradient is written whole, and read once; other steps cost nothing. Several fits of networks of
-    the same layers add up. ``print`` it for a table with sparklines.
+    A recorded step takes its figures while gradient and activations are at hand; other steps cost nothing. Steps that a
+    fit leaves out because they are not finite count, and are recorded with the NaN and infinities that they hold.
+    Several fits of networks of the same layers and activations add up. ``print`` it for a table with sparklines.
 
     Parameters
     ----------
@@ -78,7 +81,7 @@ class GradientFlow:
     @property
     def names(self) -> list[str]:
         """Names of the parameter tensors."""
-        return [f"layers.{i}.{part}" for i in range(len(self._activations)) for part in ("weight", "bias")]
+        return parameter_names(len(self._activations))
 
     def __getattr__(self, name: str) -> npt.NDArray[np.float64]:
         if name in PARAMETER_FIGURES:
@@ -95,7 +98,8 @@ class GradientFlow:
         Parameters
         ----------
         index : int, default -1
-            Which of `steps`; the last by default. It alone has the histograms of the activations, once the fit is over.
+            Which of `steps`; the last by default. It alone has the histograms of the activations, with ``every=1`` and
+            None once the fit is over.
 
         Raises
         ------
@@ -104,13 +108,11 @@ class GradientFlow:
         IndexError
             If there are fewer steps.
         """
-        rows = self._recorded()
-        is_last = index in (-1, len(rows["recorded"]) - 1)
+        count = self._recorded()
+        first = range(count)[index]
+        rows = self._record.flows(first, first + 1)
         return report_of(
-            rows["parameters"][index],
-            rows["layers"][index],
-            self._activations,
-            rows["histograms"] if is_last else (),
+            rows["parameters"][0], rows["layers"][0], rows["rows"][0], self._activations, rows["histograms"]
         )
 
     def diagnose(self) -> list[Finding]:
@@ -119,19 +121,16 @@ class GradientFlow:
 
     def smallest_gradient(self) -> float:
         """Return the smallest norm of a layer's weight gradient at the last recorded step; NaN before."""
-        norms = self._rows()["parameters"][-1:, 0::2, PARAMETER_FIGURES.index("norm")]
+        norms = self._record.flows(-1)["parameters"][:, 0::2, PARAMETER_FIGURES.index("norm")]
         return float(norms.min()) if norms.size else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return steps, names and all figures as lists, ready for JSON; None where there is nothing to say."""
-        figures = {
-            name: [[None if np.isnan(x) else float(x) for x in row] for row in getattr(self, name)]
-            for name in (*PARAMETER_FIGURES, *LAYER_FIGURES)
-        }
-        return {"every": self.every, "steps": self.steps.tolist(), "names": self.names, **figures}
+        """Return steps, names and all figures as lists, ready for JSON; None for what is not finite."""
+        figures = {name: getattr(self, name).tolist() for name in (*PARAMETER_FIGURES, *LAYER_FIGURES)}
+        return jsonable({"every": self.every, "steps": self.steps.tolist(), "names": self.names, **figures})
 
     def to_pandas(self) -> Any:
-        """Return a pandas DataFrame with a row per step and parameter tensor.
+        """Return a pandas DataFrame with a row per step and parameter tensor, with the figures of its layer beside it.
 
         Raises
         ------
@@ -140,8 +139,12 @@ class GradientFlow:
         """
         pandas = optional_package("pandas", "pandas")
         index = pandas.MultiIndex.from_product([self.steps, self.names], names=["step", "name"])
-        figures = self._rows()["parameters"].reshape(-1, len(PARAMETER_FIGURES))
-        return pandas.DataFrame(figures, index=index, columns=list(PARAMETER_FIGURES))
+        rows = self._rows()
+        parameters = rows["parameters"].reshape(-1, len(PARAMETER_FIGURES))
+        layers = rows["layers"].repeat(2, axis=1).reshape(-1, len(LAYER_FIGURES))
+        return pandas.DataFrame(
+            np.hstack([parameters, layers]), index=index, columns=[*PARAMETER_FIGURES, *LAYER_FIGURES]
+        )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the norm of each layer's weight gradient over the steps, as a heat map on a log scale.
@@ -192,18 +195,23 @@ class GradientFlow:
     def _rows(self) -> FlowRows:
         return self._record.flows()
 
-    def _recorded(self) -> FlowRows:
-        rows = self._rows()
-        if not rows["recorded"]:
+    def _recorded(self) -> int:
+        """Return how many steps have been recorded, or raise a RuntimeError if none has."""
+        count = len(self.steps)
+        if count == 0 and self._record.steps:
+            every = "the last of an epoch" if self.every is None else f"every {self.every}"
+            raise RuntimeError(f"none of the {self._record.steps} steps has been recorded, but only {every} is")
+        if count == 0:
             raise RuntimeError("nothing has been recorded yet; pass this as fit(..., monitor=...) first")
-        return rows
+        return count
 
     def _attach(self, mlp: MLP) -> _core.FlowRecord:
         """Return the core's record for a fit of that network."""
         activations = [activation.name for activation in (*mlp.hidden_activations, mlp.output_activation)]
-        if self._layer_sizes not in ((), mlp.layer_sizes):
+        if self._record.steps and (self._layer_sizes, self._activations) != (mlp.layer_sizes, activations):
             raise ValueError(
-                f"monitor has recorded a network of layers {self._layer_sizes}; this one has {mlp.layer_sizes}"
+                f"monitor has recorded a network of layers {self._layer_sizes} with {', '.join(self._activations)}; "
+                f"this one has {mlp.layer_sizes} with {', '.join(activations)}"
             )
         self._layer_sizes, self._activations = mlp.layer_sizes, activations
         return self._record

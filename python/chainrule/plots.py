@@ -36,6 +36,11 @@ def axes_or_new(ax: Axes | None) -> Axes:
     return new
 
 
+def ticks(layers: int) -> range:
+    """Return the layers that have a label."""
+    return range(0, layers, max(1, math.ceil(layers / MOST_TICKS)))
+
+
 def gradient_flow(report: GradientFlowReport, ax: Axes | None = None) -> Axes:
     """Draw the mean and the largest |gradient| of each layer's weights as bars."""
     ax = axes_or_new(ax)
@@ -47,12 +52,8 @@ def gradient_flow(report: GradientFlowReport, ax: Axes | None = None) -> Axes:
     if any(0 < row.max_abs < math.inf for row in weights):
         ax.set_yscale("log")
     marks = ["" if row.nan == row.inf == 0 else "\nNaN/Inf" for row in weights]
-    ax.set_xticks(
-        range(len(weights)),
-        [row.name.removesuffix(".weight") + mark for row, mark in zip(weights, marks, strict=True)],
-        rotation=45,
-        ha="right",
-    )
+    shown = ticks(len(weights))
+    ax.set_xticks(shown, [weights[i].name.removesuffix(".weight") + marks[i] for i in shown], rotation=45, ha="right")
     ax.margins(y=0.25)  # room for the legend
     ax.set_title("Gradient flow")
     ax.set_xlabel("layer, from the input to the output")
@@ -65,7 +66,7 @@ def flow_over_time(flow: GradientFlow, ax: Axes | None = None) -> Axes:
     """Draw the norm of each layer's weight gradient over the steps as a heat map."""
     ax = axes_or_new(ax)
     norms, steps = flow.norm[:, 0::2], flow.steps
-    logs = np.log(np.ma.masked_where(~(np.isfinite(norms) & (norms > 0)), norms))
+    logs = np.ma.log(np.ma.masked_invalid(norms))  # of zeros there is none
     groups = np.array_split(np.arange(len(steps)), min(len(steps), MOST_COLUMNS))
     values = np.ma.exp(np.ma.stack([logs[group].mean(axis=0) for group in groups], axis=1))
     low, high = (values.min(), values.max()) if values.count() else (0.1, 1.0)
@@ -73,7 +74,7 @@ def flow_over_time(flow: GradientFlow, ax: Axes | None = None) -> Axes:
     edges = [*(steps[group[0]] - 0.5 for group in groups), steps[-1] + 0.5]
     layers = np.arange(norms.shape[1] + 1) - 0.5
     mesh = ax.pcolormesh(edges, layers, values, norm=scale, cmap="cividis", rasterized=True)
-    shown = range(0, norms.shape[1], max(1, math.ceil(norms.shape[1] / MOST_TICKS)))
+    shown = ticks(norms.shape[1])
     ax.set_yticks(shown, [f"layers.{i}" for i in shown])
     ax.set_title("Gradient flow over time")
     ax.set_xlabel("step")
@@ -95,11 +96,13 @@ def activations(report: GradientFlowReport, axes: Sequence[Axes] | None = None) 
     if len(axes) != len(report.layers):
         raise ValueError(f"axes has {len(axes)} entries; expected one for each of the {len(report.layers)} layers")
     for ax, layer, histogram in zip(axes, report.layers, report.histograms, strict=True):
-        span = histogram.high - histogram.low or 1.0
-        low = histogram.low if histogram.high > histogram.low else histogram.low - 0.5
-        edges = low + span * np.arange(len(histogram.counts) + 1) / len(histogram.counts)
-        total = max(1, sum(histogram.counts))
-        ax.stairs([count / total for count in histogram.counts], edges, fill=True, color=DARK)
+        bins = len(histogram.counts)
+        edges = np.linspace(histogram.low, histogram.high, bins + 1)
+        counts = np.array(histogram.counts)
+        if histogram.low == histogram.high:  # one bar, around the value
+            edges, counts = histogram.low + np.array([-0.5, 0.5]) / bins, counts[:1]
+            ax.set_xlim(histogram.low - 0.5, histogram.low + 0.5)
+        ax.stairs(counts / max(1, counts.sum()), edges, fill=True, color=DARK)
         shares = {"saturated": layer.saturated, "dead": layer.dead}
         notes = [f"{share:.0%} {name}" for name, share in shares.items() if share is not None]
         ax.set_title(f"{layer.name}, {layer.activation}" + "".join(f"\n{note}" for note in notes), fontsize="small")
@@ -109,13 +112,19 @@ def activations(report: GradientFlowReport, axes: Sequence[Axes] | None = None) 
     return list(axes)
 
 
+def mark(values: Sequence[float]) -> str | None:
+    """Return the marker of a line: one of a single point would not be seen."""
+    return "o" if len(values) == 1 else None
+
+
 def losses(history: History, ax: Axes | None = None) -> Axes:
     """Draw the training and validation loss of each epoch."""
     ax = axes_or_new(ax)
     epochs = range(1, history.epochs + 1)
-    ax.plot(epochs, history.loss, label="training", color=DARK)
+    ax.plot(epochs, history.loss, label="training", color=DARK, marker=mark(history.loss))
     if history.validation_loss:
-        ax.plot(epochs, history.validation_loss, label="validation", color=ACCENT, linestyle="--")
+        values = history.validation_loss
+        ax.plot(epochs, values, label="validation", color=ACCENT, linestyle="--", marker=mark(values))
     if history.best_epoch is not None:
         ax.axvline(history.best_epoch, color="0.5", linestyle=":", label="best epoch")
     values = [value for value in (*history.loss, *history.validation_loss) if math.isfinite(value)]
@@ -156,7 +165,8 @@ def update_ratios(flow: GradientFlow, ax: Axes) -> Axes:
     last = ratios.shape[1] - 1
     chosen = sorted({0, last // 2, last})
     for layer, colour, line in zip(chosen, (DARK, LIGHT, ACCENT), ("-", "--", ":"), strict=False):
-        ax.plot(flow.steps, ratios[:, layer], color=colour, linestyle=line, label=f"layers.{layer}")
+        values = ratios[:, layer]
+        ax.plot(flow.steps, values, color=colour, linestyle=line, label=f"layers.{layer}", marker=mark(values))
     if np.any(ratios > 0):
         ax.set_yscale("log")
     ax.axhline(1e-3, color="0.6", linewidth=0.8)

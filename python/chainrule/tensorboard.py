@@ -40,11 +40,14 @@ class TensorBoard:
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         self._writer = optional_package("tensorboardX", "tensorboard").SummaryWriter(os.fspath(log_dir))
+        self._last_step = 0  # of those that were recorded
 
     def __call__(self, report: EpochReport) -> None:
         """Write one epoch; `MLP.fit` calls it."""
         figures = {"loss/training": report.loss, "loss/validation": report.validation_loss, "lr": report.lr}
-        if report.monitor is not None and len(report.monitor.steps):
+        steps = () if report.monitor is None else report.monitor.steps[-1:]
+        if report.monitor is not None and len(steps) and steps[0] != self._last_step:
+            self._last_step = steps[0]
             flow = report.monitor.report()
             for parameter in flow.parameters[0::2]:
                 figures[f"gradient_norm/{parameter.name}"] = parameter.norm
