@@ -181,7 +181,7 @@ double validate(const Network<T>& network, const Loss& loss, const Samples<T>& v
   const double mean = evaluate(network, loss, validation);
   if (!ranks) return mean;
   const double weight = Batch<T>{validation, validation.X.rows()}.weight();
-  double sums[] = {mean * weight, weight};
+  double sums[] = {weight > 0 ? mean * weight : 0, weight};
   ranks->sum(sums, 2);
   return sums[0] / sums[1];
 }

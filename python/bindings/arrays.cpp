@@ -146,7 +146,8 @@ std::pair<py::object, const std::int64_t*> labels_from(const py::array& a, const
   for (Index i = 0; i < theirs.rows; ++i) {
     data[i] = theirs.data[i * theirs.stride];
     if (data[i] < 0 || data[i] >= classes)
-      throw py::value_error(std::string(name) + " holds the label " + std::to_string(data[i]) + " at row " +
+      throw py::value_error(std::string(name) + " holds the label " +
+                            std::string(py::str(a.attr("flat")[py::int_(i)])) + " at row " +
                             std::to_string(i) + "; expected labels from 0 to " + std::to_string(classes - 1));
   }
   return {labels, data};

@@ -187,6 +187,9 @@ class Model : public AnyModel {
   }
 
   double backward(const py::object& y, const py::object& sample_weight, std::optional<double> lr) {
+    if (lr && !std::isfinite(static_cast<T>(*lr)))
+      throw py::value_error("lr is " + std::string(py::str(py::float_(*lr))) +
+                            "; expected a number within the range of the network's dtype");
     const Index rows = rows_of_forward("backward");
     const TargetsIn<T> in = bindings::targets<T>(y, "y", rows, "the last forward's X", network_->outputs(), loss_);
     const WeightsIn<T> weight = bindings::weights<T>(sample_weight, "sample_weight", rows, "the last forward's X");
@@ -313,7 +316,7 @@ class Model : public AnyModel {
       }
       restore(*resume, optimizer, progress.history.epochs);
     }
-    const auto mine = std::make_shared<AtWork<T>>(optimizer, *network_);
+    const auto mine = std::make_shared<AtWork<T>>(optimizer, *network_, optimizer_object);
     FitOptions options;
     options.epochs = epochs;
     options.batch_size = batch_size;

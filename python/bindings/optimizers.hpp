@@ -1,8 +1,11 @@
 #pragma once
 
+#include <pybind11/pybind11.h>
+
 #include <chainrule/optimizer.hpp>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <variant>
 
 namespace chainrule::bindings {
@@ -67,11 +70,12 @@ class AnyOptimizer {
 };
 
 /// An optimizer's state for networks of T while a call works with it. One that has not taken a step by then belongs to
-/// no network. Made and destroyed under the interpreter's lock.
+/// no network. Made and destroyed under the interpreter's lock; `owner` is the optimizer's Python object.
 template <class T>
 class AtWork {
  public:
-  AtWork(AnyOptimizer& optimizer, const Network<T>& network) : optimizer_(optimizer), state_(optimizer.of<T>()) {
+  AtWork(AnyOptimizer& optimizer, const Network<T>& network, pybind11::object owner = {})
+      : owner_(std::move(owner)), optimizer_(optimizer), state_(optimizer.of<T>()) {
     ++optimizer_.uses_.count;
     try {
       state_.attach(network);
@@ -90,6 +94,7 @@ class AtWork {
     if (--optimizer_.uses_.count == 0 && state_.steps() == 0) optimizer_.reset();
   }
 
+  pybind11::object owner_;
   AnyOptimizer& optimizer_;
   Optimizer<T>& state_;
 };

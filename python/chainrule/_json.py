@@ -4,10 +4,14 @@ import math
 from typing import Any
 
 
-def jsonable(value: Any) -> Any:
-    """Return dictionaries and lists with None in place of NaN and infinities."""
+def jsonable(values: dict[str, Any]) -> dict[str, Any]:
+    """Return dictionaries and lists, one within another, with None in place of NaN and infinities."""
+    return {name: _jsonable(value) for name, value in values.items()}
+
+
+def _jsonable(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: jsonable(each) for name, each in value.items()}
+        return jsonable(value)
     if isinstance(value, (list, tuple)):
-        return [jsonable(each) for each in value]
+        return [_jsonable(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -58,8 +58,12 @@ class Finding:
 def diagnose(report: GradientFlowReport) -> list[Finding]:
     """List what is wrong; nothing for a healthy network."""
     not_finite = list(_not_finite(report))
-    # The norms say nothing then.
-    return not_finite or [*_unreached(report), *_between_layers(report), *_dead(report), *_saturated(report)]
+    if not_finite:  # the norms say nothing then
+        return not_finite
+    dead = list(_dead(report))
+    # What dead units keep back is told by them.
+    unreached = [] if dead else list(_unreached(report))
+    return [*unreached, *_between_layers(report), *dead, *_saturated(report)]
 
 
 def _not_finite(report: GradientFlowReport) -> Iterator[Finding]:
@@ -80,7 +84,7 @@ def _unreached(report: GradientFlowReport) -> Iterator[Finding]:
         yield Finding(
             "vanishing",
             [layer.name for layer in bad],
-            f"delta is exactly zero in {bad[0].name} to {bad[-1].name}, for all {report.rows} rows: no gradient gets there",
+            f"delta is exactly zero for all {report.rows} rows in {bad[0].name} to {bad[-1].name}: nothing gets there",
             "relu with He's initialisation or tanh with Xavier's in place of sigmoid, other initial weights where they "
             "are all zero, a smaller learning rate where units have died; scaled inputs",
         )

@@ -56,9 +56,9 @@ def fit(
     Parameters
     ----------
     X : array-like of shape (N, d_0), or iterable
-        Samples as rows, finite. What does not fit into memory is read in blocks, one ahead in a thread of its own:
-        a memory map (numpy.memmap; also chunked arrays as of h5py or zarr), or, without y, an iterable of blocks
-        (X, y) or (X, y, sample_weight) that gives the same ones in every epoch.
+        Samples as rows, finite. What does not fit into memory is read in blocks, one ahead in a thread of its own: a
+        memory map (numpy.memmap; also chunked arrays as of h5py or zarr), or, without y, an iterable of blocks (X, y)
+        or (X, y, sample_weight) that gives the same ones in every epoch.
     y : array-like of shape (N, d_L), or (N,)
         Their targets; see the Notes of `MLP`.
     epochs : int
@@ -66,70 +66,71 @@ def fit(
     batch_size : int, default 32
         Samples a step, at least 1. The last batch of an epoch may be smaller; more than N is N.
     optimizer : str or Optimizer, default "adam"
-        "sgd", "rmsprop", "adam", "adamw" with their default settings, or an object, which keeps its state from one
-        fit to the next.
+        "sgd", "rmsprop", "adam", "adamw" with their default settings, or an object, which keeps its state from one fit
+        to the next.
     shuffle : bool, default True
         Whether each epoch takes the samples in a new order. The order depends on `seed` and on how many epochs the
-        network has been trained, so that three fits of one epoch with one optimizer object equal one of three. What
-        is read in blocks is shuffled within each; the blocks of arrays are put together from all over them.
+        network has been trained, so that three fits of one epoch with one optimizer object equal one of three. What is
+        read in blocks is shuffled within each; the blocks of arrays are put together from all over them.
     sample_weight : array-like of shape (N,), optional
         Weight of each sample; equal by default. Each batch divides by the sum of its own.
     validation : tuple (X, y) or (X, y, sample_weight), optional
         Samples whose loss is computed after each epoch, and which are not trained on.
     patience : int, optional
-        Stop after that many epochs in a row without a better validation loss (training loss without validation).
-        When such a fit ends, the network has the parameters of its best epoch.
+        Stop after that many epochs in a row without a better validation loss (training loss without validation). When
+        such a fit ends, the network has the parameters of its best epoch.
     schedule : str or schedule, optional
         "constant", "step", "exponential", "cosine", "one_cycle", "warmup", "plateau", or an object with settings:
         `StepDecay` and so on. It starts from the optimizer's lr.
     clip_norm : float, optional
         Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm.
     callbacks : iterable of callables, optional
-        Each is called with an `EpochReport` after every epoch; one that returns True ends the fit. An exception in
-        one ends the fit too, and comes out of it. One that sets the optimizer's `lr` starts the schedule anew from
-        there.
+        Each is called with an `EpochReport` after every epoch; one that returns True ends the fit. An exception in one
+        ends the fit too, and comes out of it. What one sets of the optimizer holds from the next step on; `lr` starts
+        the schedule anew from there.
     progress : bool, default False
-        Whether to show a progress bar on the standard error stream, with the losses and the smallest norm of a
-        layer's weight gradient.
+        Whether to show a progress bar on the standard error stream, with the losses and the smallest norm of a layer's
+        weight gradient.
     checkpoint : str or path-like, optional
-        A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs and at
-        the end. `load` reads the network from it. Needs the extra "io".
+        A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs and at the
+        end. `load` reads the network from it. Needs the extra "io".
     checkpoint_every : int, default 1
         Epochs from one checkpoint to the next, at least 1.
     resume : bool, default False
-        Whether to go on from the checkpoint, if that file is there. The same call in a new process then ends with
-        the same bits as one that was never killed. The network takes its parameters, seed and count of epochs from
-        the file, the optimizer its settings, its lr among them, and its state. Samples and arguments have to be the
-        same but for `epochs`, which may be more, `callbacks`, `progress`, `monitor` and `on_nonfinite`. Samples are
-        told by a digest of X, y, sample_weight and validation: of arrays on the disk their number and 64 runs of 16
-        rows, with `comm` their number, of an iterable nothing. The numbers that `memory_limit` picked stay.
+        Whether to go on from the checkpoint, if that file is there. The same call in a new process then ends with the
+        same bits as one that was never killed. The network takes its parameters, seed and count of epochs from the
+        file, the optimizer its settings, its lr among them, and its state. Samples and arguments have to be the same
+        but for `epochs`, which may be more but not fewer than the checkpoint has, `callbacks`, `progress`, `monitor`
+        and `on_nonfinite`. Samples are told by a digest of X, y, sample_weight and validation: of arrays on the disk
+        their number and 64 runs of 16 rows, with `comm` their number, of an iterable nothing. The numbers that
+        `memory_limit` picked stay.
     monitor : GradientFlow, optional
         Records the gradient flow of the steps; of a fit that is resumed those of this call.
     on_nonfinite : {"raise", "stop", "ignore"}, default "raise"
-        What to do about a step whose loss or gradient is not finite. It is never taken: "raise" tells where it
-        began, "stop" ends the fit, "ignore" goes on with the next batch; the last two tell in the History.
+        What to do about a step whose loss or gradient is not finite. It is never taken: "raise" tells where it began,
+        "stop" ends the fit, "ignore" goes on with the next batch; the last two tell in the History.
     micro_batch : int, optional
-        Rows that go through the network at a time. The gradient of a batch is then summed over its parts, which
-        gives the same to rounding: the memory for activations no longer grows with the batch, but the gradient has
-        to be stored.
+        Rows that go through the network at a time. The gradient of a batch is then summed over its parts, which gives
+        the same to rounding: the memory for activations no longer grows with the batch, but the gradient has to be
+        stored.
     memory_limit : int or str, optional
-        Bytes, or a text such as "2GB" or "512MiB", below which the memory of the whole process is to stay. Picks
-        the largest `micro_batch` that does, and tells it in the History. Where not even one row at a time does, a
-        ValueError tells how much is needed, before anything is trained.
+        Bytes, or a text such as "2GB" or "512MiB", below which the memory of the whole process is to stay, with all
+        that `checkpoint` and `resume` take. Picks the largest `micro_batch` that does, and tells it in the History.
+        Where not even one row at a time does, a ValueError tells how much is needed, before anything is trained.
     comm : mpi4py communicator, optional
-        Train together with the other processes of a job, ``mpiexec -n 4 python -m mpi4py train.py``: each gives its
-        own rows of X and y (see `shard`) and the same other arguments. Batches, losses, validation and stopping
-        are those of one process with the rows of all, in the order of the ranks, to rounding; `batch_size` counts
-        the rows of all. Without `shuffle`, a batch is mostly of one rank, for which the others wait. Parameters and
-        order are those of rank 0; that all ranks still have the same parameters is checked after every epoch. Any
-        object with `rank`, `size`, and `allreduce(array)`, `bcast(array)` and
-        `barrier()` that work in place will do.
+        Train together with the other processes of a job, ``mpiexec -n 4 python -m mpi4py train.py``: each gives its own
+        rows of X and y (see `shard`), whose weights may all be zero on some, and the same other arguments. Batches,
+        losses, validation and stopping are those of one process with the rows of all, in the order of the ranks, to
+        rounding; `batch_size` counts the rows of all. Without `shuffle`, a batch is mostly of one rank, for which the
+        others wait. Parameters and order are those of rank 0; that all ranks still have the same parameters is checked
+        after every epoch. Any object with `rank`, `size`, and `allreduce(array)`, `bcast(array)` and `barrier()` that
+        work in place will do.
     reproducible : bool, default False
-        With `comm`: give the same bits for any number of ranks and however they share the rows, as long as these
-        are the same in the order of the ranks. All samples of a batch then go to all ranks, and the gradient is the
-        sum of those of parts of `micro_batch` rows (by default a 32nd of a batch, but 16 to 256), in a tree that
-        does not depend on the ranks. That takes some memory for gradients more, and as many ranks have something to
-        do as there are parts. Parts of few rows take longer: larger ones pay where there are few ranks.
+        With `comm`: give the same bits for any number of ranks and however they share the rows, as long as these are
+        the same in the order of the ranks. All samples of a batch then go to all ranks, and the gradient is the sum of
+        those of parts of `micro_batch` rows (by default a 32nd of a batch, but 16 to 256), in a tree that does not
+        depend on the ranks. That takes some memory for gradients more, and as many ranks have something to do as there
+        are parts. Parts of few rows take longer: larger ones pay where there are few ranks.
 
     Returns
     -------
@@ -139,7 +140,9 @@ def fit(
     Raises
     ------
     ValueError, TypeError
-        If an argument does not fit, or if the optimizer belongs to another network.
+        If an argument does not fit, or if the optimizer belongs to another network; nothing is changed then. Of data on
+        the disk and of iterables only the form and the first row of arrays are looked at beforehand: a bad number
+        further on raises when its block is read, and the parameters are those after the last whole step.
     NonFiniteError
         If the loss or the gradient of a step is not finite, with the epoch, batch, layer, tensor and row where it
         began; a FloatingPointError. The parameters are those before the step.

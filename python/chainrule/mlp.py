@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -767,9 +767,13 @@ def _named(weights: list[FloatArray], biases: list[FloatArray]) -> Iterator[tupl
     return zip(parameter_names(len(weights)), tensors, strict=True)
 
 
+def _is_iterable(given: object) -> TypeGuard[Iterable[object]]:
+    return isinstance(given, Iterable) and getattr(given, "ndim", 1) > 0  # as arrays without a dimension are not
+
+
 def _as_layer_sizes(given: object) -> list[int]:
     expected = "expected a sequence of at least two integers >= 1, such as [2, 4, 1]"
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+    if isinstance(given, (str, bytes, Set, Mapping)) or not _is_iterable(given):
         raise TypeError(f"layer_sizes is {shown(given)}; {expected}")
     sizes = [integer(f"layer_sizes[{i}]", size, 1) for i, size in enumerate(given)]
     if len(sizes) < 2:
@@ -778,13 +782,15 @@ def _as_layer_sizes(given: object) -> list[int]:
 
 
 def _as_dropout(given: object, layers: int) -> list[float]:
-    shares = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given] * layers
-    if len(shares) != layers:
-        raise ValueError(f"dropout has {len(shares)} entries; expected {layers}, one per hidden layer")
-    numbers = [real("dropout", share) for share in shares]
+    each = list(given) if _is_iterable(given) and not isinstance(given, str) else None
+    numbers = [real("dropout", share) for share in ([given] if each is None else each)]
     for number in numbers:
         if not 0 <= number < 1:
             raise ValueError(f"dropout is {shown(number)}; expected a number in [0, 1)")
+    if each is None:
+        return numbers * layers
+    if len(numbers) != layers:
+        raise ValueError(f"dropout has {len(numbers)} entries; expected {layers}, one per hidden layer")
     return numbers
 
 

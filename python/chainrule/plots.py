@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from chainrule._extras import optional_package
 
@@ -112,7 +113,7 @@ def activations(report: GradientFlowReport, axes: Sequence[Axes] | None = None) 
     return list(axes)
 
 
-def mark(values: Sequence[float]) -> str | None:
+def mark(values: Sequence[float] | npt.NDArray[np.float64]) -> str | None:
     """Return the marker of a line: one of a single point would not be seen."""
     return "o" if len(values) == 1 else None
 

@@ -45,9 +45,9 @@ class TensorBoard:
     def __call__(self, report: EpochReport) -> None:
         """Write one epoch; `MLP.fit` calls it."""
         figures = {"loss/training": report.loss, "loss/validation": report.validation_loss, "lr": report.lr}
-        steps = () if report.monitor is None else report.monitor.steps[-1:]
-        if report.monitor is not None and len(steps) and steps[0] != self._last_step:
-            self._last_step = steps[0]
+        last_step = 0 if report.monitor is None else max(report.monitor.steps, default=0)
+        if report.monitor is not None and last_step != self._last_step:
+            self._last_step = last_step
             flow = report.monitor.report()
             for parameter in flow.parameters[0::2]:
                 figures[f"gradient_norm/{parameter.name}"] = parameter.norm

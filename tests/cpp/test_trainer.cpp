@@ -721,7 +721,7 @@ TEST_CASE_TEMPLATE("trainer: each block ends in a short batch, and its samples c
 TEST_CASE_TEMPLATE("trainer: no blocks", T, float, double) {
   auto problem = sample<T>();
   CHECK_THROWS_WITH_AS(fit_blocks(problem, {}, in_order()),
-                       "X gave no samples in epoch 1; expected some, and the same ones in each epoch",
+                       "X gave no samples with a weight in epoch 1; expected some, and the same ones in each epoch",
                        std::invalid_argument);
 }
 

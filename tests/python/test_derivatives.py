@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 from cases import HIDDEN_CASES, OUTPUT_TASKS, TASKS, Task, case_ids, make_problem
-from helpers import assert_close, state
+from helpers import assert_close, same_bits, state
 from nets import library_net, small_net
 
 import chainrule as cr
@@ -241,3 +241,17 @@ def test_bad_directions_outputs_and_targets():
 def test_one_output_needs_no_name():
     mlp, X, _ = small_net((4, 5, 1))
     assert np.array_equal(mlp.input_gradient(X), mlp.jacobian(X)[:, 0])
+
+
+def test_sparse_inputs_give_what_dense_ones_do():
+    sparse = pytest.importorskip("scipy.sparse", reason="sparse inputs are SciPy's")
+    rng = np.random.default_rng(0)
+    dense = np.where(rng.random(size=(40, 12)) < 0.1, rng.normal(size=(40, 12)), 0.0)
+    V = rng.normal(size=dense.shape)
+    mlp = cr.MLP([12, 5, 3], hidden_activation="tanh", dtype="float64", seed=0)
+    for X in (sparse.csr_matrix(dense), sparse.csc_array(dense)):
+        assert same_bits(mlp.jacobian(X), mlp.jacobian(dense))
+        assert same_bits(mlp.input_gradient(X, 1), mlp.input_gradient(dense, 1))
+        assert same_bits(mlp.jvp(X, V), mlp.jvp(dense, V))
+    with pytest.raises(ValueError, match=r"X has shape \(3,\); expected two dimensions"):
+        mlp.predict(sparse.coo_array(np.ones(3)).tocsr())

@@ -94,3 +94,25 @@ def test_silent_on_digits(hidden):
     mlp.fit(X / 16, y, epochs=10, monitor=flow)
     assert report_of(mlp, X / 16, y).diagnose() == []
     assert all(flow.report(i).diagnose() == [] for i in range(len(flow.steps)))
+
+
+@pytest.mark.parametrize("depth", [60, 120])
+def test_gradients_that_are_exactly_zero_have_vanished(depth):
+    report = deep("sigmoid", depth=depth)
+    (finding,) = [finding for finding in report.diagnose() if finding.problem == "vanishing"]
+    assert report.parameters[0].norm == 0
+    assert finding.layers[0] == "layers.0" and "exactly zero for all 64 rows in layers.0 to" in finding.figures
+
+
+def test_zero_weights_let_no_gradient_through():
+    assert "vanishing" in problems_of(deep("tanh", "zeros"))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_silent_on_the_few_rows_that_end_an_epoch(seed):
+    rng = np.random.default_rng(seed)
+    flow = cr.GradientFlow()
+    X = rng.normal(size=(65, 5))
+    cr.MLP([5, 32, 32, 1], seed=seed).fit(X, X[:, :1], epochs=1, batch_size=32, monitor=flow)
+    assert flow.report().rows == 1
+    assert "dead units" not in [finding.problem for finding in flow.diagnose()]

@@ -320,8 +320,17 @@ BAD_SIZES = {
     "None": (None, TypeError),
     "None inside": ([4, None, 3], TypeError),
     "a number": (4, TypeError),
+    "a number as an array": (np.array(4), TypeError),
+    "a set": ({2, 4, 1}, TypeError),
+    "a dictionary": ({2: 4, 4: 1}, TypeError),
     "nested": ([[4, 5], [5, 3]], TypeError),
 }
+
+
+@pytest.mark.parametrize(("dropout", "error"), [("half", TypeError), (7.0, ValueError), (np.array("x"), TypeError)])
+def test_dropout_of_a_network_without_hidden_layers(dropout, error):
+    with pytest.raises(error, match="dropout is"):
+        cr.MLP([2, 1], dropout=dropout)
 
 
 @pytest.mark.parametrize("case", BAD_SIZES)

@@ -1,6 +1,8 @@
 """The recorded gradient flow of a fit, and what is made of it."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -47,6 +49,78 @@ def test_figures_are_those_of_each_step():
     assert np.isnan(flow.update_ratio[0, 1])  # b_1 was zero
     assert flow.report(0).parameters[1].update_ratio is None
     assert flow.norm.shape == flow.zeros.shape == (12, 6) and flow.dead.shape == (12, 3)
+
+
+def ill(every=1, **settings):
+    """A fit whose second step of three is not finite."""
+    X, y = smooth_data(n=30)
+    y[15] = 1e300
+    mlp, flow = cr.MLP([4, 5, 2], seed=0, dtype="float64"), cr.GradientFlow(every)
+    settings = {"on_nonfinite": "ignore", **settings}
+    return mlp, flow, mlp.fit(X, y, epochs=1, batch_size=10, shuffle=False, monitor=flow, **settings)
+
+
+def test_steps_that_are_left_out_count():
+    _, flow, history = ill()
+    assert flow.steps.tolist() == [1, 2, 3] and history.non_finite.step == 2
+    assert (flow.nan + flow.inf).sum(axis=1)[1] > 0 and not (flow.nan + flow.inf)[[0, 2]].any()
+    assert [finding.problem for finding in flow.report(1).diagnose()] == ["not finite"]
+    with pytest.raises(cr.NonFiniteError):
+        ill(on_nonfinite="raise")
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "classes"), [("bce", "sigmoid", 1), ("cross_entropy", "softmax", 3), ("poisson", "exp", 1)]
+)
+@pytest.mark.parametrize("micro_batch", [None, 7])
+def test_outputs_of_a_loss_that_starts_from_the_logits(loss, output, classes, micro_batch):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(32, 6)), rng.integers(0, max(2, classes), 32)
+    mlp, flow = cr.MLP([6, 8, classes], loss=loss, seed=0, dtype="float64"), cr.GradientFlow()
+    outputs = mlp.predict(X)
+    mlp.fit(X, y, epochs=1, batch_size=32, monitor=flow, micro_batch=micro_batch)
+    layer = flow.report().layers[-1]
+    assert layer.activation == output and flow.report().rows == 32
+    assert layer.activation_mean == pytest.approx(outputs.mean(), rel=1e-12)
+    assert layer.activation_variance == pytest.approx(outputs.var(), rel=1e-9, abs=1e-12)
+    if micro_batch is None:
+        assert flow.report().histograms[-1].low == pytest.approx(outputs.min(), rel=1e-12)
+
+
+@pytest.mark.parametrize("every", [2, 3, None])
+def test_histograms_belong_to_the_last_recorded_step(every):
+    _, flow, _ = fitted(every=every, epochs=2)
+    report = flow.report()
+    for histogram, layer in zip(report.histograms, report.layers, strict=True):
+        assert histogram.low <= layer.activation_mean <= histogram.high
+        assert sum(histogram.counts) == report.rows * {"layers.0": 20, "layers.1": 7, "layers.2": 2}[layer.name]
+    with pytest.raises(RuntimeError, match="none of the 6 steps has been recorded, but only every 100 is"):
+        cr.History(monitor=ill_recorded()).plot_all()
+
+
+def ill_recorded():
+    """Two fits of three steps, of which none is recorded."""
+    X, y = smooth_data(n=30)
+    flow = cr.GradientFlow(every=100)
+    cr.MLP([4, 5, 2], seed=0).fit(X, y, epochs=2, batch_size=10, monitor=flow)
+    return flow
+
+
+def test_pickles_and_copies():
+    _, flow, history = ill()
+    for other in (pickle.loads(pickle.dumps(history)).monitor, copy.deepcopy(flow)):
+        assert other.steps.tolist() == flow.steps.tolist() and other.every == 1
+        for name in ("norm", "update_ratio", "nan", "dead", "activation_variance"):
+            assert np.array_equal(getattr(other, name), getattr(flow, name), equal_nan=True)
+        assert other.report() == flow.report() and other.diagnose() == flow.diagnose()
+
+
+def test_a_fit_that_is_refused_leaves_the_monitor_free():
+    flow = cr.GradientFlow()
+    with pytest.raises(ValueError, match="X has 2 columns"):
+        cr.MLP([3, 2, 1]).fit([[1, 2]], [1], epochs=1, monitor=flow)
+    cr.MLP([2, 2, 1]).fit([[1, 2]], [1], epochs=1, monitor=flow)
+    assert flow.norm.shape == (1, 4)
 
 
 def test_histograms_of_the_last_batch():
@@ -109,6 +183,8 @@ def test_fits_add_up_and_networks_must_be_alike():
     assert flow.steps.tolist() == [1, 2, 3, 4, 5, 6]
     with pytest.raises(ValueError, match=r"monitor has recorded a network of layers \(4, 5, 2\)"):
         cr.MLP([4, 6, 2], seed=0).fit(X, y, epochs=1, monitor=flow)
+    with pytest.raises(ValueError, match=r"with relu, identity; this one has \(4, 5, 2\) with tanh, identity"):
+        cr.MLP([4, 5, 2], hidden_activation="tanh", seed=0).fit(X, y, epochs=1, monitor=flow)
     with pytest.raises(TypeError, match="monitor is 'flow'"):
         mlp.fit(X, y, epochs=1, monitor="flow")
 
@@ -158,6 +234,10 @@ def test_dictionary_is_json():
     assert numbers["update_ratio"][0][1] is None
     assert json.loads(json.dumps(history.to_dict()))["loss"] == history.loss
     json.dumps(flow.report().to_dict(), allow_nan=False)
+    _, flow, history = ill()
+    for numbers in (flow.to_dict(), flow.report(1).to_dict(), history.to_dict()):
+        json.dumps(numbers, allow_nan=False)
+    assert history.to_dict()["non_finite"]["value"] is None
 
 
 def test_data_frames():
@@ -165,6 +245,7 @@ def test_data_frames():
     _, flow, history = fitted()
     frame = flow.to_pandas()
     assert frame.loc[(3, "layers.1.weight"), "norm"] == flow.norm[2, 2]
+    assert frame.loc[(3, "layers.1.bias"), "delta_norm"] == flow.delta_norm[2, 1]
     assert flow.report().to_pandas().loc["layers.2.bias", "delta_norm"] == flow.delta_norm[-1, 2]
     assert history.to_pandas()["loss"].tolist() == history.loss
 

@@ -76,7 +76,7 @@ class TestMemoryMaps:
     @pytest.mark.parametrize("shuffle", [True, False])
     @pytest.mark.parametrize(("value", "error"), [(np.nan, ValueError), (1e200, cr.NonFiniteError)])
     def test_errors_name_the_row_of_the_arrays(self, maps, monkeypatch, shuffle, value, error):
-        monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 1000)
+        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
         X_map, _, _, y = maps(203)
         y[150, 1] = value
         mlp = network()
@@ -95,7 +95,7 @@ class TestMemoryMaps:
             network("float32").fit(X, np.zeros((20, 2)), epochs=1)
 
     def test_an_error_of_a_callback_stays_as_it_is(self, maps, monkeypatch):
-        monkeypatch.setattr("chainrule.run.BLOCK_BYTES", 1000)
+        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
         X_map, y_map, X, _ = maps(203)
         X[150] = np.nan
         mlp = network()
@@ -163,7 +163,7 @@ class TestIterables:
     def test_one_that_is_used_up(self):
         X, y = smooth_data(8)
         mlp = network()
-        with pytest.raises(ValueError, match="X gave no samples in epoch 2"):
+        with pytest.raises(ValueError, match="X gave no samples with a weight in epoch 2"):
             mlp.fit(iter([(X, y)]), epochs=2)
         assert mlp.fit(iter([(X, y)]), epochs=1).epochs == 1
 

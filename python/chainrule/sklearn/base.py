@@ -40,6 +40,7 @@ from chainrule.sklearn.interchange import CORE_NAMES, SKLEARN_NAMES, from_sklear
 from chainrule.sklearn.lbfgs import fit_lbfgs
 from chainrule.sklearn.objective import Objective, mean_over
 from chainrule.sklearn.samples import Samples
+from chainrule.stream import all_zero
 from chainrule.threads import num_threads
 
 if TYPE_CHECKING:
@@ -358,7 +359,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         network = {name: value for name, value in describe(self.mlp_).items() if name != "seed"}
         parameters = [(name, repr(value)) for name, value in self.get_params().items() if name not in OF_THE_PROCESS]
         agreed = [network, parameters, validation is None]
-        return Ranks(comm, self.mlp_.parameters, self.mlp_.seed, len(samples.y), agreed)
+        no_weight = all_zero(samples.sample_weight)
+        return Ranks(comm, self.mlp_.parameters, self.mlp_.seed, len(samples.y), agreed, no_weight=no_weight)
 
     def _spoken(self, comm: Communicator | None) -> int:
         """Give how much to print: on the first process what the user wants, on the others nothing."""
