@@ -54,7 +54,7 @@ def test_figures_are_those_of_each_step():
 def ill(every=1, **settings):
     """A fit whose second step of three is not finite."""
     X, y = smooth_data(n=30)
-    y[15] = 1e300
+    X[15] = 1e300
     mlp, flow = cr.MLP([4, 5, 2], seed=0, dtype="float64"), cr.GradientFlow(every)
     settings = {"on_nonfinite": "ignore", **settings}
     return mlp, flow, mlp.fit(X, y, epochs=1, batch_size=10, shuffle=False, monitor=flow, **settings)
