@@ -147,8 +147,8 @@ std::pair<py::object, const std::int64_t*> labels_from(const py::array& a, const
     data[i] = theirs.data[i * theirs.stride];
     if (data[i] < 0 || data[i] >= classes)
       throw py::value_error(std::string(name) + " holds the label " +
-                            std::string(py::str(a.attr("flat")[py::int_(i)])) + " at row " +
-                            std::to_string(i) + "; expected labels from 0 to " + std::to_string(classes - 1));
+                            std::string(py::str(a.attr("flat")[py::int_(i)])) + " at row " + std::to_string(i) +
+                            "; expected labels from 0 to " + std::to_string(classes - 1));
   }
   return {labels, data};
 }

@@ -76,6 +76,15 @@ struct WeightsIn {
 template <class T>
 WeightsIn<T> weights(const py::object& given, const char* name, Index rows, const char* rows_name, bool all = true);
 
+template <class T>
+struct SamplesIn {
+  InputsIn<T> X;
+  TargetsIn<T> y;
+  WeightsIn<T> weight;
+
+  Samples<T> view() const { return {X.view(), y.view(), weight.data}; }
+};
+
 /// A view of memory that `owner` keeps alive.
 template <class T>
 py::array_t<T> vector_view(T* data, Index size, const py::handle& owner) {

@@ -5,13 +5,26 @@
 
 #include <chainrule/trainer.hpp>
 
-#include "fit_queue.hpp"
-#include "flow.hpp"
-#include "optimizers.hpp"
+#include "non_finite.hpp"
 
-// A fit between two epochs, as Python writes it to a file and reads it back.
+// What a fit came to, and a fit between two epochs, which Python writes to a file and reads back.
 
 namespace chainrule::bindings {
+
+namespace py = pybind11;
+
+inline py::dict as_dict(const History& history) {
+  py::dict result;
+  result["loss"] = history.loss;
+  result["validation_loss"] = history.validation_loss;
+  result["lr"] = history.lr;
+  result["epochs"] = history.epochs;
+  result["best_epoch"] = history.best_epoch;
+  result["stopped_early"] = history.stopped_early;
+  result["non_finite"] = history.non_finite ? py::object(as_dict(*history.non_finite)) : py::none();
+  result["steps_left_out"] = history.steps_left_out;
+  return result;
+}
 
 template <class T>
 py::dict as_dict(const FitProgress<T>& progress, bool stopped) {
@@ -36,7 +49,7 @@ FitProgress<T> fit_progress(const py::dict& from) {
   progress.history.validation_loss = from["validation_loss"].cast<std::vector<double>>();
   progress.history.lr = from["lr"].cast<std::vector<double>>();
   if (const py::object where = from["non_finite"]; !where.is_none())
-    progress.history.non_finite = non_finite_of(where.cast<py::dict>());
+    progress.history.non_finite = non_finite(where.cast<py::dict>());
   progress.history.steps_left_out = from["steps_left_out"].cast<Index>();
   progress.history.epochs = static_cast<Index>(progress.history.loss.size());
   progress.step = from["step"].cast<Index>();

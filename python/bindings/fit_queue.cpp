@@ -1,29 +1,14 @@
 #include "fit_queue.hpp"
 
-#include <pybind11/stl.h>
-
 #include <chainrule/threads.hpp>
 #include <chrono>
 #include <future>
 
+#include "checkpoint.hpp"
 #include "engine/thread_pool.hpp"
-#include "flow.hpp"
 #include "register.hpp"
 
 namespace chainrule::bindings {
-
-py::dict as_dict(const History& history) {
-  py::dict result;
-  result["loss"] = history.loss;
-  result["validation_loss"] = history.validation_loss;
-  result["lr"] = history.lr;
-  result["epochs"] = history.epochs;
-  result["best_epoch"] = history.best_epoch;
-  result["stopped_early"] = history.stopped_early;
-  result["non_finite"] = history.non_finite ? py::object(non_finite_dict(*history.non_finite)) : py::none();
-  result["steps_left_out"] = history.steps_left_out;
-  return result;
-}
 
 void FitQueue::run(const py::object& on_progress) {
   FitSignals signals;

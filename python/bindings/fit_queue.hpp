@@ -13,8 +13,6 @@ namespace chainrule::bindings {
 
 namespace py = pybind11;
 
-py::dict as_dict(const History& history);
-
 /// Between the thread that waits for fits and those that run them.
 struct FitSignals {
   std::atomic<bool> stop{false};

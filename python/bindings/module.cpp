@@ -33,7 +33,8 @@ PYBIND11_MODULE(_core, module) {
   chainrule::bindings::register_optimizers(module);
   chainrule::bindings::register_schedules(module);
   chainrule::bindings::register_fit_queue(module);
-  chainrule::bindings::register_flow(module);
+  chainrule::bindings::register_gradient_flow(module);
+  chainrule::bindings::register_non_finite();
   chainrule::bindings::register_models(module);
   make_reprs_hashable(module);
   module.def("set_num_threads", &chainrule::set_num_threads, py::arg("n"));

@@ -4,7 +4,6 @@
 #include <pybind11/pybind11.h>
 
 #include <chainrule/gradient_flow.hpp>
-#include <chainrule/non_finite.hpp>
 
 namespace chainrule::bindings {
 
@@ -12,10 +11,6 @@ namespace py = pybind11;
 
 /// {"rows", "parameters": (2L, 7), "layers": (L, 5), "histograms"}: the columns are the fields of ParameterFlow and
 /// LayerFlow, in their order, and NaN where there is nothing to say.
-py::dict flow_dict(const GradientFlow& flow, const std::vector<ActivationHistogram>& histograms);
-
-/// The fields of NonFinite.
-py::dict non_finite_dict(const NonFinite& where);
-NonFinite non_finite_of(const py::dict& from);
+py::dict as_dict(const GradientFlow& flow, const std::vector<ActivationHistogram>& histograms);
 
 }  // namespace chainrule::bindings

@@ -1,0 +1,364 @@
+#pragma once
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <chainrule/chainrule.hpp>
+#include <cmath>
+#include <memory>
+#include <string>
+
+#include "arrays.hpp"
+#include "exclusive.hpp"
+#include "gradient_flow.hpp"
+#include "optimizers.hpp"
+#include "values.hpp"
+
+namespace chainrule::bindings {
+
+struct AnyModel {
+  virtual ~AnyModel() = default;
+};
+
+/// A network with all that Python keeps beside it: the loss, the last tape and the last gradient.
+template <class T>
+class Model : public AnyModel {
+ public:
+  Model(const std::vector<Index>& layer_sizes, const std::vector<Activation>& activations, Loss loss,
+        const std::vector<Init>& inits, std::uint64_t seed, std::vector<double> dropout)
+      : loss_(std::move(loss)), seed_(seed) {
+    if (layer_sizes.size() < 2 || activations.size() != layer_sizes.size() - 1)
+      throw py::value_error("layer_sizes has " + std::to_string(layer_sizes.size()) + " entries and activations " +
+                            std::to_string(activations.size()) + "; expected at least 2, and one less");
+    const Index quantiles = outputs_per_target(loss_);
+    if (layer_sizes.back() % quantiles != 0)
+      throw py::value_error("layer_sizes ends in " + std::to_string(layer_sizes.back()) +
+                            "; expected a multiple of the number of quantiles, " + std::to_string(quantiles));
+    check_output(activations.back());
+    std::vector<Layer> layers;
+    dropout.resize(activations.size());
+    for (std::size_t i = 0; i < activations.size(); ++i)
+      layers.push_back({layer_sizes[i + 1], activations[i], dropout[i]});
+    network_ = std::make_shared<Network<T>>(layer_sizes.front(), std::move(layers));
+    if (!inits.empty()) initialise(*network_, inits, seed);
+  }
+
+  Model(const Model& other)
+      : network_(std::make_shared<Network<T>>(*other.network_)),
+        loss_(other.loss_),
+        seed_(other.seed_),
+        epochs_trained_(other.epochs_trained_),
+        rows_drawn_(other.rows_drawn_) {}
+
+  std::vector<Index> layer_sizes() const {
+    std::vector<Index> sizes{network_->inputs()};
+    for (const Layer& layer : network_->layers()) sizes.push_back(layer.units);
+    return sizes;
+  }
+  std::vector<Activation> activations() const {
+    std::vector<Activation> result;
+    for (const Layer& layer : network_->layers()) result.push_back(layer.activation);
+    return result;
+  }
+  std::vector<double> dropout() const {
+    std::vector<double> result;
+    for (Index l = 1; l < network_->depth(); ++l) result.push_back(network_->dropout(l));
+    return result;
+  }
+  Network<T>& network() { return *network_; }
+  const Network<T>& network() const { return *network_; }
+  const Loss& loss() const { return loss_; }
+  std::uint64_t seed() const { return seed_; }
+  void set_seed(std::uint64_t seed) { seed_ = seed; }
+  Index parameter_count() const { return network_->parameter_count(); }
+  Index epochs_trained() const { return epochs_trained_; }
+  void set_epochs_trained(Index epochs) { epochs_trained_ = epochs; }
+
+  // Views.
+
+  py::array_t<T> parameters() const {
+    return vector_view(network_->parameters().data(), parameter_count(), keep_alive(network_));
+  }
+  py::list weights() const { return weight_views(network_->parameters().data(), keep_alive(network_)); }
+  py::list biases() const { return bias_views(network_->parameters().data(), keep_alive(network_)); }
+  py::array_t<T> gradient() {
+    const auto g = last_gradient();
+    return vector_view(g->data(), parameter_count(), keep_alive(g));
+  }
+  py::list weight_gradients() {
+    const auto g = last_gradient();
+    return weight_views(g->data(), keep_alive(g));
+  }
+  py::list bias_gradients() {
+    const auto g = last_gradient();
+    return bias_views(g->data(), keep_alive(g));
+  }
+
+  py::list tape_activations() { return tape_views(0, ran_forward_, "forward(X)", &Tape<T>::activation); }
+  py::list tape_pre_activations() { return tape_views(1, ran_forward_, "forward(X)", &Tape<T>::pre_activation); }
+  py::list tape_deltas() { return tape_views(1, has_gradient_, "backward(y)", &Tape<T>::delta); }
+
+  // The algorithm.
+
+  py::array_t<T> forward(const py::object& X) {
+    const InputsIn<T> in = inputs(X);
+    const Index rows = in.rows();
+    py::array_t<T> output({rows, network_->outputs()});
+    T* to = output.mutable_data();
+    const Exclusive exclusive(lock_);
+    make_tape(rows, true, true);
+    if (in.sparse)
+      chainrule::forward<T>(*network_, *in.sparse, *tape_);
+    else
+      chainrule::forward<T>(*network_, in.dense.view(), *tape_);
+    ran_forward_ = true;
+    has_gradient_ = false;
+    MatrixView<T>(to, rows, network_->outputs(), Eigen::OuterStride<>(network_->outputs())) =
+        tape_->activation(network_->depth());
+    return output;
+  }
+
+  double backward(const py::object& y, const py::object& sample_weight, std::optional<double> lr) {
+    if (lr && !std::isfinite(static_cast<T>(*lr)))
+      throw py::value_error("lr is " + std::string(py::str(py::float_(*lr))) +
+                            "; expected a number within the range of the network's dtype");
+    const Index rows = rows_of_forward("backward");
+    const TargetsIn<T> in = bindings::targets<T>(y, "y", rows, "the last forward's X", network_->outputs(), loss_);
+    const WeightsIn<T> weight = bindings::weights<T>(sample_weight, "sample_weight", rows, "the last forward's X");
+    const Exclusive exclusive(lock_);
+    require_rows(rows);
+    const double loss = chainrule::backward<T>(*network_, loss_, in.view(), weight.data, *tape_, make_gradient());
+    has_gradient_ = true;
+    if (lr) network_->parameters() -= static_cast<T>(*lr) * VectorView<T>(gradient_->data(), gradient_->size());
+    return loss;
+  }
+
+  py::array_t<T> pullback(const py::object& grad_output) {
+    const Index rows = rows_of_forward("pullback");
+    const MatrixIn<T> in = matrix<T>(grad_output, "grad_output", network_->outputs(), "this network gives");
+    if (in.rows != rows)
+      throw py::value_error("grad_output has " + std::to_string(in.rows) + " rows; the last forward's X has " +
+                            std::to_string(rows));
+    py::array_t<T> result({in.rows, network_->inputs()});
+    T* to = result.mutable_data();
+    const Exclusive exclusive(lock_);
+    require_rows(rows);
+    const Matrix<T> grad_input = chainrule::pullback<T>(*network_, in.view(), *tape_, make_gradient());
+    has_gradient_ = true;
+    std::copy_n(grad_input.data(), grad_input.size(), to);
+    return result;
+  }
+
+  py::array_t<T> predict(const py::object& X) const {
+    const InputsIn<T> in = inputs(X);
+    py::array_t<T> output({in.rows(), network_->outputs()});
+    T* to = output.mutable_data();
+    const py::gil_scoped_release release;
+    if (in.sparse)
+      chainrule::predict<T>(*network_, *in.sparse, to);
+    else
+      chainrule::predict<T>(*network_, in.dense.view(), to);
+    return output;
+  }
+
+  double evaluate(const py::object& X, const py::object& y, const py::object& sample_weight) const {
+    const SamplesIn<T> in = samples(X, y, sample_weight);
+    const py::gil_scoped_release release;
+    return chainrule::evaluate(*network_, loss_, in.view());
+  }
+
+  double step(const py::object& X, const py::object& y, AnyOptimizer& optimizer, const py::object& sample_weight) {
+    const SamplesIn<T> in = samples(X, y, sample_weight);
+    const AtWork<T> mine(optimizer, *network_);
+    const Exclusive exclusive(lock_);
+    const MaskDraw draw = make_tape(in.X.rows(), false, !in.view().X.mostly_zeros());
+    forget();
+    const Batch<T> batch{in.view(), in.X.rows()};
+    const double loss = chainrule::step(*network_, loss_, batch, *tape_, *mine);
+    if (!std::isfinite(loss)) {
+      const NonFinite overall{.layer = network_->depth(), .value = loss, .loss = loss};
+      throw NonFiniteError(find_non_finite(*network_, loss_, batch, {}, draw).value_or(overall));
+    }
+    return loss;
+  }
+
+  /// A function that gives the loss on these samples, which are checked here once and must not change, and its gradient
+  /// as a new vector.
+  py::cpp_function loss_and_gradient(const py::object& X, const py::object& y, const py::object& sample_weight) {
+    const py::object alive = py::cast(this, py::return_value_policy::reference);
+    const auto in = samples(X, y, sample_weight);
+    SparseColumns<T> columns;
+    if (in.view().X.mostly_zeros()) columns.load({in.view(), in.X.rows()}, 0, network_->inputs() + 1);
+    return py::cpp_function([this, alive, in, columns = std::move(columns)] {
+      py::array_t<T> result(parameter_count());
+      const VectorView<T> to(result.mutable_data(), parameter_count());
+      double loss = 0;
+      {
+        const Exclusive exclusive(lock_);
+        const bool sparse = in.view().X.mostly_zeros();
+        make_tape(in.X.rows(), false, !sparse);
+        forget();
+        const Batch<T> batch{in.view(), in.X.rows(), nullptr, 0, sparse ? &columns : nullptr};
+        loss = chainrule::gradient<T>(*network_, loss_, batch, *tape_, to);
+      }
+      return std::make_pair(loss, std::move(result));
+    });
+  }
+
+  void apply(AnyOptimizer& optimizer) {
+    const auto g = last_gradient();
+    const AtWork<T> mine(optimizer, *network_);
+    const Exclusive exclusive(lock_);
+    (*mine).step(*network_, {g->data(), parameter_count()});
+  }
+
+  py::dict gradient_flow() {
+    GradientFlow flow;
+    std::vector<ActivationHistogram> histograms;
+    {
+      const Exclusive exclusive(lock_);
+      flow = chainrule::gradient_flow<T>(*network_, *tape_, {gradient_data(), parameter_count()});
+      histograms = activation_histograms(*network_, *tape_);
+    }
+    return as_dict(flow, histograms);
+  }
+
+  // What training and the derivatives need.
+
+  /// To be held while the model is changed or its tapes are in use.
+  Lock& lock() { return lock_; }
+
+  static constexpr const char* taker = "this network takes";
+
+  InputsIn<T> inputs(const py::object& X, const char* name = "X") const {
+    return bindings::inputs<T>(X, name, network_->inputs(), taker);
+  }
+
+  /// With `all` false they are a part of those that train.
+  SamplesIn<T> samples(const py::object& X, const py::object& y, const py::object& sample_weight,
+                       const char* X_name = "X", const char* y_name = "y", const char* weight_name = "sample_weight",
+                       bool all = true) const {
+    SamplesIn<T> in;
+    in.X = inputs(X, X_name);
+    in.y = bindings::targets<T>(y, y_name, in.X.rows(), X_name, network_->outputs(), loss_);
+    in.weight = bindings::weights<T>(sample_weight, weight_name, in.X.rows(), X_name, all);
+    return in;
+  }
+
+  /// What the last forward and backward pass left is over.
+  void forget() { ran_forward_ = has_gradient_ = false; }
+
+  /// Views into an earlier tape keep that alive.
+  const std::shared_ptr<Tape<T>>& grow_tape(Index rows, bool keep_pre_activations, bool keep_inputs) {
+    if (!tape_ || !tape_->fits(rows, keep_inputs) || (keep_pre_activations && !tape_->keeps_pre_activations()))
+      tape_ = std::make_shared<Tape<T>>(*network_, rows, keep_pre_activations, keep_inputs);
+    return tape_;
+  }
+
+  /// A tape for calls that leave the last forward and backward pass as they are: of 16 MB or so at most.
+  Tape<T>& scratch(Index rows) {
+    constexpr Index most_numbers = (Index{16} << 20) / static_cast<Index>(sizeof(T)), fewest_rows = 256;
+    const Index largest = std::max(fewest_rows, most_numbers / (3 * network_->widest() * network_->depth()));
+    if (!scratch_ || !scratch_->fits(std::min(rows, largest)))
+      scratch_ = std::make_unique<Tape<T>>(*network_, std::min(rows, largest));
+    return *scratch_;
+  }
+
+  /// Another one, for directional derivatives.
+  Tape<T>& directional(Index rows) {
+    if (!directional_ || directional_->capacity() < rows)
+      directional_ = std::make_unique<Tape<T>>(*network_, rows, true);
+    return *directional_;
+  }
+
+ private:
+  /// A loss from the logits goes with the activation that turns them into its prediction, or with none.
+  void check_output(const Activation& activation) const {
+    const std::string given = name(activation), fitting = default_output(loss_);
+    if (from_logits(loss_) && given != fitting && given != "identity")
+      throw py::value_error("output_activation is '" + given + "'; loss '" + name(loss_) + "' goes with '" + fitting +
+                            "', or with 'identity' for a network that gives logits");
+  }
+
+  /// Of the last forward pass.
+  Index rows_of_forward(const char* what) {
+    const Exclusive exclusive(lock_);
+    if (!ran_forward_) throw std::runtime_error(std::string(what) + " needs a forward(X) before it");
+    return tape_->rows();
+  }
+  /// Targets were looked at while others could go forward.
+  void require_rows(Index rows) const {
+    if (!ran_forward_ || tape_->rows() != rows)
+      throw std::runtime_error("another forward(X), step or fit has come in between");
+  }
+
+  /// Makes the tape large enough, and ready for a batch with masks of its own.
+  MaskDraw make_tape(Index rows, bool keep_pre_activations, bool keep_inputs) {
+    grow_tape(rows, keep_pre_activations, keep_inputs);
+    const MaskDraw draw{seed_, std::uint64_t{3} << 32, rows_drawn_};
+    tape_->set_draw(draw);
+    rows_drawn_ += rows;
+    return draw;
+  }
+
+  VectorView<T> make_gradient() {
+    if (!gradient_) gradient_ = std::make_shared<Buffer<T>>(parameter_count());
+    return {gradient_->data(), gradient_->size()};
+  }
+
+  T* gradient_data() const {
+    if (!has_gradient_) throw std::runtime_error("there is no gradient; run forward(X) and backward(y) first");
+    return gradient_->data();
+  }
+  std::shared_ptr<Buffer<T>> last_gradient() {
+    const Exclusive exclusive(lock_);
+    gradient_data();
+    return gradient_;
+  }
+
+  py::list weight_views(T* theta, const py::capsule& owner) const {
+    py::list views;
+    for (Index l = 1; l <= network_->depth(); ++l)
+      views.append(matrix_view<T>({theta + network_->offset(l), network_->units(l - 1), network_->units(l),
+                                   Eigen::OuterStride<>(network_->units(l))},
+                                  owner));
+    return views;
+  }
+
+  py::list bias_views(T* theta, const py::capsule& owner) const {
+    py::list views;
+    for (Index l = 1; l <= network_->depth(); ++l)
+      views.append(vector_view(theta + network_->bias_offset(l), network_->units(l), owner));
+    return views;
+  }
+
+  py::list tape_views(Index first, const bool& there, const char* needed, MatrixView<T> (Tape<T>::*of_layer)(Index)) {
+    std::shared_ptr<Tape<T>> tape;
+    {
+      const Exclusive exclusive(lock_);
+      if (!there) throw std::runtime_error(std::string("there is nothing to see yet; run ") + needed + " first");
+      tape = tape_;
+    }
+    py::list views;
+    for (Index l = first; l <= network_->depth(); ++l)
+      views.append(matrix_view<T>((*tape.*of_layer)(l), keep_alive(tape, of_tape)));
+    return views;
+  }
+
+  std::shared_ptr<Network<T>> network_;
+  Loss loss_;
+  std::uint64_t seed_;
+  Index epochs_trained_ = 0;
+  Index rows_drawn_ = 0;  // masks that forward and step have used
+  std::shared_ptr<Tape<T>> tape_;
+  std::shared_ptr<Buffer<T>> gradient_;
+  std::unique_ptr<Tape<T>> scratch_, directional_;
+  bool ran_forward_ = false;   // the tape holds a whole forward pass
+  bool has_gradient_ = false;  // and its backward pass
+  Lock lock_;
+};
+
+template <class T>
+using ModelClass = py::class_<Model<T>, AnyModel>;
+
+}  // namespace chainrule::bindings

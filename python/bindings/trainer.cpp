@@ -1,0 +1,258 @@
+#include "trainer.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+#include "checkpoint.hpp"
+#include "fit_queue.hpp"
+#include "schedules.hpp"
+#include "selection.hpp"
+
+namespace chainrule::bindings {
+
+namespace {
+
+/// Asks Python about Ctrl-C a few dozen times a second.
+template <class T>
+class Interruption : public Observer<T> {
+ public:
+  void step_done(FitState<T>&) override {
+    if (++steps_ < steps_between_) return;
+    const auto now = std::chrono::steady_clock::now();
+    const std::chrono::duration<double> passed = now - last_;
+    const double pace = passed.count() > 0 ? 0.02 / passed.count() : 2;
+    steps_between_ = std::max<Index>(1, static_cast<Index>(static_cast<double>(steps_between_) * std::min(2.0, pace)));
+    steps_ = 0;
+    last_ = now;
+    check_signals();
+  }
+
+ private:
+  Index steps_ = 0, steps_between_ = 1;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+/// Counts the epochs of a model and tells Python of each.
+template <class T>
+class EpochReport : public Observer<T> {
+ public:
+  EpochReport(const py::object& on_epoch, const AnyOptimizer& optimizer, Model<T>& model)
+      : on_epoch_(on_epoch), optimizer_(optimizer), model_(model) {}
+
+  void epoch_done(FitState<T>& state) override {
+    model_.set_epochs_trained(model_.epochs_trained() + 1);
+    if (on_epoch_.is_none()) return;
+    const py::gil_scoped_acquire acquire;
+    const py::object stop =
+        on_epoch_(state.epoch, state.loss, state.validation_loss, state.optimizer.lr(), state.penalty);
+    if (py::bool_(stop)) state.stop = true;
+    state.optimizer.set_rule(optimizer_.rule());  // which the callback may have changed
+    state.optimizer.attach(state.network);
+    state.lr = state.optimizer.lr();
+  }
+
+ private:
+  const py::object& on_epoch_;
+  const AnyOptimizer& optimizer_;
+  Model<T>& model_;
+};
+
+/// The processes behind a Python object with the members of Ranks and `sum(array)`, which adds up in place.
+class RanksIn : public Ranks {
+ public:
+  explicit RanksIn(const py::object& ranks)
+      : Ranks(ranks.attr("rank").cast<Index>(), ranks.attr("size").cast<Index>(), ranks.attr("first").cast<Index>(),
+              ranks.attr("rows").cast<Index>(), ranks.attr("reproducible").cast<bool>()),
+        sum_(ranks.attr("sum")) {}
+  void sum(float* values, Index count) override { sum_of(values, count); }
+  void sum(double* values, Index count) override { sum_of(values, count); }
+
+ private:
+  template <class T>
+  void sum_of(T* values, Index count) {
+    const py::gil_scoped_acquire acquire;
+    sum_(vector_view<T>(values, count, py::none()));
+  }
+
+  py::object sum_;
+};
+
+/// Blocks of samples from a Python object with `rows` and `next()`, which gives (X, y, sample_weight) or None.
+template <class T>
+class SourceIn : public Source<T> {
+ public:
+  SourceIn(const Model<T>& model, const py::object& source) : model_(model), source_(source) {}
+  ~SourceIn() override {
+    const py::gil_scoped_acquire acquire;
+    block_ = {};
+  }
+  Index rows() const override {
+    const py::gil_scoped_acquire acquire;
+    return source_.attr("rows").template cast<Index>();
+  }
+  const Samples<T>* next() override {
+    const py::gil_scoped_acquire acquire;
+    view_.reset();
+    block_ = {};
+    const py::object given = source_.attr("next")();
+    if (given.is_none()) return nullptr;
+    const auto parts = given.cast<py::tuple>();
+    block_ = model_.samples(parts[0], parts[1], parts[2], "X", "y", "sample_weight", false);
+    return &view_.emplace(block_.view());
+  }
+
+ private:
+  const Model<T>& model_;
+  const py::object& source_;
+  SamplesIn<T> block_;
+  std::optional<Samples<T>> view_;
+};
+
+/// What the last forward and backward pass left is over with a fit, and with what its callbacks looked at.
+template <class T>
+class Forget {
+ public:
+  explicit Forget(Model<T>& model) : model_(model) { model_.forget(); }
+  ~Forget() { model_.forget(); }
+  Forget(const Forget&) = delete;
+
+ private:
+  Model<T>& model_;
+};
+
+/// Takes model and optimizer back to where a fit was after so many epochs.
+template <class T>
+void restore(Model<T>& model, const py::dict& from, AnyOptimizer& optimizer, Index epochs) {
+  const auto parameters = from["parameters"].cast<py::array_t<T, py::array::c_style | py::array::forcecast>>();
+  const auto epochs_trained = from["epochs_trained"].cast<Index>();
+  const auto seed = from["seed"].cast<std::uint64_t>();
+  const auto& restored = from["optimizer"].cast<const AnyOptimizer&>();
+  if (parameters.size() != model.parameter_count() || epochs_trained < epochs)
+    throw py::value_error("the progress is not one of this network");
+  optimizer.require_idle("going on from a checkpoint");
+  optimizer = restored;
+  std::copy_n(parameters.data(), parameters.size(), model.network().parameters().data());
+  model.set_seed(seed);
+  model.set_epochs_trained(epochs_trained);
+}
+
+/// Trains, or leaves that to a queue. `rows` and `validation_rows` say which of the samples take part; by default
+/// all. `checkpoint` is called with a fit's progress; `resume` is such progress, with model and optimizer as of then.
+template <class T>
+std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::object& y, Index epochs, Index batch_size,
+                            const py::object& optimizer_object, bool shuffle, const py::object& sample_weight,
+                            const std::optional<py::tuple>& validation, std::optional<Index> patience,
+                            const AnySchedule* schedule, std::optional<double> clip_norm, const py::object& on_epoch,
+                            double loss_weight, double l2, const std::optional<std::vector<Index>>& rows,
+                            const std::optional<std::vector<Index>>& validation_rows, FitQueue* queue,
+                            const py::object& checkpoint, Index checkpoint_every, const std::optional<py::dict>& resume,
+                            FlowRecord* monitor, const std::string& on_nonfinite, std::optional<Index> micro_batch,
+                            const py::object& ranks, const py::object& source) {
+  auto& optimizer = optimizer_object.cast<AnyOptimizer&>();
+  std::optional<SamplesIn<T>> in;
+  if (source.is_none()) in = model.samples(X, y, sample_weight, "X", "y", "sample_weight", ranks.is_none());
+  std::optional<SamplesIn<T>> held_out;
+  if (validation) {
+    const py::tuple& v = *validation;
+    held_out = model.samples(v[0], v[1], v.size() == 3 ? py::object(v[2]) : py::object(py::none()), "validation X",
+                             "validation y", "validation sample_weight", ranks.is_none());
+  } else if (validation_rows) {
+    held_out = in;
+  }
+  if (in) Selection<T>::check(in->view(), rows);
+  if (held_out) Selection<T>::check(held_out->view(), validation_rows);
+  FitProgress<T> progress;
+  if (resume) {
+    progress = fit_progress<T>(*resume);
+    {
+      const AtWork<T> not_of_another(optimizer, model.network());
+    }
+    restore(model, *resume, optimizer, progress.history.epochs);
+  }
+  const auto mine = std::make_shared<AtWork<T>>(optimizer, model.network(), optimizer_object);
+  FitOptions options;
+  options.epochs = epochs;
+  options.batch_size = batch_size;
+  options.shuffle = shuffle;
+  options.seed = model.seed();
+  options.epochs_before = model.epochs_trained() - progress.history.epochs;
+  options.patience = patience;
+  if (schedule) options.schedule = schedule->schedule;
+  options.clip_norm = clip_norm;
+  options.objective = {loss_weight, l2};
+  if (on_nonfinite != "raise") options.on_non_finite = on_nonfinite == "stop" ? OnNonFinite::stop : OnNonFinite::ignore;
+  options.micro_batch = micro_batch;
+  std::optional<RanksIn> together;
+  if (!ranks.is_none()) {
+    options.ranks = &together.emplace(ranks);
+    if (!resume) options.seed = ranks.attr("seed").cast<std::uint64_t>();
+  }
+  const auto run = [=, &model](const std::vector<Observer<T>*>& observers) {
+    const Forget<T> forget(model);
+    std::optional<Selection<T>> chosen_held_out;
+    if (held_out) chosen_held_out.emplace(held_out->view(), validation_rows);
+    const Samples<T>* const validation_samples = chosen_held_out ? &chosen_held_out->samples() : nullptr;
+    if (!in) {
+      SourceIn<T> blocks(model, source);
+      return chainrule::fit<T>(model.network(), model.loss(), blocks, validation_samples, **mine, options, observers,
+                               progress);
+    }
+    const Selection<T> chosen(in->view(), rows);
+    const Inputs<T>& chosen_X = chosen.samples().X;
+    const auto& tape = model.grow_tape(std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()}), false,
+                                       !chosen_X.mostly_zeros());
+    return chainrule::fit<T>(model.network(), model.loss(), chosen.samples(), validation_samples, **mine, options,
+                             observers, progress, tape);
+  };
+  if (queue) {
+    const py::tuple alive = py::make_tuple(py::cast(&model, py::return_value_policy::reference), optimizer_object);
+    queue->add([run, alive, &model, on_epoch, &optimizer](FitSignals& signals) {
+      const Held held(model.lock());
+      EpochReport<T> report(on_epoch, optimizer, model);
+      QueueReport<T> queue_report(signals);
+      return run({&report, &queue_report});
+    });
+    return std::nullopt;
+  }
+  Interruption<T> interruption;
+  EpochReport<T> report(on_epoch, optimizer, model);
+  Checkpoint<T> writer(checkpoint, checkpoint_every);
+  std::vector<Observer<T>*> observers{&interruption, &report, &writer};
+  std::optional<FlowRecorder<T>> recorder;
+  if (monitor) observers.insert(observers.begin(), &recorder.emplace(*monitor, model.network()));
+  History history;
+  {
+    const Exclusive exclusive(model.lock());
+    history = run(observers);
+  }
+  return as_dict(history);
+}
+
+/// Memory of a tape for that many rows.
+template <class T>
+double tape_bytes(const Model<T>& model, Index rows) {
+  const auto one = static_cast<double>(Tape<T>(model.network(), 1).bytes());
+  const auto two = static_cast<double>(Tape<T>(model.network(), 2).bytes());
+  return one + static_cast<double>(rows - 1) * (two - one);
+}
+
+}  // namespace
+
+template <class T>
+void def_trainer(ModelClass<T>& model) {
+  model
+      .def("fit", &fit<T>, py::arg("X"), py::arg("y"), py::kw_only(), py::arg("epochs"), py::arg("batch_size"),
+           py::arg("optimizer"), py::arg("shuffle"), py::arg("sample_weight"), py::arg("validation"),
+           py::arg("patience"), py::arg("schedule").none(true), py::arg("clip_norm"), py::arg("on_epoch"),
+           py::arg("loss_weight") = 1.0, py::arg("l2") = 0.0, py::arg("rows") = py::none(),
+           py::arg("validation_rows") = py::none(), py::arg("queue").none(true) = py::none(),
+           py::arg("checkpoint") = py::none(), py::arg("checkpoint_every") = 1, py::arg("resume") = py::none(),
+           py::arg("monitor").none(true) = py::none(), py::arg("on_nonfinite") = "raise",
+           py::arg("micro_batch") = py::none(), py::arg("ranks") = py::none(), py::arg("source") = py::none())
+      .def("tape_bytes", &tape_bytes<T>, py::arg("rows"));
+}
+
+template void def_trainer(ModelClass<float>&);
+template void def_trainer(ModelClass<double>&);
+
+}  // namespace chainrule::bindings
