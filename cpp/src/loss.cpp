@@ -41,6 +41,16 @@ bool sum_over_outputs(const Loss& loss) {
   return std::visit([](const auto& l) { return l.sum_over_outputs; }, loss);
 }
 
+void check_output(const Loss& loss, const Activation& output, std::ptrdiff_t outputs) {
+  const std::string given = name(output), fitting = default_output(loss);
+  if (from_logits(loss) && given != fitting && given != "identity")
+    throw std::invalid_argument("output_activation is '" + given + "'; loss '" + name(loss) + "' goes with '" +
+                                fitting + "', or with 'identity' for a network that gives logits");
+  if (const std::ptrdiff_t each = outputs_per_target(loss); outputs % each != 0)
+    throw std::invalid_argument("layer_sizes ends in " + std::to_string(outputs) +
+                                "; expected a multiple of the number of quantiles, " + std::to_string(each));
+}
+
 const char* default_output(const Loss& loss) {
   return std::visit([](const auto& l) { return l.default_output; }, loss);
 }

@@ -46,40 +46,47 @@ double learning_rate(const Rule& rule) {
   return std::visit([](const auto& r) { return r.lr; }, rule);
 }
 
+static void check_at_least_zero(const char* what, double value) {
+  if (!(value >= 0) || !std::isfinite(value))
+    throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected a finite number >= 0");
+}
+
+static void check_share(const char* what, double value) {
+  if (!(value >= 0 && value < 1))
+    throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected a number in [0, 1)");
+}
+
 void set_learning_rate(Rule& rule, double lr) {
-  if (!(lr >= 0) || !std::isfinite(lr))
-    throw std::invalid_argument("lr is " + std::to_string(lr) + "; expected a finite number >= 0");
+  check_at_least_zero("lr", lr);
   std::visit([lr](auto& r) { r.lr = lr; }, rule);
 }
 
 void check(const Rule& rule) {
-  const auto at_least_zero = [](const char* what, double value) {
-    if (!(value >= 0) || !std::isfinite(value))
-      throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) +
-                                  "; expected a finite number >= 0");
-  };
-  const auto share = [](const char* what, double value) {
-    if (!(value >= 0 && value < 1))
-      throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected a number in [0, 1)");
-  };
-  at_least_zero("lr", learning_rate(rule));
-  if (const auto* sgd = std::get_if<SGD>(&rule)) {
-    at_least_zero("momentum", sgd->momentum);
-    at_least_zero("weight_decay", sgd->weight_decay);
-    if (sgd->nesterov && sgd->momentum == 0)
-      throw std::invalid_argument("nesterov is True with momentum 0; Nesterov's rule needs a momentum > 0");
-  } else if (const auto* rms = std::get_if<RMSprop>(&rule)) {
-    share("alpha", rms->alpha);
-    at_least_zero("eps", rms->eps);
-    at_least_zero("weight_decay", rms->weight_decay);
-    at_least_zero("momentum", rms->momentum);
-  } else {
-    const Adam& adam = std::holds_alternative<AdamW>(rule) ? std::get<AdamW>(rule) : std::get<Adam>(rule);
-    share("betas[0]", adam.beta1);
-    share("betas[1]", adam.beta2);
-    at_least_zero("eps", adam.eps);
-    at_least_zero("weight_decay", adam.weight_decay);
-  }
+  std::visit([](const auto& r) { r.check(); }, rule);
+}
+
+void SGD::check() const {
+  check_at_least_zero("lr", lr);
+  check_at_least_zero("momentum", momentum);
+  check_at_least_zero("weight_decay", weight_decay);
+  if (nesterov && momentum == 0)
+    throw std::invalid_argument("nesterov is True with momentum 0; Nesterov's rule needs a momentum > 0");
+}
+
+void RMSprop::check() const {
+  check_at_least_zero("lr", lr);
+  check_share("alpha", alpha);
+  check_at_least_zero("eps", eps);
+  check_at_least_zero("weight_decay", weight_decay);
+  check_at_least_zero("momentum", momentum);
+}
+
+void Adam::check() const {
+  check_at_least_zero("lr", lr);
+  check_share("betas[0]", beta1);
+  check_share("betas[1]", beta2);
+  check_at_least_zero("eps", eps);
+  check_at_least_zero("weight_decay", weight_decay);
 }
 
 }  // namespace chainrule

@@ -46,30 +46,39 @@ std::vector<std::string> schedule_names() { return Named<Schedule>::names(); }
 const char* name(const Schedule& schedule) { return name_of(schedule); }
 
 void check(const Schedule& schedule) {
-  const auto require = [](bool ok, const char* what, double value, const char* expected) {
-    if (!ok || !std::isfinite(value))
-      throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected " + expected);
-  };
-  if (const auto* s = std::get_if<StepDecay>(&schedule)) {
-    require(s->step_size >= 1, "step_size", static_cast<double>(s->step_size), "a whole number of epochs >= 1");
-    require(s->gamma > 0, "gamma", s->gamma, "a number > 0");
-  } else if (const auto* s = std::get_if<ExponentialDecay>(&schedule)) {
-    require(s->gamma > 0, "gamma", s->gamma, "a number > 0");
-  } else if (const auto* s = std::get_if<CosineDecay>(&schedule)) {
-    require(s->eta_min >= 0, "eta_min", s->eta_min, "a number >= 0");
-  } else if (const auto* s = std::get_if<OneCycle>(&schedule)) {
-    require(s->pct_start >= 0 && s->pct_start <= 1, "pct_start", s->pct_start, "a number from 0 to 1");
-    require(s->div_factor > 0, "div_factor", s->div_factor, "a number > 0");
-    require(s->final_div_factor > 0, "final_div_factor", s->final_div_factor, "a number > 0");
-  } else if (const auto* s = std::get_if<Warmup>(&schedule)) {
-    require(s->epochs >= 1, "epochs", static_cast<double>(s->epochs), "a whole number >= 1");
-    require(s->start_factor > 0 && s->start_factor <= 1, "start_factor", s->start_factor, "a number in (0, 1]");
-  } else if (const auto* s = std::get_if<Plateau>(&schedule)) {
-    require(s->factor > 0 && s->factor < 1, "factor", s->factor, "a number between 0 and 1");
-    require(s->patience >= 0, "patience", static_cast<double>(s->patience), "a whole number of epochs >= 0");
-    require(s->threshold >= 0, "threshold", s->threshold, "a number >= 0");
-    require(s->min_lr >= 0, "min_lr", s->min_lr, "a number >= 0");
-  }
+  std::visit([](const auto& s) { s.check(); }, schedule);
+}
+
+static void require(bool ok, const char* what, double value, const char* expected) {
+  if (!ok || !std::isfinite(value))
+    throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected " + expected);
+}
+
+void StepDecay::check() const {
+  require(step_size >= 1, "step_size", static_cast<double>(step_size), "a whole number of epochs >= 1");
+  require(gamma > 0, "gamma", gamma, "a number > 0");
+}
+
+void ExponentialDecay::check() const { require(gamma > 0, "gamma", gamma, "a number > 0"); }
+
+void CosineDecay::check() const { require(eta_min >= 0, "eta_min", eta_min, "a number >= 0"); }
+
+void OneCycle::check() const {
+  require(pct_start >= 0 && pct_start <= 1, "pct_start", pct_start, "a number from 0 to 1");
+  require(div_factor > 0, "div_factor", div_factor, "a number > 0");
+  require(final_div_factor > 0, "final_div_factor", final_div_factor, "a number > 0");
+}
+
+void Warmup::check() const {
+  require(epochs >= 1, "epochs", static_cast<double>(epochs), "a whole number >= 1");
+  require(start_factor > 0 && start_factor <= 1, "start_factor", start_factor, "a number in (0, 1]");
+}
+
+void Plateau::check() const {
+  require(factor > 0 && factor < 1, "factor", factor, "a number between 0 and 1");
+  require(patience >= 0, "patience", static_cast<double>(patience), "a whole number of epochs >= 0");
+  require(threshold >= 0, "threshold", threshold, "a number >= 0");
+  require(min_lr >= 0, "min_lr", min_lr, "a number >= 0");
 }
 
 double LearningRate::at(const Progress& progress) const {

@@ -137,13 +137,7 @@ Description description_of(const json::Value& metadata) {
     description.layers.push_back({units(l), activation_of(last ? header.at("output_activation") : hidden[l - 1]),
                                   last ? 0 : dropout[l - 1].number()});
   }
-  const Loss& loss = description.loss;
-  const std::string output = name(description.layers.back().activation);
-  if (from_logits(loss) && output != default_output(loss) && output != "identity")
-    throw std::invalid_argument("its header has output_activation '" + output + "', which loss '" + name(loss) +
-                                "' does not go with");
-  if (description.layers.back().units % outputs_per_target(loss) != 0)
-    throw std::invalid_argument("its header has a number of outputs that is no multiple of the quantiles");
+  check_output(description.loss, description.layers.back().activation, description.layers.back().units);
   return description;
 }
 

@@ -464,6 +464,7 @@ History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samp
             Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers,
             FitProgress<T> progress, std::shared_ptr<Tape<T>> tape) {
   check(options);
+  check_output(loss, network.activation(network.depth()), network.outputs());
   optimizer.attach(network);
   return Fit<T>(network, loss, source, validation, optimizer, options, observers, std::move(progress), std::move(tape))
       .run();

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <variant>
 #include <vector>
+
+#include "chainrule/activation.hpp"
 
 namespace chainrule {
 
@@ -127,7 +130,7 @@ struct Poisson : ElementwiseLoss {
 
 /// ℓ = max(τ e, (τ - 1) e) with e = y - a, for one or several quantiles τ.  Koenker & Bassett 1978
 ///
-/// With Q quantiles and t targets the network has t·Q outputs; output t·Q + q is quantile q of target t.
+/// With Q quantiles and t targets the network has t·Q outputs; output i·Q + q is quantile q of target i.
 struct Quantile : ElementwiseLoss {
   static constexpr const char* name = "quantile";
   std::vector<double> quantiles = {0.5};
@@ -160,6 +163,9 @@ bool from_logits(const Loss& loss);
 bool sum_over_outputs(const Loss& loss);
 /// The output activation that goes with the loss: its name.
 const char* default_output(const Loss& loss);
+/// std::invalid_argument where the loss does not go with that activation of the output, or with that number of outputs:
+/// a loss from the logits goes with the activation that turns them into its prediction, or with the identity.
+void check_output(const Loss& loss, const Activation& output, std::ptrdiff_t outputs);
 /// Outputs of the network per target column: the number of quantiles, else 1.
 long outputs_per_target(const Loss& loss);
 

@@ -14,8 +14,8 @@ struct NonFinite {
   enum class Cause { bad_input, bad_weight, overflow };
 
   Cause cause = Cause::overflow;
-  std::string tensor =
-      "loss";       // "X", "layers.0.weight", "layers.0.bias", "z", "a", "loss", "delta", "weight_gradient", …
+  // "X", "layers.0.weight", "layers.0.bias", "z", "a", "y", "loss", "delta", "layers.0.weight gradient", …
+  std::string tensor = "loss";
   Index layer = 0;  // l, from 1; 0 is the input
   Index row = 0;    // of the samples, or of a parameter or its gradient
   Index column = 0;

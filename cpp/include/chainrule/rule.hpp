@@ -14,7 +14,8 @@ namespace chainrule {
 // `constants(t)` are the numbers that step t = 1, 2, … needs; `update(c, g, w, s)` gets them on V, a vector of numbers,
 // with the gradient g, the parameter w and the moments s, zero at first, and writes w and s. `moments()` says which of
 // the moments have to be stored, bit i for s[i]: the required ones, and of the optional ones those that the settings
-// call for. The others are zero in every call. The first constant is the λ of g ← g + λ w in every rule.
+// call for. The others are zero in every call. The first constant is the λ of g ← g + λ w in every rule. `check()`
+// throws where a setting is out of range.
 
 using UpdateConstants = std::array<double, 10>;
 inline constexpr int max_moments = 3;
@@ -34,6 +35,7 @@ struct SGD {
   static constexpr unsigned required_moments = 0, optional_moments = 1;
   unsigned moments() const { return momentum != 0 ? 1 : 0; }
   UpdateConstants constants(std::int64_t t) const;
+  void check() const;
   template <class V>
   static void update(const V* c, V g, V& w, V* s) {
     g = fma(c[0], w, g);
@@ -56,6 +58,7 @@ struct RMSprop {
   static constexpr unsigned required_moments = 1, optional_moments = 6;
   unsigned moments() const { return 1u | (momentum != 0 ? 2u : 0u) | (centered ? 4u : 0u); }
   UpdateConstants constants(std::int64_t t) const;
+  void check() const;
   template <class V>
   static void update(const V* c, V g, V& w, V* s) {
     g = fma(c[0], w, g);
@@ -83,6 +86,7 @@ struct Adam {
   static constexpr unsigned required_moments = 3, optional_moments = 0;
   unsigned moments() const { return 3; }
   UpdateConstants constants(std::int64_t t) const;
+  void check() const;
   template <class V>
   static void update(const V* c, V g, V& w, V* s) {
     g = fma(c[0], w, g);

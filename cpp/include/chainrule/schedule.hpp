@@ -15,12 +15,13 @@ struct Progress {
   Index step, steps_per_epoch;
 };
 
-// How the learning rate changes: `rate(lr, progress)` from the optimizer's own lr. To add one, write it here and name
-// it in the variant below.
+// How the learning rate changes: `rate(lr, progress)` from the optimizer's own lr; `check()` throws where a setting is
+// out of range. To add one, write it here and name it in the variant below.
 
 struct ConstantRate {
   static constexpr const char* name = "constant";
   double rate(double lr, const Progress&) const { return lr; }
+  void check() const {}
 };
 
 /// lr γ^⌊epoch / step_size⌋
@@ -29,6 +30,7 @@ struct StepDecay {
   Index step_size = 10;  // epochs
   double gamma = 0.1;
   double rate(double lr, const Progress& at) const;
+  void check() const;
 };
 
 /// lr γ^epoch
@@ -36,6 +38,7 @@ struct ExponentialDecay {
   static constexpr const char* name = "exponential";
   double gamma = 0.95;
   double rate(double lr, const Progress& at) const;
+  void check() const;
 };
 
 /// η_min + (lr - η_min) (1 + cos(π epoch / epochs)) / 2.  Loshchilov & Hutter 2017
@@ -43,6 +46,7 @@ struct CosineDecay {
   static constexpr const char* name = "cosine";
   double eta_min = 0;
   double rate(double lr, const Progress& at) const;
+  void check() const;
 };
 
 /// Step by step from lr / div_factor up to lr in the first pct_start of all steps, then down to
@@ -53,6 +57,7 @@ struct OneCycle {
   double div_factor = 25;
   double final_div_factor = 1e4;
   double rate(double lr, const Progress& at) const;
+  void check() const;
 };
 
 /// Step by step, linearly, from start_factor · lr to lr over the first `epochs` epochs.
@@ -61,6 +66,7 @@ struct Warmup {
   Index epochs = 5;
   double start_factor = 0.1;
   double rate(double lr, const Progress& at) const;
+  void check() const;
 };
 
 /// Times `factor` whenever the watched loss has not become better, by the relative `threshold`, for more than
@@ -72,6 +78,7 @@ struct Plateau {
   double threshold = 1e-4;
   double min_lr = 0;
   double rate(double lr, const Progress&) const { return lr; }
+  void check() const;
 };
 
 using Schedule = std::variant<ConstantRate, StepDecay, ExponentialDecay, CosineDecay, OneCycle, Warmup, Plateau>;

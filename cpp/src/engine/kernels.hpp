@@ -1,10 +1,13 @@
 #pragma once
 
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <variant>
 
+#include "chainrule/activation.hpp"
+#include "chainrule/loss.hpp"
+#include "chainrule/rule.hpp"
 #include "range.hpp"
 
 namespace chainrule::engine {
@@ -50,9 +53,9 @@ inline constexpr Size strip_columns = 512 / static_cast<Size>(sizeof(T));
 
 inline constexpr Size far_tiles = 4;
 
-inline constexpr int activation_count = 12;
-inline constexpr int loss_count = 7;
-inline constexpr int rule_count = 4;
+inline constexpr std::size_t activation_count = std::variant_size_v<Activation>;
+inline constexpr std::size_t loss_count = std::variant_size_v<Loss>;
+inline constexpr std::size_t rule_count = std::variant_size_v<Rule>;
 
 /// Of some numbers.
 struct Sums {

@@ -1,7 +1,7 @@
 #pragma once
 
 // The elementary functions of one instruction set, as plain function pointers: how code that is not compiled for that
-// set (the tests above all) calls them.
+// set (the tests) calls them.
 
 #include <cstddef>
 #include <string>
@@ -18,11 +18,9 @@ struct MathTable {
   Function exp;
   Function expm1;
   Function log;
-  Function log1p;
   Function tanh;
   Function sigmoid;
   Function softplus;
-  Function erf;
   Function normal_cdf;
   Function normal_density;
 };

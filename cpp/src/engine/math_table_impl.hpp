@@ -28,11 +28,9 @@ void map_array(const T* x, T* y, std::ptrdiff_t n) {
 CHAINRULE_MATH_FUNCTION(exp)
 CHAINRULE_MATH_FUNCTION(expm1)
 CHAINRULE_MATH_FUNCTION(log)
-CHAINRULE_MATH_FUNCTION(log1p)
 CHAINRULE_MATH_FUNCTION(tanh)
 CHAINRULE_MATH_FUNCTION(sigmoid)
 CHAINRULE_MATH_FUNCTION(softplus)
-CHAINRULE_MATH_FUNCTION(erf)
 CHAINRULE_MATH_FUNCTION(normal_cdf)
 CHAINRULE_MATH_FUNCTION(normal_density)
 #undef CHAINRULE_MATH_FUNCTION
@@ -40,10 +38,9 @@ CHAINRULE_MATH_FUNCTION(normal_density)
 /// The functions of vector_math.hpp on arrays, compiled for this instruction set.
 template <class T>
 constexpr MathTable<T> make_math_table() {
-  return {&map_array<T, exp_function>,           &map_array<T, expm1_function>, &map_array<T, log_function>,
-          &map_array<T, log1p_function>,         &map_array<T, tanh_function>,  &map_array<T, sigmoid_function>,
-          &map_array<T, softplus_function>,      &map_array<T, erf_function>,   &map_array<T, normal_cdf_function>,
-          &map_array<T, normal_density_function>};
+  return {&map_array<T, exp_function>,        &map_array<T, expm1_function>,         &map_array<T, log_function>,
+          &map_array<T, tanh_function>,       &map_array<T, sigmoid_function>,       &map_array<T, softplus_function>,
+          &map_array<T, normal_cdf_function>, &map_array<T, normal_density_function>};
 }
 
 }  // namespace chainrule::engine::CHAINRULE_ISA

@@ -63,12 +63,12 @@ class Pool {
   }
 
   /// False if it is busy with somebody else's job.
-  bool run(std::uint32_t count, int threads, FunctionRef<void(std::ptrdiff_t)> unit) {
+  bool run(std::uint32_t count, int threads, UnitRef unit) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
     try {
       while (static_cast<int>(workers_.size()) < threads - 1)
         workers_.emplace_back([this, number = static_cast<int>(workers_.size()) + 1] { work(number); });
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {
       // The system gives no more threads: the job is done by those there are.
     }
     unit_ = &unit;
@@ -162,7 +162,7 @@ class Pool {
   Run run_[most_runs];
   alignas(64) std::atomic<std::uint32_t> generation_{0};
   std::atomic<int> runs_{0}, threads_{0}, caller_processor_{-2};
-  FunctionRef<void(std::ptrdiff_t)>* unit_ = nullptr;
+  UnitRef* unit_ = nullptr;
   alignas(64) std::atomic<std::uint32_t> done_{0};
   std::atomic<int> sleepers_{0};
   std::exception_ptr error_;
@@ -240,7 +240,7 @@ int threads_for(double operations) {
   return worth < limit ? static_cast<int>(worth) : limit;
 }
 
-void parallel(std::ptrdiff_t count, int threads, FunctionRef<void(std::ptrdiff_t)> unit) {
+void parallel(std::ptrdiff_t count, int threads, UnitRef unit) {
   if (count <= 0) return;
   const FlushSubnormals flush;
   if (threads > 1 && count > 1 && pool().run(static_cast<std::uint32_t>(count), threads, unit)) return;

@@ -13,22 +13,19 @@
 
 namespace chainrule::engine {
 
-/// A reference to a callable: no allocation, no ownership.
-template <class Signature>
-class FunctionRef;
-template <class... Arguments>
-class FunctionRef<void(Arguments...)> {
+/// A reference to what is called with the number of a unit: no allocation, no ownership.
+class UnitRef {
  public:
   template <class F>
-  FunctionRef(F&& f)
-      : object_(const_cast<void*>(static_cast<const void*>(&f))), call_([](void* object, Arguments... arguments) {
-          (*static_cast<std::remove_reference_t<F>*>(object))(arguments...);
-        }) {}
-  void operator()(Arguments... arguments) const { call_(object_, arguments...); }
+    requires(!std::is_same_v<std::remove_cvref_t<F>, UnitRef>)
+  UnitRef(F&& f)
+      : object_(const_cast<void*>(static_cast<const void*>(&f))),
+        call_([](void* object, std::ptrdiff_t i) { (*static_cast<std::remove_reference_t<F>*>(object))(i); }) {}
+  void operator()(std::ptrdiff_t i) const { call_(object_, i); }
 
  private:
   void* object_;
-  void (*call_)(void*, Arguments...);
+  void (*call_)(void*, std::ptrdiff_t);
 };
 
 /// Threads worth using for so many floating-point operations: one for small work, where waking another takes longer.
@@ -68,6 +65,6 @@ class FlushSubnormals {
 /// within a unit, run on the calling thread. The first exception that a unit throws is rethrown here.
 ///
 /// Subnormal numbers count as zero in units; the caller's floating-point state is as it was on return.
-void parallel(std::ptrdiff_t count, int threads, FunctionRef<void(std::ptrdiff_t)> unit);
+void parallel(std::ptrdiff_t count, int threads, UnitRef unit);
 
 }  // namespace chainrule::engine

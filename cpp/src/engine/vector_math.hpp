@@ -9,8 +9,8 @@
 // result, then rounded to T). Beside each stands where it is valid and its error without rounding errors.
 //
 // Largest errors in ulps, with and without fused multiply-add, over all floats / over some 10^7 doubles a function:
-//   exp 0.93/0.92, expm1 1.71/1.71, log 0.87/0.79, log1p 1.45/1.15, tanh 1.83/1.78, sigmoid 2.41/2.41,
-//   softplus 1.71/1.65, erf 1.71/1.38, normal_cdf 3.88/3.53, normal_density 2.02/2.16.
+//   exp 0.93/0.92, expm1 1.71/1.71, log 0.87/0.79, tanh 1.83/1.78, sigmoid 2.41/2.41,
+//   softplus 1.71/1.65, normal_cdf 3.88/3.53, normal_density 2.02/2.16.
 //
 // The translation unit contracts a*b + c to a fused multiply-add where there is one. Nothing below depends on it or is
 // harmed by it: wherever a product must be exact, its factors are short enough.
@@ -43,7 +43,6 @@ struct MathConstants<float> {
   static constexpr float expm1_lowest = -18.0f;        // expm1 rounds to -1
   static constexpr float tanh_middle = 0.55f;          // tanh is 1/2
   static constexpr float tanh_highest = 9.5f;          // tanh rounds to 1
-  static constexpr float erf_highest = 4.25f;          // erf rounds to 1
   static constexpr float normal_highest = 14.625f;     // the left tail is below half of the smallest denormal number
   static constexpr unsigned short_bits = 0xFFFFF000u;  // keeps 12 bits of the mantissa: squares are exact
 
@@ -55,10 +54,6 @@ struct MathConstants<float> {
   // (ln(1 + f) - f + f²/2) / f³ for 1 + f in [1/√2, √2]: ln(1 + f) within 2^-27.2.
   static constexpr float log_tail[] = {0.333333313f, -0.250008225f, 0.200012267f, -0.166232958f,
                                        0.142017096f, -0.131607726f, 0.127622351f, -0.0763367414f};
-  // erf(x) / x - 1 in x² for |x| <= 0.8: erf within 2^-27.6.
-  static constexpr float erf_limit = 0.8f;
-  static constexpr float erf_small[] = {0.128379166f,   -0.376126021f,  0.112831131f,
-                                        -0.0268208068f, 0.00508512976f, -0.00065352337f};
   // (a + c) e^(a²/2) Φ(-a) in q = (a - k) / (a + k) for a in [0, 14.625]: within 2^-26.3.
   static constexpr float mills_c = 0.9013671875f;
   static constexpr float mills_k = 3.5f;
@@ -89,7 +84,6 @@ struct MathConstants<double> {
   static constexpr double expm1_lowest = -38.0;
   static constexpr double tanh_middle = 0.55;
   static constexpr double tanh_highest = 19.5;
-  static constexpr double erf_highest = 6.0;
   static constexpr double normal_highest = 39.0;
   static constexpr unsigned long long short_bits = 0xFFFFFFFFF8000000ull;  // keeps 26 bits of the mantissa
 
@@ -120,13 +114,6 @@ struct MathConstants<double> {
   static constexpr double log_tail[] = {0.66666666666667351, 0.39999999999412639, 0.28571428742882982,
                                         0.22222198518343039, 0.18183567374706139, 0.15313967697636821,
                                         0.14796825421614263};
-  // erf(x) / x - 1 in x² for |x| <= 1: erf within 2^-56.3.
-  static constexpr double erf_limit = 1.0;
-  static constexpr double erf_small[] = {0.12837916709551259,     -0.37612638903183748,    0.11283791670954857,
-                                         -0.026866170645072893,   0.0052239776247808376,   -0.00085483269787406217,
-                                         0.000120553310368449,    -1.4925593505645053e-05, 1.646097279815068e-06,
-                                         -1.6350025034086767e-07, 1.4657878650325638e-08,  -1.1365661644367267e-09,
-                                         5.9452549232776163e-11};
   // As for float, for a in [0, 39]: within 2^-56.8.
   static constexpr double mills_c = 0.9111328125;
   static constexpr double mills_k = 6.0;
@@ -329,23 +316,6 @@ CHAINRULE_INLINE Vec<T, N> log(Vec<T, N> x) {
   return select(x > V(T{0}), y, select(x == V(T{0}), V(-C::infinity), x + V(C::nan)));
 }
 
-/// ln(1 + x). k from 1 + x, and f = 2^-k x + (2^-k - 1) from x itself, so that nothing of x is lost.
-template <class T, int N>
-CHAINRULE_INLINE Vec<T, N> log1p(Vec<T, N> x) {
-  using M = VectorMath<T, N>;
-  using C = MathConstants<T>;
-  using V = Vec<T, N>;
-  const V one(T{1});
-  const auto parts = M::split(one + x);
-  // 4·2^-k: 2^-k itself may be denormal.
-  const V four = V::from_bits(M::broadcast(M::power_bits(C::exponent_bias + 2)) - (parts.biased_k << C::mantissa_bits));
-  const V quarter(T{0.25});
-  const V f = fma(x * four, quarter, fma(four, quarter, -one));
-  V y = copysign(M::log_reduced(f, parts.k), x);
-  y = select(x < V(C::infinity), y, x);
-  return select(x > -one, y, select(x == -one, V(-C::infinity), x + V(C::nan)));
-}
-
 /// tanh x with t = e^(2|x|) - 1 = 2^n p + (2^n - 1): 1 - 2 / (t + 2) for large |x| and t/2 - t/2 · t / (t + 2) for
 /// small, where the quotient's error counts little in either.
 template <class T, int N>
@@ -387,21 +357,6 @@ CHAINRULE_INLINE Vec<T, N> softplus(Vec<T, N> x) {
   const auto large = e > V(C::sqrt_two - T{1});
   const V f = select(large, fma(e, half, -half), e);
   return select(x > zero, x, zero) + M::log_reduced(f, select(large, V(T{1}), zero));
-}
-
-/// The error function 2/√π ∫₀ˣ e^(-t²) dt: x + x P(x²) for small |x|, and 1 - 2 Φ(-√2 |x|) with its sign otherwise.
-template <class T, int N>
-CHAINRULE_INLINE Vec<T, N> erf(Vec<T, N> x) {
-  using M = VectorMath<T, N>;
-  using C = MathConstants<T>;
-  using V = Vec<T, N>;
-  const V a = at_most(abs(x), V(C::erf_highest));
-  const V square = a * a;
-  const V small = fma(a, M::polynomial(square, C::erf_small), a);
-  const auto k = M::round_scaled(square, -C::log2_e);
-  const V p = M::exp_reduced(M::reduce(-square, k));
-  const V tail = M::mills(a * V(C::sqrt_two), p) * M::template power_of_two<1>(k);
-  return copysign(select(a < V(C::erf_limit), small, V(T{1}) - tail), x);
 }
 
 template <class T, int N>
