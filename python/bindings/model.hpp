@@ -30,11 +30,7 @@ class Model : public AnyModel {
     if (layer_sizes.size() < 2 || activations.size() != layer_sizes.size() - 1)
       throw py::value_error("layer_sizes has " + std::to_string(layer_sizes.size()) + " entries and activations " +
                             std::to_string(activations.size()) + "; expected at least 2, and one less");
-    const Index quantiles = outputs_per_target(loss_);
-    if (layer_sizes.back() % quantiles != 0)
-      throw py::value_error("layer_sizes ends in " + std::to_string(layer_sizes.back()) +
-                            "; expected a multiple of the number of quantiles, " + std::to_string(quantiles));
-    check_output(activations.back());
+    check_output(loss_, activations.back(), layer_sizes.back());
     std::vector<Layer> layers;
     dropout.resize(activations.size());
     for (std::size_t i = 0; i < activations.size(); ++i)
@@ -272,14 +268,6 @@ class Model : public AnyModel {
   }
 
  private:
-  /// A loss from the logits goes with the activation that turns them into its prediction, or with none.
-  void check_output(const Activation& activation) const {
-    const std::string given = name(activation), fitting = default_output(loss_);
-    if (from_logits(loss_) && given != fitting && given != "identity")
-      throw py::value_error("output_activation is '" + given + "'; loss '" + name(loss_) + "' goes with '" + fitting +
-                            "', or with 'identity' for a network that gives logits");
-  }
-
   /// Of the last forward pass.
   Index rows_of_forward(const char* what) {
     const Exclusive exclusive(lock_);
