@@ -97,12 +97,14 @@ void Tape<T>::drop_out(Index l, Index first_row, Index last_row, Index first_col
 }
 
 template <class T>
-bool Tape<T>::is_for(const Network<T>& network) const {
+bool Tape<T>::has_layers_of(const Network<T>& network) {
   const Index depth = network.depth();
   if (static_cast<Index>(activations_.size()) != depth + 1) return false;
   for (Index l = 1; l <= depth; ++l)
     if (deltas_[static_cast<std::size_t>(l)].columns != network.units(l)) return false;
-  return activations_.front().pitch == 0 || activations_.front().columns == network.inputs();
+  if (activations_.front().pitch > 0 && activations_.front().columns != network.inputs()) return false;
+  network_id_ = network.id();
+  return true;
 }
 
 template class Tape<float>;

@@ -149,7 +149,9 @@ class Model : public AnyModel {
     const InputsIn<T> in = inputs(X);
     py::array_t<T> output({in.rows(), network_->outputs()});
     T* to = output.mutable_data();
-    const py::gil_scoped_release release;
+    // To let go of the interpreter for a microsecond would take about as long.
+    std::optional<py::gil_scoped_release> release;
+    if (in.rows() * parameter_count() > 10000) release.emplace();
     if (in.sparse)
       chainrule::predict<T>(*network_, *in.sparse, to);
     else

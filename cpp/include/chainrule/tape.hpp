@@ -35,7 +35,8 @@ class Tape {
   Tape(const Network<T>& network, Index capacity, bool keep_pre_activations = false, bool keep_inputs = true);
 
   Index capacity() const { return capacity_; }
-  bool is_for(const Network<T>& network) const;  // of these layers
+  /// Whether it is one of these layers.
+  bool is_for(const Network<T>& network) { return network.id() == network_id_ || has_layers_of(network); }
   bool fits(Index rows, bool inputs = true) const {
     return rows <= capacity_ && (!inputs || activations_.front().pitch > 0);
   }
@@ -74,6 +75,8 @@ class Tape {
   T* transposed_panels(Index l) { return has_panels_ ? panels_.data() + transposed_panels_[l] : nullptr; }
 
  private:
+  bool has_layers_of(const Network<T>& network);
+
   /// Random numbers decide on so many units at a time.
   static constexpr Index mask_block = 8;
 
@@ -84,6 +87,7 @@ class Tape {
     return {memory_.data() + p.offset, rows_, p.columns, Eigen::OuterStride<>(p.pitch)};
   }
 
+  std::uint64_t network_id_ = 0;  // of the network whose layers were last compared
   Index capacity_;
   Index rows_ = 0;
   bool keep_pre_activations_, has_panels_;
