@@ -207,6 +207,34 @@ class TestAnyCommunicator:
         with pytest.raises(RuntimeError, match="the parameters of rank 2 differ from those of rank 0"):
             comm.run(train)
 
+    @pytest.mark.parametrize("shuffle", [True, False])
+    def test_a_rank_whose_weights_are_all_zero(self, data, shuffle):
+        weight = np.where(np.arange(61) < 20, 0.0, data["weight"])
+        arguments = {"epochs": 3, "batch_size": 25, "shuffle": shuffle}
+        one = cr.MLP([4, 16, 2], hidden_activation="tanh", dropout=0.3, dtype="float64", seed=0)
+        validation = data["X"][:30], data["y"][:30], weight[:30]
+        history = one.fit(data["X"], data["y"], sample_weight=weight, validation=validation, **arguments)
+        comm = Threads(3)
+
+        def train(rank):
+            mine, held = slice(20 * rank, 20 * rank + 20 + rank // 2), slice(10 * rank, 10 * rank + 10)
+            mlp = cr.MLP([4, 16, 2], hidden_activation="tanh", dropout=0.3, dtype="float64", seed=0)
+            held_out = data["X"][held], data["y"][held], weight[held]
+            together = mlp.fit(
+                data["X"][mine],
+                data["y"][mine],
+                sample_weight=weight[mine],
+                validation=held_out,
+                comm=comm,
+                **arguments,
+            )
+            return mlp.parameters, together
+
+        for parameters, together in comm.run(train):
+            assert_close(parameters, one.parameters, 1e-12)
+            assert together.loss == pytest.approx(history.loss, rel=1e-12)
+            assert together.validation_loss == pytest.approx(history.validation_loss, rel=1e-12)
+
     def test_weights_that_are_zero_on_all_ranks(self, data):
         """All say so, before the parameters of rank 0 go to the others."""
         comm = Threads(2)

@@ -94,6 +94,20 @@ class TestMemoryMaps:
         with pytest.raises(ValueError, match="X holds inf at row 7, column 2"):
             network("float32").fit(X, np.zeros((20, 2)), epochs=1)
 
+    def test_a_block_whose_weights_are_all_zero(self, maps, monkeypatch):
+        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
+        X_map, y_map, X, y = maps(203)
+        weight = np.where(np.arange(203) < 120, 0.0, 1.0)
+        arguments = {"epochs": 2, "batch_size": 10, "shuffle": False, "sample_weight": weight}
+        on_disk, in_memory = network(), network()
+        on_disk.fit(X_map, y_map, **arguments)
+        in_memory.fit(X, y, **arguments)
+        assert same_bits(on_disk.parameters, in_memory.parameters)
+        blocks = [(X[:10], y[:10], np.zeros(10)), (X[10:20], y[10:20], np.ones(10))]
+        network().fit(blocks, epochs=1)
+        with pytest.raises(ValueError, match="X gave no samples with a weight in epoch 1"):
+            network().fit(blocks[:1], epochs=1)
+
     def test_an_error_of_a_callback_stays_as_it_is(self, maps, monkeypatch):
         monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
         X_map, y_map, X, _ = maps(203)
