@@ -41,17 +41,17 @@ void copy(Index count, Index columns, Rows<const T> from, Rows<T> to) {
 
 /// Some columns of z_l and a_l as σ'_l needs them. A pitch of zero makes all rows the first one.
 template <class T>
-struct Unit {
+struct Slopes {
   Rows<const T> z, a;
   Index columns;
   const Activation& activation;
 
-  static Unit of(const Network<T>& network, Tape<T>& tape, Index l, Index first_row, Range columns) {
+  static Slopes of(const Network<T>& network, Tape<T>& tape, Index l, Index first_row, Range columns) {
     const auto part_of = [&](MatrixView<T> m) { return rows_of(m, first_row).columns_from(columns.begin); };
     const Rows<T> a = part_of(tape.activation(l));
     return {tape.has_pre_activation(l) ? part_of(tape.pre_activation(l)) : a, a, columns.size(), network.activation(l)};
   }
-  Unit repeated() const { return {{z.data, 0}, {a.data, 0}, columns, activation}; }
+  Slopes repeated() const { return {{z.data, 0}, {a.data, 0}, columns, activation}; }
 
   /// δ ← δ ⊙ σ'_l
   void times_derivative(Index count, Rows<T> delta) const {
@@ -157,7 +157,7 @@ class JacobianRows {
   void times_derivative(Index l, Range rows, Range columns, Rows<T> to) {
     for (Index q = rows.begin; q < rows.end;) {
       const Index sample = q / seeds_, end = std::min<Index>(rows.end, (sample + 1) * seeds_);
-      Unit<T>::of(network_, tape_, l, sample, columns).repeated().times_derivative(end - q, to.from(q - rows.begin));
+      Slopes<T>::of(network_, tape_, l, sample, columns).repeated().times_derivative(end - q, to.from(q - rows.begin));
       q = end;
     }
   }
@@ -205,7 +205,7 @@ class ROperator {
 
   /// to = or, with `add`, += R[dW_l; db_l], for all l
   void by_weights(VectorView<T> to, bool add) {
-    parallel_over_units(network_, 1, threads_, [&](Index l, Range tiles, Range columns) {
+    parallel_over_stacks(network_, 1, threads_, [&](Index l, Range tiles, Range columns) {
       const auto use = [&](Range rows, Range across, Rows<T> tile) {
         const Index units = network_.units(l);
         const Rows<T> place{to.data() + network_.offset(l) + rows.begin * units + across.begin, units};
@@ -237,7 +237,7 @@ class ROperator {
       Weights<T>{network_, l, tape_.weight_panels(l)}.forward(count, rows_of(R_.activation(l - 1), rows.begin), columns,
                                                               Rz, false, true);
     copy<T>(count, columns.size(), Rz, Ra);
-    Unit<T>::of(network_, tape_, l, rows.begin, columns).times_derivative(count, Ra);
+    Slopes<T>::of(network_, tape_, l, rows.begin, columns).times_derivative(count, Ra);
     if (columns.end == network_.units(l))  // R1 stands beside Ra
       for (Index r = 0; r < count; ++r) Ra.row(r)[columns.size()] = T(0);
   }
@@ -257,7 +257,7 @@ class ROperator {
     const Rows<T> g = scratch(rows, 0);
     kernels<T>().loss[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), scale_, weight,
                                      tape_.row_loss() + rows.begin, g);
-    Unit<T>::of(network_, tape_, L, rows.begin, {0, units})
+    Slopes<T>::of(network_, tape_, L, rows.begin, {0, units})
         .directional_derivative(count, rows_of(R_.pre_activation(L), rows.begin), g, Rdelta);
   }
 
@@ -265,18 +265,18 @@ class ROperator {
     const Index count = rows.size();
     const Rows<T> delta = rows_of(tape_.delta(l), rows.begin);
     const Rows<T> Rg = rows_of(R_.delta(l - 1), rows.begin).columns_from(columns.begin);
-    const Unit<T> unit = Unit<T>::of(network_, tape_, l - 1, rows.begin, columns);
+    const Slopes<T> slopes = Slopes<T>::of(network_, tape_, l - 1, rows.begin, columns);
     const Weights<T> weights{network_, l, tape_.transposed_panels(l)};
     weights.backward(count, rows_of(R_.delta(l), rows.begin), columns, Rg);
     of_v(l, R_.transposed_panels(l)).backward(count, delta, columns, Rg, true);
-    if (piecewise_linear(unit.activation)) {
-      unit.times_derivative(count, Rg);
+    if (piecewise_linear(slopes.activation)) {
+      slopes.times_derivative(count, Rg);
       return;
     }
     const Rows<T> g = scratch(rows, columns.begin);
     weights.backward(count, delta, columns, g);
-    unit.directional_derivative(count, rows_of(R_.pre_activation(l - 1), rows.begin).columns_from(columns.begin), g,
-                                Rg);
+    slopes.directional_derivative(count, rows_of(R_.pre_activation(l - 1), rows.begin).columns_from(columns.begin), g,
+                                  Rg);
   }
 
   Rows<T> scratch(Range rows, Index column) { return {scratch_.data() + rows.begin * pitch_ + column, pitch_}; }
@@ -373,7 +373,8 @@ void jvp(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, co
         in_forward_blocks(network, l, rows.size(), threads, false, [&](Range part_of, Range columns) {
           const Rows<T> to_part = Ra.from(part_of.begin).columns_from(columns.begin);
           weights.forward(part_of.size(), before.from(part_of.begin), columns, to_part, false);
-          Unit<T>::of(network, tape, l, rows.begin + part_of.begin, columns).times_derivative(part_of.size(), to_part);
+          Slopes<T>::of(network, tape, l, rows.begin + part_of.begin, columns)
+              .times_derivative(part_of.size(), to_part);
         });
         before = Ra;
       }

@@ -6,6 +6,7 @@
 
 #include "chainrule/backprop.hpp"
 #include "chainrule/predict.hpp"
+#include "parameter_name.hpp"
 
 namespace chainrule {
 
@@ -72,9 +73,8 @@ GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const
     result.max_relative_error = std::max(result.max_relative_error, result.parameters.back().relative_error);
   };
   for (Index l = 1; l <= network.depth(); ++l) {
-    const std::string layer = "layers." + std::to_string(l - 1);
-    compare(layer + ".weight", network.offset(l), network.weight(l).size());
-    compare(layer + ".bias", network.bias_offset(l), network.units(l));
+    compare(weight_name(l), network.offset(l), network.weight(l).size());
+    compare(bias_name(l), network.bias_offset(l), network.units(l));
   }
   return result;
 }

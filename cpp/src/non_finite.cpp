@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "parameter_name.hpp"
+
 namespace chainrule {
 
 namespace {
@@ -41,13 +43,12 @@ bool search(const Network<T>& network, const Loss& loss, const Batch<T>& batch, 
   Vector<T> g(network.parameter_count());
   found.loss = gradient(network, loss, batch, tape, VectorView<T>(g.data(), g.size()), objective);
   const Index L = network.depth();
-  const auto layer = [](Index l) { return "layers." + std::to_string(l - 1); };
   Search search(found);
   const bool is_found = [&] {
     if (search.in(tape.activation(0), "X", 0, Cause::bad_input)) return true;
     for (Index l = 1; l <= L; ++l) {
-      if (search.in(network.weight(l), layer(l) + ".weight", l, Cause::bad_weight)) return true;
-      if (search.in(network.bias(l), layer(l) + ".bias", l, Cause::bad_weight)) return true;
+      if (search.in(network.weight(l), weight_name(l), l, Cause::bad_weight)) return true;
+      if (search.in(network.bias(l), bias_name(l), l, Cause::bad_weight)) return true;
       if (search.in(tape.pre_activation(l), "z", l, Cause::overflow)) return true;
       if (search.in(tape.activation(l), "a", l, Cause::overflow)) return true;
     }
@@ -58,9 +59,9 @@ bool search(const Network<T>& network, const Loss& loss, const Batch<T>& batch, 
     for (Index l = 1; l <= L; ++l) {
       const ConstMatrixView<T> weight(g.data() + network.offset(l), network.units(l - 1), network.units(l),
                                       Eigen::OuterStride<>(network.units(l)));
-      if (search.in(weight, layer(l) + ".weight gradient", l, Cause::overflow)) return true;
+      if (search.in(weight, weight_name(l) + " gradient", l, Cause::overflow)) return true;
       const ConstVectorView<T> bias(g.data() + network.bias_offset(l), network.units(l));
-      if (search.in(bias, layer(l) + ".bias gradient", l, Cause::overflow)) return true;
+      if (search.in(bias, bias_name(l) + " gradient", l, Cause::overflow)) return true;
     }
     return false;
   }();

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "json.hpp"
+#include "parameter_name.hpp"
 
 #ifndef _WIN32
 #include <fcntl.h>
@@ -141,9 +142,6 @@ Description description_of(const json::Value& metadata) {
   return description;
 }
 
-std::string weight_name(std::size_t l) { return "layers." + std::to_string(l) + ".weight"; }
-std::string bias_name(std::size_t l) { return "layers." + std::to_string(l) + ".bias"; }
-
 /// Checks that the file has the network's tensors and no others, but for a checkpoint's; returns them in θ's order.
 template <class T>
 std::vector<Tensor> parameters_of(const Description& description, const std::vector<Tensor>& tensors, bool checkpoint) {
@@ -163,8 +161,8 @@ std::vector<Tensor> parameters_of(const Description& description, const std::vec
   auto d_in = static_cast<std::uint64_t>(description.inputs);
   for (std::size_t l = 0; l < description.layers.size(); ++l) {
     const auto d_out = static_cast<std::uint64_t>(description.layers[l].units);
-    take(weight_name(l), {d_in, d_out});
-    take(bias_name(l), {d_out});
+    take(weight_name(static_cast<Index>(l) + 1), {d_in, d_out});
+    take(bias_name(static_cast<Index>(l) + 1), {d_out});
     d_in = d_out;
   }
   for (const auto& [name, tensor] : by_name)
@@ -215,9 +213,8 @@ std::string header_of(const Network<T>& network, const Loss& loss, std::uint64_t
   for (Index l = 1; l <= network.depth(); ++l) {
     const std::string d_out = std::to_string(network.units(l));
     const Index bias = network.bias_offset(l);
-    tensor(weight_name(static_cast<std::size_t>(l - 1)), std::to_string(network.units(l - 1)) + "," + d_out,
-           network.offset(l), bias);
-    tensor(bias_name(static_cast<std::size_t>(l - 1)), d_out, bias, bias + network.units(l));
+    tensor(weight_name(l), std::to_string(network.units(l - 1)) + "," + d_out, network.offset(l), bias);
+    tensor(bias_name(l), d_out, bias, bias + network.units(l));
   }
   header << "}";
   std::string text = header.str();

@@ -105,7 +105,7 @@ class Sweeps {
   template <class Prepare, class Use>
   void by_weights(const Prepare& prepare, const Use& use) {
     if (sparse_) sparse_weights(prepare, use);
-    parallel_over_units(network_, sparse_ ? 2 : 1, threads_, [&](Index l, Range tiles, Range columns) {
+    parallel_over_stacks(network_, sparse_ ? 2 : 1, threads_, [&](Index l, Range tiles, Range columns) {
       weight_tiles<T>(
           {{tape_.passed_on(l - 1), tape_.delta(l)}}, tiles, columns, far_parameters(),
           [&](Range rows, Range across) { prepare(l, rows, across); },

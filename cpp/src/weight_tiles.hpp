@@ -8,7 +8,7 @@
 namespace chainrule {
 
 // How [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l is cut: into tiles of the micro-kernel's rows and a strip of columns, or, of a
-// single column, into as many rows; and for the threads into units of some tiles above each other. Tiles do not depend
+// single column, into as many rows; and for the threads into stacks of some tiles. Tiles do not depend
 // on the number of threads.
 
 template <class T>
@@ -24,25 +24,25 @@ Index tiles_across(const Network<T>& network, Index l) {
   return parts_of(network.units(l), strip_columns<T>);
 }
 
-// Tiles above each other share their columns of δ from the second-level cache; as long as there are enough units to
+// Tiles above each other share their columns of δ from the second-level cache; as long as there are enough stacks to
 // keep all threads busy to the end.
-inline constexpr Index most_unit_rows = 192;
+inline constexpr Index most_stack_rows = 192;
 
-/// Calls unit(l, tiles, columns) for the units of layers first … L, in parallel.
-template <class T, class Unit>
-void parallel_over_units(const Network<T>& network, Index first, int threads, const Unit& unit) {
-  const Index depth = network.depth(), most_tiles = most_unit_rows / kernels<T>().tile_rows;
+/// Calls stack(l, tiles, columns) for the stacks of layers first … L, in parallel.
+template <class T, class Stack>
+void parallel_over_stacks(const Network<T>& network, Index first, int threads, const Stack& stack) {
+  const Index depth = network.depth(), most_tiles = most_stack_rows / kernels<T>().tile_rows;
   Index all_tiles = 0;
   for (Index l = first; l <= depth; ++l) all_tiles += tiles_down(network, l) * tiles_across(network, l);
-  const Index unit_tiles = threads == 1 ? most_tiles : std::clamp<Index>(all_tiles / (16 * threads), 1, most_tiles);
-  const auto units_down = [&](Index l) { return parts_of(tiles_down(network, l), unit_tiles); };
+  const Index stack_tiles = threads == 1 ? most_tiles : std::clamp<Index>(all_tiles / (16 * threads), 1, most_tiles);
+  const auto stacks_down = [&](Index l) { return parts_of(tiles_down(network, l), stack_tiles); };
   parallel_over_layers(
-      first, depth, threads, [&](Index l) { return units_down(l) * tiles_across(network, l); },
+      first, depth, threads, [&](Index l) { return stacks_down(l) * tiles_across(network, l); },
       [&](Index l, Index i) {
         const engine::Cell at = engine::cell(i, tiles_across(network, l));
         const Index column = at.column * strip_columns<T>;
-        unit(l, part(tiles_down(network, l), units_down(l), at.row),
-             Range{column, std::min(column + strip_columns<T>, network.units(l))});
+        stack(l, part(tiles_down(network, l), stacks_down(l), at.row),
+              Range{column, std::min(column + strip_columns<T>, network.units(l))});
       });
 }
 
@@ -61,7 +61,7 @@ void weight_tiles(const WeightFactors<T> (&products)[N], Range tiles, Range colu
   const Kernels<T>& kernel = kernels<T>();
   const MatrixView<T>&a = products[0].a, &delta = products[0].delta;
   const Index all_rows = a.cols() + 1, all_tiles = tiles_down<T>(a.cols(), delta.cols()), panel = kernel.panel;
-  alignas(64) T memory[most_unit_rows * strip_columns<T>];
+  alignas(64) T memory[most_stack_rows * strip_columns<T>];
   if (delta.cols() == 1) {  // in memory like the row δᵀ [a 1]
     for (Index t = tiles.begin; t < tiles.end; ++t) {
       const Range rows = part(all_rows, all_tiles, t);
