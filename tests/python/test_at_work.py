@@ -246,8 +246,14 @@ try:
     cr.MLP([300, 300, 300, 1], seed=0).check_gradients(np.zeros((500, 300)), np.zeros(500))
 except KeyboardInterrupt:
     print("interrupted")
+mlp.parameters[:] = np.nan
+threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    mlp.fit(np.zeros((2000000, 3)), np.zeros((2000000, 2)), epochs=1, batch_size=1, on_nonfinite="ignore")
+except KeyboardInterrupt:
+    print("interrupted")
 """
 
 
-def test_ctrl_c_ends_waiting_for_a_network_and_long_checks(run_python):
-    assert run_python("-c", WAIT).stdout.split() == ["interrupted", "interrupted"]
+def test_ctrl_c_ends_waiting_for_a_network_long_checks_and_fits_that_leave_every_step_out(run_python):
+    assert run_python("-c", WAIT).stdout.split() == ["interrupted"] * 3
