@@ -106,6 +106,16 @@ void def_optimizer(py::module_& module, const char* name, const std::string& doc
       py::arg("memo"));
 }
 
+// Under the parameters of each.
+constexpr const char* raises = R"(
+Raises
+------
+ValueError
+    For a setting out of range, in the constructor or when an attribute is set; it then stays as it was.
+TypeError
+    For a setting of another type, and in the constructor for one that is unknown or given twice.
+)";
+
 constexpr const char* sgd_doc = R"(Stochastic gradient descent, with or without momentum.
 
 b = momentum·b + g; W -= lr·b, or lr·(g + momentum·b) with `nesterov`. Names, defaults and rule are those of
@@ -124,14 +134,8 @@ weight_decay : float, default 0
 velocity : bool, default False
     Whether the rate is part of the sum: b = momentum·b + lr·g; W -= b, or lr·g + momentum·b with `nesterov`. That
     differs as soon as lr changes.
-
-Raises
-------
-ValueError
-    For a setting out of range, in the constructor or when an attribute is set; it then stays as it was.
-TypeError
-    For a setting of another type, and in the constructor for one that is unknown or given twice.
-
+)";
+constexpr const char* sgd_references = R"(
 References
 ----------
 Sutskever, Martens, Dahl, Hinton: On the importance of initialization and momentum in deep learning. ICML 2013.
@@ -156,14 +160,8 @@ momentum : float, default 0
     Share of the sum b that each step takes over; finite and >= 0.
 centered : bool, default False
     Whether the variance v - m², with the running mean m = alpha·m + (1 - alpha)·g, takes the place of v.
-
-Raises
-------
-ValueError
-    For a setting out of range, in the constructor or when an attribute is set; it then stays as it was.
-TypeError
-    For a setting of another type, and in the constructor for one that is unknown or given twice.
-
+)";
+constexpr const char* rmsprop_references = R"(
 References
 ----------
 Tieleman, Hinton: Lecture 6.5, rmsprop: divide the gradient by a running average of its recent magnitude. Coursera:
@@ -189,14 +187,8 @@ weight_decay : float, default 0
 eps_hat : bool, default False
     Whether eps is added to √v instead, before its bias is taken out: W -= lr·√(1 - β₂ᵗ)·m̂ / (√v + eps), the end of
     section 2 of the paper.
-
-Raises
-------
-ValueError
-    For a setting out of range, in the constructor or when an attribute is set; it then stays as it was.
-TypeError
-    For a setting of another type, and in the constructor for one that is unknown or given twice.
-
+)";
+constexpr const char* adam_references = R"(
 References
 ----------
 Kingma, Ba: Adam: a method for stochastic optimization. ICLR 2015.
@@ -219,14 +211,8 @@ weight_decay : float, default 1e-2
     Share of W, times lr, that each step takes away; finite and >= 0.
 eps_hat : bool, default False
     As in `Adam`.
-
-Raises
-------
-ValueError
-    For a setting out of range, in the constructor or when an attribute is set; it then stays as it was.
-TypeError
-    For a setting of another type, and in the constructor for one that is unknown or given twice.
-
+)";
+constexpr const char* adamw_references = R"(
 References
 ----------
 Loshchilov, Hutter: Decoupled weight decay regularization. ICLR 2019.
@@ -260,18 +246,19 @@ void register_optimizers(py::module_& module) {
           "Update the parameters of `mlp` once, from the gradient that its last ``backward`` or ``pullback`` left.\n\n"
           "Raises RuntimeError where there is none, and ValueError where the optimizer belongs to another network.");
 
-  def_optimizer<SGD>(module, "SGD", sgd_doc, setting("lr", &SGD::lr), setting("momentum", &SGD::momentum),
-                     setting("nesterov", &SGD::nesterov), setting("weight_decay", &SGD::weight_decay),
-                     setting("velocity", &SGD::velocity));
-  def_optimizer<RMSprop>(module, "RMSprop", rmsprop_doc, setting("lr", &RMSprop::lr), setting("alpha", &RMSprop::alpha),
-                         setting("eps", &RMSprop::eps), setting("weight_decay", &RMSprop::weight_decay),
-                         setting("momentum", &RMSprop::momentum), setting("centered", &RMSprop::centered));
-  const auto def_adam = [&module]<class R>(const R&, const char* name, const char* doc) {
+  def_optimizer<SGD>(module, "SGD", std::string(sgd_doc) + raises + sgd_references, setting("lr", &SGD::lr),
+                     setting("momentum", &SGD::momentum), setting("nesterov", &SGD::nesterov),
+                     setting("weight_decay", &SGD::weight_decay), setting("velocity", &SGD::velocity));
+  def_optimizer<RMSprop>(module, "RMSprop", std::string(rmsprop_doc) + raises + rmsprop_references,
+                         setting("lr", &RMSprop::lr), setting("alpha", &RMSprop::alpha), setting("eps", &RMSprop::eps),
+                         setting("weight_decay", &RMSprop::weight_decay), setting("momentum", &RMSprop::momentum),
+                         setting("centered", &RMSprop::centered));
+  const auto def_adam = [&module]<class R>(const R&, const char* name, const std::string& doc) {
     def_optimizer<R>(module, name, doc, setting("lr", &R::lr), betas<R>(), setting("eps", &R::eps),
                      setting("weight_decay", &R::weight_decay), setting("eps_hat", &R::eps_hat));
   };
-  def_adam(Adam{}, "Adam", adam_doc);
-  def_adam(AdamW{}, "AdamW", adamw_doc);
+  def_adam(Adam{}, "Adam", std::string(adam_doc) + raises + adam_references);
+  def_adam(AdamW{}, "AdamW", std::string(adamw_doc) + raises + adamw_references);
 }
 
 }  // namespace chainrule::bindings

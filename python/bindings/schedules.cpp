@@ -41,6 +41,16 @@ void def_schedule(py::module_& module, const char* name, const std::string& doc,
   cls.def("__hash__", [values](const ScheduleOf<S>& self) { return py::hash(values(self)); });
 }
 
+// Under the parameters of each.
+constexpr const char* raises = R"(
+Raises
+------
+ValueError
+    For a setting out of range.
+TypeError
+    For a setting of another type, or one that is unknown or given twice.
+)";
+
 constexpr const char* constant_rate_doc = R"(The optimizer's lr throughout.
 
 Raises
@@ -59,13 +69,6 @@ step_size : int, default 10
     Epochs from one fall to the next, at least 1.
 gamma : float, default 0.1
     The factor; finite and > 0.
-
-Raises
-------
-ValueError
-    For a setting out of range.
-TypeError
-    For a setting of another type, or one that is unknown or given twice.
 )";
 
 constexpr const char* exponential_decay_doc = R"(The rate falls by a factor every epoch: lr·gamma^epoch.
@@ -77,13 +80,6 @@ Parameters
 ----------
 gamma : float, default 0.95
     The factor; finite and > 0.
-
-Raises
-------
-ValueError
-    For a setting out of range.
-TypeError
-    For a setting of another type, or one that is unknown or given twice.
 )";
 
 constexpr const char* cosine_decay_doc = R"(The rate falls along half a cosine, epoch by epoch.
@@ -95,14 +91,8 @@ Parameters
 ----------
 eta_min : float, default 0
     Where it would end after the last epoch; finite and >= 0.
-
-Raises
-------
-ValueError
-    For a setting out of range.
-TypeError
-    For a setting of another type, or one that is unknown or given twice.
-
+)";
+constexpr const char* cosine_decay_references = R"(
 References
 ----------
 Loshchilov, Hutter: SGDR: stochastic gradient descent with warm restarts. ICLR 2017.
@@ -122,14 +112,8 @@ div_factor : float, default 25
     lr over the first rate; finite and > 0.
 final_div_factor : float, default 1e4
     The first rate over the last; finite and > 0.
-
-Raises
-------
-ValueError
-    For a setting out of range.
-TypeError
-    For a setting of another type, or one that is unknown or given twice.
-
+)";
+constexpr const char* one_cycle_references = R"(
 References
 ----------
 Smith, Topin: Super-convergence: very fast training of neural networks using large learning rates. arXiv:1708.07120,
@@ -147,13 +131,6 @@ epochs : int, default 5
     How many, at least 1.
 start_factor : float, default 0.1
     The first rate over lr, in (0, 1].
-
-Raises
-------
-ValueError
-    For a setting out of range.
-TypeError
-    For a setting of another type, or one that is unknown or given twice.
 )";
 
 constexpr const char* plateau_doc = R"(The rate falls by a factor whenever the loss has stopped falling.
@@ -171,13 +148,6 @@ threshold : float, default 1e-4
     See above; finite and >= 0.
 min_lr : float, default 0
     Below which the rate does not fall; finite and >= 0.
-
-Raises
-------
-ValueError
-    For a setting out of range.
-TypeError
-    For a setting of another type, or one that is unknown or given twice.
 )";
 
 }  // namespace
@@ -185,17 +155,18 @@ TypeError
 void register_schedules(py::module_& module) {
   py::class_<AnySchedule>(module, "Schedule", "How the learning rate changes in the course of a fit.");
   def_schedule<ConstantRate>(module, "ConstantRate", constant_rate_doc);
-  def_schedule<StepDecay>(module, "StepDecay", step_decay_doc, setting("step_size", &StepDecay::step_size),
-                          setting("gamma", &StepDecay::gamma));
-  def_schedule<ExponentialDecay>(module, "ExponentialDecay", exponential_decay_doc,
+  def_schedule<StepDecay>(module, "StepDecay", std::string(step_decay_doc) + raises,
+                          setting("step_size", &StepDecay::step_size), setting("gamma", &StepDecay::gamma));
+  def_schedule<ExponentialDecay>(module, "ExponentialDecay", std::string(exponential_decay_doc) + raises,
                                  setting("gamma", &ExponentialDecay::gamma));
-  def_schedule<CosineDecay>(module, "CosineDecay", cosine_decay_doc, setting("eta_min", &CosineDecay::eta_min));
-  def_schedule<OneCycle>(module, "OneCycle", one_cycle_doc, setting("pct_start", &OneCycle::pct_start),
-                         setting("div_factor", &OneCycle::div_factor),
+  def_schedule<CosineDecay>(module, "CosineDecay", std::string(cosine_decay_doc) + raises + cosine_decay_references,
+                            setting("eta_min", &CosineDecay::eta_min));
+  def_schedule<OneCycle>(module, "OneCycle", std::string(one_cycle_doc) + raises + one_cycle_references,
+                         setting("pct_start", &OneCycle::pct_start), setting("div_factor", &OneCycle::div_factor),
                          setting("final_div_factor", &OneCycle::final_div_factor));
-  def_schedule<Warmup>(module, "Warmup", warmup_doc, setting("epochs", &Warmup::epochs),
+  def_schedule<Warmup>(module, "Warmup", std::string(warmup_doc) + raises, setting("epochs", &Warmup::epochs),
                        setting("start_factor", &Warmup::start_factor));
-  def_schedule<Plateau>(module, "Plateau", plateau_doc, setting("factor", &Plateau::factor),
+  def_schedule<Plateau>(module, "Plateau", std::string(plateau_doc) + raises, setting("factor", &Plateau::factor),
                         setting("patience", &Plateau::patience), setting("threshold", &Plateau::threshold),
                         setting("min_lr", &Plateau::min_lr));
 }
