@@ -19,6 +19,7 @@
 
 #include "chainrule/backprop.hpp"
 #include "chainrule/predict.hpp"
+#include "chainrule/threads.hpp"
 #include "chainrule/trainer.hpp"
 #include "reference.hpp"
 
@@ -56,6 +57,12 @@ class Draw {
 
  private:
   std::mt19937_64 engine_;
+};
+
+/// Puts the number of threads back.
+struct KeepThreads {
+  int before = chainrule::num_threads();
+  ~KeepThreads() { chainrule::set_num_threads(before); }
 };
 
 /// ‖ours - exact‖ / ‖exact‖; NaN, which no comparison accepts, where the shapes differ.

@@ -11,16 +11,12 @@
 
 using namespace chainrule;
 using support::hash;
+using support::KeepThreads;
 using support::make_problem;
 using support::Problem;
 using support::Shape;
 
 namespace {
-
-struct KeepThreads {
-  int before = num_threads();
-  ~KeepThreads() { set_num_threads(before); }
-};
 
 /// The hash of the parameters after `steps` steps, and the last loss.
 template <class T>

@@ -10,6 +10,7 @@
 #include "support.hpp"
 
 using namespace chainrule;
+using support::KeepThreads;
 using support::make_problem;
 using support::Problem;
 using support::same_bits;
@@ -124,10 +125,7 @@ TEST_CASE_TEMPLATE("tensor sums: of a sparse batch", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("tensor sums: the same bits for 1, 2, 3 and 8 threads", T, float, double) {
-  struct KeepThreads {
-    int before = num_threads();
-    ~KeepThreads() { set_num_threads(before); }
-  } keep;
+  const KeepThreads keep;
   const auto problem = make_problem<T>({{70, 300, 90, 10}, 150}, {SiLU{}, ReLU{}, Identity{}}, CrossEntropy{}, 7);
   const auto flow_with = [&](int threads) {
     set_num_threads(threads);

@@ -12,6 +12,7 @@
 #include "chainrule/threads.hpp"
 #include "engine/thread_pool.hpp"
 #include "process.hpp"
+#include "support.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -21,6 +22,7 @@ using chainrule::engine::parallel;
 using chainrule::engine::part;
 using chainrule::engine::Range;
 using chainrule::engine::threads_for;
+using support::KeepThreads;
 
 namespace {
 
@@ -32,12 +34,6 @@ std::vector<int> calls(std::ptrdiff_t count, int threads) {
 }
 
 std::vector<int> ones(std::ptrdiff_t count) { return std::vector<int>(static_cast<std::size_t>(count), 1); }
-
-/// Puts the number of threads back.
-struct KeepThreads {
-  int before = chainrule::num_threads();
-  ~KeepThreads() { chainrule::set_num_threads(before); }
-};
 
 }  // namespace
 
