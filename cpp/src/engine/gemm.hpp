@@ -248,12 +248,14 @@ CHAINRULE_INLINE void prefetch(Size rows, Size columns, const T* data, Size stri
 }
 
 /// `multiply` for a B that is too large to be packed as a whole: a strip of columns at a time, and of that a block of
-/// the sum. While all rows are multiplied by one block the next is on its way from memory.
+/// the sum. While all rows are multiplied by one block the next is on its way from memory; and where there are too many
+/// rows for A and C to stay near, so are, while a tile is summed up, its part of C and the next one's of A.
 template <bool Transposed, class T>
 void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C, bool add) {
-  constexpr Size strip = strip_columns<T>;
+  constexpr Size strip = strip_columns<T>, rows_asked = parts_of(max_tile_rows * panel_columns<T>, strip);
   alignas(64) T panels[longest_block * strip];
   const Size blocks = sum_blocks(k), tiles = parts_of(m, max_tile_rows);
+  const bool many = tiles > 16;
   for (Size j = 0; j < n; j += strip) {
     const Size columns = n - j < strip ? n - j : strip;
     for (Size block = 0; block < blocks; ++block) {
@@ -272,11 +274,17 @@ void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T
           else
             prefetch(asked.size(), columns, B + (summed.end + asked.begin) * ldb + j, ldb);
         }
-        for (Size c = 0; c < columns; c += panel_columns<T>)
+        Size asked = many ? rows.end : m;  // the next tile's rows of A, a few with each panel
+        for (Size c = 0; c < columns; c += panel_columns<T>, asked += rows_asked) {
+          if (asked < m)
+            prefetch(m - asked < rows_asked ? m - asked : rows_asked, length, A + asked * row_stride + summed.begin,
+                     row_stride);
+          if (many && (add || block > 0)) prefetch(rows.size(), 1, C.row(rows.begin) + j + c, C.pitch);
           TileTable<T>::for_columns(columns - c)
               .of_rows[rows.size()](length, A + rows.begin * row_stride + summed.begin, row_stride, 1,
                                     panels + c * length, panel_columns<T>, C.row(rows.begin) + j + c, C.pitch,
                                     add || block > 0);
+        }
       }
     }
   }
