@@ -230,13 +230,15 @@ class ROperator {
 
   void forward(Index l, Range rows, Range columns) {
     const Index count = rows.size();
-    const Rows<T> Rz = rows_of(R_.pre_activation(l), rows.begin).columns_from(columns.begin);
     const Rows<T> Ra = rows_of(R_.activation(l), rows.begin).columns_from(columns.begin);
+    // Nobody asks for Rz_l where σ'_l is flat.
+    const bool keeps_Rz = l == network_.depth() || !piecewise_linear(network_.activation(l));
+    const Rows<T> Rz = keeps_Rz ? rows_of(R_.pre_activation(l), rows.begin).columns_from(columns.begin) : Ra;
     of_v(l, R_.weight_panels(l)).forward(count, rows_of(tape_.activation(l - 1), rows.begin), columns, Rz);
     if (l > 1)
       Weights<T>{network_, l, tape_.weight_panels(l)}.forward(count, rows_of(R_.activation(l - 1), rows.begin), columns,
                                                               Rz, false, true);
-    copy<T>(count, columns.size(), Rz, Ra);
+    if (keeps_Rz) copy<T>(count, columns.size(), Rz, Ra);
     Slopes<T>::of(network_, tape_, l, rows.begin, columns).times_derivative(count, Ra);
     if (columns.end == network_.units(l))  // R1 stands beside Ra
       for (Index r = 0; r < count; ++r) Ra.row(r)[columns.size()] = T(0);
