@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -11,7 +10,7 @@
 #include "layout.hpp"
 #include "loss_mean.hpp"
 #include "sweeps.hpp"
-#include "tensor_sums.hpp"
+#include "tile_update.hpp"
 
 namespace chainrule {
 
@@ -19,16 +18,9 @@ namespace {
 
 template <class T>
 void store_gradient(Sweeps<T>& sweeps, const Network<T>& network, VectorView<T> gradient, bool add = false) {
-  const auto place = [&](Index l, Range rows, Range columns) {
-    return gradient.data() + network.offset(l) + rows.begin * network.units(l) + columns.begin;
-  };
   sweeps.by_weights([](Index, Range, Range) {},
                     [&](Index l, Range rows, Range columns, Rows<T> tile) {
-                      for (Index r = 0; r < rows.size(); ++r) {
-                        const T* from = tile.row(r);
-                        T* to = place(l, rows, columns) + r * network.units(l);
-                        for (Index c = 0; c < columns.size(); ++c) to[c] = add ? to[c] + from[c] : from[c];
-                      }
+                      store_tile(network, l, rows, columns, tile, gradient.data(), add);
                     });
 }
 
@@ -141,10 +133,12 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   check_tape(network, tape, batch.size, !sparse);
   optimizer.attach(network);
   tape.set_rows(batch.size);
-  // Whoever wants sums looks at the tape too.
-  Sweeps<T> sweeps(network, tape, from_logits(loss) && !sums, sparse ? &batch : nullptr);
   // While no number on the tape exceeds this, no sum of products aᵀδ comes to more than a quarter of the largest.
-  sweeps.watch(std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size)));
+  const T bound = std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size));
+  Sweeps<T> sweeps(network, tape,
+                   {.logits_only = from_logits(loss) && !sums,  // whoever wants sums looks at the tape too
+                    .sparse = sparse ? &batch : nullptr,
+                    .bound = bound});
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   if (!std::isfinite(value)) return value;
   // The tiles of a sparse batch depend on the number of threads, which sums must not; and in the tiles the penalty's
@@ -159,45 +153,10 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
     return value;
   }
 
-  const UpdateConstants of_biases = optimizer.next_constants();
-  UpdateConstants of_weights = of_biases;
-  of_weights[0] += objective.l2 / batch.weight();
-  const auto update = kernels<T>().update[optimizer.rule().index()];
-  T* theta = network.parameters().data();
-  const auto place = [&](Index l, Range rows, Range columns) {
-    return network.offset(l) + rows.begin * network.units(l) + columns.begin;
-  };
-  std::optional<TileSums<T>> of_tiles;
-  if (sums) of_tiles.emplace(network);
-  sweeps.by_weights(
-      [&](Index l, Range rows, Range columns) {
-        const Index at = place(l, rows, columns), units = network.units(l);
-        kernels<T>().prefetch(rows.size(), columns.size(), theta + at, units);
-        for (int i = 0; i < max_moments; ++i)
-          if (const T* moment = optimizer.moment(i))
-            kernels<T>().prefetch(rows.size(), columns.size(), moment + at, units);
-      },
-      [&](Index l, Range rows, Range columns, Rows<T> tile) {
-        const auto apply = [&](Range part_of_rows, const UpdateConstants& constants, TensorSums* of_part) {
-          const Index at = place(l, part_of_rows, columns);
-          const Rows<T> part_of_tile = tile.from(part_of_rows.begin - rows.begin);
-          T* moments[max_moments];
-          for (int i = 0; i < max_moments; ++i) moments[i] = optimizer.moment(i) ? optimizer.moment(i) + at : nullptr;
-          engine::Sums found;
-          update(part_of_rows.size(), columns.size(), part_of_tile, theta + at, moments, network.units(l),
-                 constants.data(), of_part ? &found : nullptr);
-          if (of_part) add<T>(*of_part, found, part_of_rows.size(), columns.size(), part_of_tile);
-        };
-        const Index bias = network.units(l - 1);  // the row of b_l
-        TensorSums* const of_weight_tile = sums ? &of_tiles->of_weights(l, rows.begin, columns.begin) : nullptr;
-        if (rows.end <= bias || (objective.l2 == 0 && !sums)) return apply(rows, of_weights, of_weight_tile);
-        apply({rows.begin, bias}, of_weights, of_weight_tile);
-        apply({bias, rows.end}, of_biases, sums ? &of_tiles->of_biases(l, columns.begin) : nullptr);
-      });
-  if (sums) {
-    sums->assign(static_cast<std::size_t>(2 * network.depth()), {});
-    of_tiles->add_to(*sums);
-  }
+  TileUpdate<T> updates(network, optimizer, objective.l2 / batch.weight(), sums != nullptr);
+  sweeps.by_weights([&](Index l, Range rows, Range columns) { updates.prefetch(l, rows, columns); },
+                    [&](Index l, Range rows, Range columns, Rows<T> tile) { updates.update(l, rows, columns, tile); });
+  if (sums) *sums = updates.sums();
   optimizer.count_step();
   return value;
 }
@@ -208,7 +167,7 @@ double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch
   check_batch(network, loss, batch);
   check_tape(network, tape, batch.size);
   tape.set_rows(batch.size);
-  Sweeps<T> sweeps(network, tape, false, nullptr, true);
+  Sweeps<T> sweeps(network, tape, {.keep_panels = true});
   return sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
 }
 
@@ -220,7 +179,7 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
   check_tape(network, tape, batch.size, !sparse);
   check_size(network, "gradient", gradient.size());
   tape.set_rows(batch.size);
-  Sweeps<T> sweeps(network, tape, false, sparse ? &batch : nullptr);
+  Sweeps<T> sweeps(network, tape, {.sparse = sparse ? &batch : nullptr});
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   store_gradient(sweeps, network, gradient, add);
   add_penalty_gradient(network, objective, batch.weight(), gradient);

@@ -29,12 +29,6 @@ void in_tape_blocks(Index rows, Tape<T>& tape, const BetweenBlocks& between, con
 }
 
 template <class T>
-void add(Index count, Index columns, Rows<const T> from, Rows<T> to) {
-  for (Index r = 0; r < count; ++r)
-    for (Index c = 0; c < columns; ++c) to.row(r)[c] += from.row(r)[c];
-}
-
-template <class T>
 void copy(Index count, Index columns, Rows<const T> from, Rows<T> to) {
   for (Index r = 0; r < count; ++r) std::copy_n(from.row(r), columns, to.row(r));
 }
@@ -207,12 +201,7 @@ class ROperator {
   void by_weights(VectorView<T> to, bool add) {
     parallel_over_stacks(network_, 1, threads_, [&](Index l, Range tiles, Range columns) {
       const auto use = [&](Range rows, Range across, Rows<T> tile) {
-        const Index units = network_.units(l);
-        const Rows<T> place{to.data() + network_.offset(l) + rows.begin * units + across.begin, units};
-        if (add)
-          chainrule::add<T>(rows.size(), across.size(), tile, place);
-        else
-          copy<T>(rows.size(), across.size(), tile, place);
+        store_tile(network_, l, rows, across, tile, to.data(), add);
       };
       const WeightFactors<T> second{tape_.activation(l - 1), R_.delta(l)};
       if (l == 1)

@@ -12,28 +12,29 @@
 
 namespace chainrule {
 
+template <class T>
+struct SweepOptions {
+  bool logits_only = false;          // leaves out the output's activation, which a loss from the logits does without
+  const Batch<T>* sparse = nullptr;  // takes the place of a_0 on the tape
+  bool keep_panels = false;          // makes the tape's panels in any case those of the weights
+  T bound = 0;                       // unless 0, the first sweep looks for numbers that exceed it; a NaN does
+};
+
 /// The two sweeps over the batch on a tape.
 template <class T>
 class Sweeps {
  public:
-  /// With `logits_only` the output's activation is left out: a loss from the logits does without. A `sparse` batch
-  /// takes the place of a_0 on the tape. With `keep_panels` the tape's panels are in any case those of the weights.
-  Sweeps(const Network<T>& network, Tape<T>& tape, bool logits_only = false, const Batch<T>* sparse = nullptr,
-         bool keep_panels = false)
+  Sweeps(const Network<T>& network, Tape<T>& tape, const SweepOptions<T>& options = {})
       : network_(network),
         tape_(tape),
         depth_(network.depth()),
         rows_(tape.rows()),
         threads_(threads_for(forward_operations(network, rows_))),
         chunks_(chunk_count<T>(rows_, threads_)),
-        packed_(tape.has_panels() && (chunks_ > 1 || keep_panels)),
-        keeps_panels_(keep_panels),
-        logits_only_(logits_only),
-        sparse_(sparse) {}
-  bool sparse() const { return sparse_; }
-
-  /// Lets the first sweep look for numbers that exceed the bound; a NaN does.
-  void watch(T bound) { bound_ = bound; }
+        options_(options),
+        packed_(tape.has_panels() && (chunks_ > 1 || options.keep_panels)) {}
+  bool sparse() const { return options_.sparse; }
+  /// Whether no number exceeded the bound.
   bool all_within() const { return all_within_; }
 
   /// The first sweep: `load` the rows and take them forward, then to δ_L by `output` and back to δ_1; either half may
@@ -44,9 +45,9 @@ class Sweeps {
     const auto load_chunk = [&](Range rows) {
       if constexpr (forward) {
         load(rows);
-        if (bound_ > 0)
-          see(0, sparse_ ? stored_beyond_bound(rows)
-                         : kernel_.largest(rows.size(), network_.inputs(), rows_of(tape_.activation(0), rows.begin)));
+        if (options_.bound > 0)
+          see(0, sparse() ? stored_beyond_bound(rows)
+                          : kernel_.largest(rows.size(), network_.inputs(), rows_of(tape_.activation(0), rows.begin)));
       }
     };
     const auto output_chunk = [&](Range rows) {
@@ -55,7 +56,7 @@ class Sweeps {
     if (!tape_.has_panels()) {
       in_chunks(load_chunk);
       for (Index l = 1; forward && l <= depth_; ++l)
-        in_forward_blocks(network_, l, rows_, threads_, logits_only_ && l == depth_,
+        in_forward_blocks(network_, l, rows_, threads_, options_.logits_only && l == depth_,
                           [&](Range rows, Range columns) { forward_layer(l, rows, columns); });
       in_chunks(output_chunk);
       for (Index l = depth_; backward && l > 1; --l)
@@ -85,7 +86,7 @@ class Sweeps {
                                tape_.row_loss() + rows.begin, delta);
     if (!from_logits(loss))
       times_derivative(depth_, rows, {0, network_.outputs()});
-    else if (bound_ > 0)
+    else if (options_.bound > 0)
       see(depth_, kernel_.largest(rows.size(), network_.outputs(), delta));
   }
 
@@ -104,8 +105,8 @@ class Sweeps {
   /// if the parameters are far, and given to use(l, rows, columns, tile).
   template <class Prepare, class Use>
   void by_weights(const Prepare& prepare, const Use& use) {
-    if (sparse_) sparse_weights(prepare, use);
-    parallel_over_stacks(network_, sparse_ ? 2 : 1, threads_, [&](Index l, Range tiles, Range columns) {
+    if (sparse()) sparse_weights(prepare, use);
+    parallel_over_stacks(network_, sparse() ? 2 : 1, threads_, [&](Index l, Range tiles, Range columns) {
       weight_tiles<T>(
           {{tape_.passed_on(l - 1), tape_.delta(l)}}, tiles, columns, far_parameters(),
           [&](Range rows, Range across) { prepare(l, rows, across); },
@@ -114,14 +115,16 @@ class Sweeps {
   }
 
  private:
-  typename Inputs<T>::Stored sparse_row(Index r) const { return sparse_->samples.X.stored(sparse_->row(r)); }
+  typename Inputs<T>::Stored sparse_row(Index r) const {
+    return options_.sparse->samples.X.stored(options_.sparse->row(r));
+  }
 
   /// The size of a number of these rows that exceeds the bound, or 0.
   T stored_beyond_bound(Range rows) const {
     for (Index r = rows.begin; r < rows.end; ++r) {
       const auto x = sparse_row(r);
       for (Index k = 0; k < x.count; ++k)
-        if (const T size = std::abs(x.values[k]); !(size <= bound_)) return size;
+        if (const T size = std::abs(x.values[k]); !(size <= options_.bound)) return size;
     }
     return 0;
   }
@@ -139,8 +142,8 @@ class Sweeps {
       const engine::Cell at = engine::cell(i, across);
       const Range all = part(all_rows, down, at.row), columns = part(units, across, at.column);
       thread_local SparseColumns<T> found;
-      if (!sparse_->columns) found.load(*sparse_, all.begin, all.end);
-      const SparseColumns<T>& x = sparse_->columns ? *sparse_->columns : found;
+      if (!options_.sparse->columns) found.load(*options_.sparse, all.begin, all.end);
+      const SparseColumns<T>& x = options_.sparse->columns ? *options_.sparse->columns : found;
       for (Index first = all.begin; first < all.end; first += most_rows) {
         const Range rows{first, std::min(first + most_rows, all.end)};
         if (far_parameters()) prepare(1, rows, columns);
@@ -161,8 +164,8 @@ class Sweeps {
 
   /// Room for W_l rearranged, where that pays.
   T* weight_panels(Index l) {
-    return keeps_panels_ || ((l > 1 || !sparse_) && worth_packing(network_, l, rows_)) ? tape_.weight_panels(l)
-                                                                                       : nullptr;
+    return options_.keep_panels || ((l > 1 || !sparse()) && worth_packing(network_, l, rows_)) ? tape_.weight_panels(l)
+                                                                                               : nullptr;
   }
 
   template <class Chunk>
@@ -177,9 +180,9 @@ class Sweeps {
     const Rows<T> z = tape_.has_pre_activation(l) ? rows_of(tape_.pre_activation(l), rows.begin) : a;
     const Rows<T> before = rows_of(tape_.passed_on(l - 1), rows.begin);
     layer_forward<T>(
-        network_, l, rows.size(), columns, z, a, logits_only_ && l == depth_,
+        network_, l, rows.size(), columns, z, a, options_.logits_only && l == depth_,
         [&](Rows<T> to) {
-          if (l > 1 || !sparse_) return weights.forward(rows.size(), before, columns, to);
+          if (l > 1 || !sparse()) return weights.forward(rows.size(), before, columns, to);
           for (Index r = 0; r < rows.size(); ++r)
             sparse_product<T>(network_, sparse_row(rows.begin + r), columns, to.row(r));
         },
@@ -201,7 +204,7 @@ class Sweeps {
   /// The largest |a_l| or |δ_l| of a part, before units drop out.
   void see(Index l, T largest) {
     if (tape_.drops_out(l)) largest /= static_cast<T>(1 - network_.dropout(l));  // as the mask multiplies, nearly
-    if (bound_ > 0 && !(largest <= bound_)) all_within_.store(false, std::memory_order_relaxed);
+    if (options_.bound > 0 && !(largest <= options_.bound)) all_within_.store(false, std::memory_order_relaxed);
   }
 
   /// δ_l ← δ_l ⊙ m_l
@@ -217,7 +220,7 @@ class Sweeps {
     const auto part_of = [&](MatrixView<T> m) { return rows_of(m, rows.begin).columns_from(columns.begin); };
     const Rows<T> delta = part_of(tape_.delta(l));
     if (std::holds_alternative<Identity>(activation)) {
-      if (bound_ > 0) see(l, kernel_.largest(rows.size(), columns.size(), delta));
+      if (options_.bound > 0) see(l, kernel_.largest(rows.size(), columns.size(), delta));
       return;
     }
     const Rows<T> a = part_of(tape_.activation(l));
@@ -234,12 +237,9 @@ class Sweeps {
   // they need, and leave theirs there.
   int threads_;
   Index chunks_;
+  SweepOptions<T> options_;
   bool packed_;  // the weights, once for all chunks
-  bool keeps_panels_;
-  bool logits_only_;
-  T bound_ = 0;  // none
   std::atomic<bool> all_within_{true};
-  const Batch<T>* sparse_;
 };
 
 }  // namespace chainrule

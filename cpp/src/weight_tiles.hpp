@@ -46,6 +46,24 @@ void parallel_over_stacks(const Network<T>& network, Index first, int threads, c
       });
 }
 
+/// Where some rows and columns of [W_l; b_l] lie in what is laid out like θ.
+template <class T, class Number>
+Rows<Number> tile_place(const Network<T>& network, Index l, Range rows, Range columns, Number* like_theta) {
+  const Index units = network.units(l);
+  return {like_theta + network.offset(l) + rows.begin * units + columns.begin, units};
+}
+
+/// Writes a tile of dL/d[W_l; b_l] to its place in the gradient; or, with `add`, adds it to what is there.
+template <class T>
+void store_tile(const Network<T>& network, Index l, Range rows, Range columns, Rows<T> tile, T* gradient, bool add) {
+  const Rows<T> place = tile_place(network, l, rows, columns, gradient);
+  for (Index r = 0; r < rows.size(); ++r) {
+    const T* from = tile.row(r);
+    T* to = place.row(r);
+    for (Index c = 0; c < columns.size(); ++c) to[c] = add ? to[c] + from[c] : from[c];
+  }
+}
+
 /// The factors of [a 1]ᵀ δ, with the column that stands beside a.
 template <class T>
 struct WeightFactors {
