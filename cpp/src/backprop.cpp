@@ -60,13 +60,7 @@ void forward(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X
   check_inputs(network, X);
   check_tape(network, tape, X.rows());
   tape.set_rows(X.rows());
-  Sweeps<T> sweeps(network, tape);
-  const Rows<T> a0 = rows_of(tape.activation(0));
-  sweeps.by_rows(
-      [&](Range rows) {
-        for (Index r = rows.begin; r < rows.end; ++r) X.load(r, a0.row(r));
-      },
-      nullptr);
+  Sweeps<T>(network, tape).forward(X);
 }
 
 template <class T>

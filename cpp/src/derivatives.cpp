@@ -9,6 +9,7 @@
 #include "checks.hpp"
 #include "layer.hpp"
 #include "loss_mean.hpp"
+#include "sweeps.hpp"
 #include "weight_tiles.hpp"
 
 namespace chainrule {
@@ -26,6 +27,16 @@ void in_tape_blocks(Index rows, Tape<T>& tape, const BetweenBlocks& between, con
     if (i > 0 && between) between();
     block(part(rows, blocks, i));
   }
+}
+
+/// Forward as far as a σ' asks for: an output that is linear is left out.
+template <class T>
+void forward_for_slopes(const Network<T>& network, const Inputs<T>& X, Tape<T>& tape) {
+  check_inputs(network, X);
+  check_tape(network, tape, X.rows());
+  tape.set_rows(X.rows());
+  const bool linear = std::holds_alternative<Identity>(network.activation(network.depth()));
+  Sweeps<T>(network, tape, {.without_output = linear}).forward(X);
 }
 
 template <class T>
@@ -307,7 +318,7 @@ void jacobian(const Network<T>& network, const std::type_identity_t<Inputs<T>>& 
               const BetweenBlocks& between) {
   const Index inputs = network.inputs(), outputs = network.outputs();
   in_tape_blocks(X.rows(), tape, between, [&](Range block) {
-    forward<T>(network, X.part(block.begin, block.end), tape);
+    forward_for_slopes<T>(network, X.part(block.begin, block.end), tape);
     T* block_to = to + block.begin * outputs * inputs;
     JacobianRows<T> jacobian(network, tape, std::min(inputs, outputs), 0);
     if (outputs <= inputs) {
@@ -332,7 +343,7 @@ void input_gradient(const Network<T>& network, const std::type_identity_t<Inputs
     throw std::invalid_argument("output is " + std::to_string(output) + "; this network has outputs 0 to " +
                                 std::to_string(network.outputs() - 1));
   in_tape_blocks(X.rows(), tape, between, [&](Range block) {
-    forward<T>(network, X.part(block.begin, block.end), tape);
+    forward_for_slopes<T>(network, X.part(block.begin, block.end), tape);
     JacobianRows<T>(network, tape, 1, output).backward([&](Range rows, Rows<const T> from) {
       copy<T>(rows.size(), inputs, from, {to + (block.begin + rows.begin) * inputs, inputs});
     });
@@ -348,7 +359,7 @@ void jvp(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, co
                                 "); expected (" + std::to_string(X.rows()) + ", " + std::to_string(network.inputs()) +
                                 ")");
   in_tape_blocks(X.rows(), tape, between, [&](Range block) {
-    forward<T>(network, X.part(block.begin, block.end), tape);
+    forward_for_slopes<T>(network, X.part(block.begin, block.end), tape);
     const Index n = block.size();
     const int all_threads = threads_for(forward_operations(network, n));
     const Index parts = parts_through(network, n, all_threads);

@@ -15,6 +15,7 @@ namespace chainrule {
 template <class T>
 struct SweepOptions {
   bool logits_only = false;          // leaves out the output's activation, which a loss from the logits does without
+  bool without_output = false;       // ends the way forward before the last layer
   const Batch<T>* sparse = nullptr;  // takes the place of a_0 on the tape
   bool keep_panels = false;          // makes the tape's panels in any case those of the weights
   T bound = 0;                       // unless 0, the first sweep looks for numbers that exceed it; a NaN does
@@ -37,11 +38,22 @@ class Sweeps {
   /// Whether no number exceeded the bound.
   bool all_within() const { return all_within_; }
 
+  /// The first sweep's way forward, from X.
+  void forward(const Inputs<T>& X) {
+    const Rows<T> a0 = rows_of(tape_.activation(0));
+    by_rows(
+        [&](Range rows) {
+          for (Index r = rows.begin; r < rows.end; ++r) X.load(r, a0.row(r));
+        },
+        nullptr);
+  }
+
   /// The first sweep: `load` the rows and take them forward, then to δ_L by `output` and back to δ_1; either half may
   /// be left out by a nullptr.
   template <class Load, class Output>
   void by_rows(const Load& load, const Output& output) {
     constexpr bool forward = !std::is_null_pointer_v<Load>, backward = !std::is_null_pointer_v<Output>;
+    const Index last = options_.without_output ? depth_ - 1 : depth_;
     const auto load_chunk = [&](Range rows) {
       if constexpr (forward) {
         load(rows);
@@ -55,7 +67,7 @@ class Sweeps {
     };
     if (!tape_.has_panels()) {
       in_chunks(load_chunk);
-      for (Index l = 1; forward && l <= depth_; ++l)
+      for (Index l = 1; forward && l <= last; ++l)
         in_forward_blocks(network_, l, rows_, threads_, options_.logits_only && l == depth_,
                           [&](Range rows, Range columns) { forward_layer(l, rows, columns); });
       in_chunks(output_chunk);
@@ -67,11 +79,11 @@ class Sweeps {
     if (packed_)
       pack_weights(
           network_, network_.parameters().data(), threads_,
-          [&](Index l) { return forward ? weight_panels(l) : nullptr; },
+          [&](Index l) { return forward && l <= last ? weight_panels(l) : nullptr; },
           [&](Index l) { return backward && l > 1 ? tape_.transposed_panels(l) : nullptr; });
     in_chunks([&](Range rows) {
       load_chunk(rows);
-      for (Index l = 1; forward && l <= depth_; ++l) forward_layer(l, rows, {0, network_.units(l)});
+      for (Index l = 1; forward && l <= last; ++l) forward_layer(l, rows, {0, network_.units(l)});
       output_chunk(rows);
       for (Index l = depth_; backward && l > 1; --l) backward_layer(l, rows, {0, network_.units(l - 1)});
     });
