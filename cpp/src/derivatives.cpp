@@ -231,7 +231,7 @@ class ROperator {
   void forward(Index l, Range rows, Range columns) {
     const Index count = rows.size();
     const Rows<T> Ra = rows_of(R_.activation(l), rows.begin).columns_from(columns.begin);
-    // Nobody asks for Rz_l where σ'_l is flat.
+    // Nobody asks for Rz_l where σ''_l = 0.
     const bool keeps_Rz = l == network_.depth() || !piecewise_linear(network_.activation(l));
     const Rows<T> Rz = keeps_Rz ? rows_of(R_.pre_activation(l), rows.begin).columns_from(columns.begin) : Ra;
     of_v(l, R_.weight_panels(l)).forward(count, rows_of(tape_.activation(l - 1), rows.begin), columns, Rz);
