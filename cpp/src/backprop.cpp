@@ -124,7 +124,7 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   const engine::FlushSubnormals flush;
   const bool sparse = batch.samples.X.mostly_zeros();
   check_batch(network, loss, batch);
-  check_tape(network, tape, batch.size, !sparse);
+  check_tape(network, tape, batch.size, {.inputs = !sparse});
   optimizer.attach(network);
   tape.set_rows(batch.size);
   // While no number on the tape exceeds this, no sum of products aᵀδ comes to more than a quarter of the largest.
@@ -170,7 +170,7 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
                 VectorView<T> gradient, const Objective& objective, bool add) {
   const bool sparse = batch.samples.X.mostly_zeros();
   check_batch(network, loss, batch);
-  check_tape(network, tape, batch.size, !sparse);
+  check_tape(network, tape, batch.size, {.inputs = !sparse});
   check_size(network, "gradient", gradient.size());
   tape.set_rows(batch.size);
   Sweeps<T> sweeps(network, tape, {.sparse = sparse ? &batch : nullptr});

@@ -51,10 +51,10 @@ void check_batch(const Network<T>& network, const Loss& loss, const Batch<T>& ba
 
 /// The tape is one of this network and has room for the rows.
 template <class T>
-void check_tape(const Network<T>& network, Tape<T>& tape, Index rows, bool inputs = true) {
+void check_tape(const Network<T>& network, Tape<T>& tape, Index rows, TapeContents contents = {}) {
   if (rows < 1) throw std::invalid_argument("the batch is empty; expected at least one row");
   if (!tape.is_for(network)) throw std::invalid_argument("the tape was made for a network of other layers");
-  if (!tape.fits(rows, inputs))
+  if (!tape.fits(rows, contents))
     throw std::invalid_argument("the tape is too small for " + std::to_string(rows) + " rows");
 }
 

@@ -424,7 +424,7 @@ void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
          Tape<T>& R, VectorView<T> to, const BetweenBlocks& between) {
   check_size(network, "v", v.size());
   check_size(network, "the result", to.size());
-  if (!R.is_for(network) || R.capacity() < tape.capacity() || !R.keeps_pre_activations())
+  if (!R.is_for(network) || !R.fits(tape.capacity(), {.pre_activations = true}))
     throw std::invalid_argument("R is a tape that keeps pre-activations and holds as many rows as the other");
   const double total = Batch<T>{samples, samples.X.rows()}.weight();
   const double divisor = mean_divisor(loss, network.outputs(), total);

@@ -84,7 +84,7 @@ std::string text(const NonFinite& where) {
 template <class T>
 std::optional<NonFinite> find_non_finite(const Network<T>& network, const Loss& loss, const Batch<T>& batch,
                                          const Objective& objective, const std::optional<MaskDraw>& draw, Index first) {
-  Tape<T> tape(network, batch.size, true);
+  Tape<T> tape(network, batch.size, {.pre_activations = true});
   tape.set_draw(draw);
   NonFinite found;
   if (search(network, loss, batch, objective, tape, first, found)) return found;

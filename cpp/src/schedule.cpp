@@ -45,6 +45,10 @@ std::vector<std::string> schedule_names() { return Named<Schedule>::names(); }
 
 const char* name(const Schedule& schedule) { return name_of(schedule); }
 
+bool by_steps(const Schedule& schedule) {
+  return std::visit([](const auto& s) { return requires { s.by_steps; }; }, schedule);
+}
+
 void check(const Schedule& schedule) {
   std::visit([](const auto& s) { s.check(); }, schedule);
 }

@@ -21,8 +21,8 @@ Index checked_sum(Index a, Index b) {
 }  // namespace
 
 template <class T>
-Tape<T>::Tape(const Network<T>& network, Index capacity, bool keep_pre_activations, bool keep_inputs)
-    : capacity_(capacity), keep_pre_activations_(keep_pre_activations) {
+Tape<T>::Tape(const Network<T>& network, Index capacity, TapeContents contents)
+    : capacity_(capacity), contents_(contents) {
   const Index depth = network.depth();
   Index total = 0;
   const auto place = [&](Index columns) {
@@ -36,7 +36,7 @@ Tape<T>::Tape(const Network<T>& network, Index capacity, bool keep_pre_activatio
   masks_.resize(static_cast<std::size_t>(depth + 1));
   mask_blocks_.resize(static_cast<std::size_t>(depth + 2));
   for (Index l = 0; l <= depth; ++l) {
-    activations_.push_back(l > 0 || keep_inputs ? place(network.units(l)) : Place{});
+    activations_.push_back(l > 0 || contents.inputs ? place(network.units(l)) : Place{});
     dropout_.push_back(network.dropout(l));
     const bool drops_out = network.dropout(l) > 0;
     mask_blocks_[static_cast<std::size_t>(l + 1)] =
@@ -46,7 +46,7 @@ Tape<T>::Tape(const Network<T>& network, Index capacity, bool keep_pre_activatio
       masks_[static_cast<std::size_t>(l)] = place(network.units(l));
     }
     if (l == 0) continue;
-    if (keep_pre_activations || l == depth || needs_z(network.activation(l)))
+    if (contents.pre_activations || l == depth || needs_z(network.activation(l)))
       pre_activations_[static_cast<std::size_t>(l)] = place(network.units(l));
     deltas_[static_cast<std::size_t>(l)] = place(network.units(l));
   }

@@ -19,7 +19,7 @@ namespace chainrule {
 
 namespace {
 
-void check(const FitOptions& options) {
+void check(const FitOptions& options, Index rows) {
   const auto positive = [](const char* what, Index value) {
     if (value < 1)
       throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected at least 1");
@@ -36,6 +36,9 @@ void check(const FitOptions& options) {
     throw std::invalid_argument("clip_norm is " + std::to_string(*options.clip_norm) + "; expected a number > 0");
   if (options.micro_batch) positive("micro_batch", *options.micro_batch);
   check(options.schedule);
+  if (rows == 0 && by_steps(options.schedule))
+    throw std::invalid_argument(std::string("schedule is ") + name(options.schedule) +
+                                ", which needs the number of steps; a source of unknown length does not tell it");
 }
 
 /// g ← g min(1, c / (‖g‖ + 1e-6)), as PyTorch's clip_grad_norm_
@@ -269,10 +272,10 @@ class Fit {
     any_batch_ = true;
     state_.penalty = penalty(network_, options_.objective) / weight;
     const Index tape_rows = std::min(part_size_, last - first);
-    const bool inputs = !batches_.cut(first, last).samples.X.mostly_zeros();
-    if (!tape_ || !tape_->fits(tape_rows, inputs)) {
+    const TapeContents contents{.inputs = !batches_.cut(first, last).samples.X.mostly_zeros()};
+    if (!tape_ || !tape_->fits(tape_rows, contents)) {
       const Index most_rows = std::min(part_size_, std::max<Index>(1, batches_.rows()));
-      tape_ = std::make_shared<Tape<T>>(network_, most_rows, false, inputs);
+      tape_ = std::make_shared<Tape<T>>(network_, most_rows, contents);
       state_.tape = tape_.get();
     }
 
@@ -457,17 +460,27 @@ class Fit {
   bool any_batch_ = false;
 };
 
+template <class T>
+History fit_source(Network<T>& network, const Loss& loss, Source<T>& source, const Samples<T>* validation,
+                   Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers,
+                   FitProgress<T> progress, std::shared_ptr<Tape<T>> tape) {
+  check(options, source.rows());
+  check_output(loss, network.activation(network.depth()), network.outputs());
+  optimizer.attach(network);
+  return Fit<T>(network, loss, source, validation, optimizer, options, observers, std::move(progress), std::move(tape))
+      .run();
+}
+
 }  // namespace
 
 template <class T>
 History fit(Network<T>& network, const Loss& loss, Source<T>& source, const Samples<T>* validation,
             Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers,
             FitProgress<T> progress, std::shared_ptr<Tape<T>> tape) {
-  check(options);
-  check_output(loss, network.activation(network.depth()), network.outputs());
-  optimizer.attach(network);
-  return Fit<T>(network, loss, source, validation, optimizer, options, observers, std::move(progress), std::move(tape))
-      .run();
+  if (options.ranks)  // whose blocks would make other batches on each
+    throw std::invalid_argument("ranks are given beside a source of blocks; expected samples, of each rank its own");
+  return fit_source(network, loss, source, validation, optimizer, options, observers, std::move(progress),
+                    std::move(tape));
 }
 
 template <class T>
@@ -476,7 +489,8 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
             FitProgress<T> progress, std::shared_ptr<Tape<T>> tape) {
   if (samples.X.rows() < 1) throw std::invalid_argument("X has no rows; expected at least one");
   OneBlock<T> source(samples);
-  return fit(network, loss, source, validation, optimizer, options, observers, std::move(progress), std::move(tape));
+  return fit_source(network, loss, source, validation, optimizer, options, observers, std::move(progress),
+                    std::move(tape));
 }
 
 #define CHAINRULE_INSTANTIATE(T)                                                                                  \

@@ -102,7 +102,7 @@ class Model : public AnyModel {
     py::array_t<T> output({rows, network_->outputs()});
     T* to = output.mutable_data();
     const Exclusive exclusive(lock_);
-    make_tape(rows, true, true);
+    make_tape(rows, {.pre_activations = true});
     if (in.sparse)
       chainrule::forward<T>(*network_, *in.sparse, *tape_);
     else
@@ -169,7 +169,7 @@ class Model : public AnyModel {
     const SamplesIn<T> in = samples(X, y, sample_weight);
     const AtWork<T> mine(optimizer, *network_);
     const Exclusive exclusive(lock_);
-    const MaskDraw draw = make_tape(in.X.rows(), false, !in.view().X.mostly_zeros());
+    const MaskDraw draw = make_tape(in.X.rows(), {.inputs = !in.view().X.mostly_zeros()});
     forget();
     const Batch<T> batch{in.view(), in.X.rows()};
     const double loss = chainrule::step(*network_, loss_, batch, *tape_, *mine);
@@ -194,7 +194,7 @@ class Model : public AnyModel {
       {
         const Exclusive exclusive(lock_);
         const bool sparse = in.view().X.mostly_zeros();
-        make_tape(in.X.rows(), false, !sparse);
+        make_tape(in.X.rows(), {.inputs = !sparse});
         forget();
         const Batch<T> batch{in.view(), in.X.rows(), nullptr, 0, sparse ? &columns : nullptr};
         loss = chainrule::gradient<T>(*network_, loss_, batch, *tape_, to);
@@ -247,9 +247,8 @@ class Model : public AnyModel {
   void forget() { ran_forward_ = has_gradient_ = false; }
 
   /// Views into an earlier tape keep that alive.
-  const std::shared_ptr<Tape<T>>& grow_tape(Index rows, bool keep_pre_activations, bool keep_inputs) {
-    if (!tape_ || !tape_->fits(rows, keep_inputs) || (keep_pre_activations && !tape_->keeps_pre_activations()))
-      tape_ = std::make_shared<Tape<T>>(*network_, rows, keep_pre_activations, keep_inputs);
+  const std::shared_ptr<Tape<T>>& grow_tape(Index rows, TapeContents contents) {
+    if (!tape_ || !tape_->fits(rows, contents)) tape_ = std::make_shared<Tape<T>>(*network_, rows, contents);
     return tape_;
   }
 
@@ -265,7 +264,7 @@ class Model : public AnyModel {
   /// Another one, for directional derivatives.
   Tape<T>& directional(Index rows) {
     if (!directional_ || directional_->capacity() < rows)
-      directional_ = std::make_unique<Tape<T>>(*network_, rows, true);
+      directional_ = std::make_unique<Tape<T>>(*network_, rows, TapeContents{.pre_activations = true});
     return *directional_;
   }
 
@@ -283,8 +282,8 @@ class Model : public AnyModel {
   }
 
   /// Makes the tape large enough, and ready for a batch with masks of its own.
-  MaskDraw make_tape(Index rows, bool keep_pre_activations, bool keep_inputs) {
-    grow_tape(rows, keep_pre_activations, keep_inputs);
+  MaskDraw make_tape(Index rows, TapeContents contents) {
+    grow_tape(rows, contents);
     const MaskDraw draw{seed_, std::uint64_t{3} << 32, rows_drawn_};
     tape_->set_draw(draw);
     rows_drawn_ += rows;

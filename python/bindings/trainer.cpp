@@ -199,8 +199,8 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
     }
     const Selection<T> chosen(in->view(), rows);
     const Inputs<T>& chosen_X = chosen.samples().X;
-    const auto& tape = model.grow_tape(std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()}), false,
-                                       !chosen_X.mostly_zeros());
+    const auto& tape = model.grow_tape(std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()}),
+                                       {.inputs = !chosen_X.mostly_zeros()});
     return chainrule::fit<T>(model.network(), model.loss(), chosen.samples(), validation_samples, **mine, options,
                              observers, progress, tape);
   };

@@ -16,7 +16,7 @@ from chainrule.memory import as_bytes, copy_bytes, micro_batch_within, n_rows_of
 from chainrule.monitor import GradientFlow
 from chainrule.non_finite import NonFiniteError
 from chainrule.optimizers import OptimizerLike
-from chainrule.schedules import OneCycle, ScheduleLike, Warmup
+from chainrule.schedules import ScheduleLike
 from chainrule.serialization import describe
 from chainrule.stream import BLOCK_BYTES, ArrayStream, Stream, all_zero, as_stream, is_on_disk
 from chainrule.training import FitSettings, Validation, fit_settings
@@ -270,9 +270,6 @@ def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
 
 
 def _stream(mlp: MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, limit: int | None) -> Stream:
-    schedule = settings["schedule"]
-    if y is None and isinstance(schedule, (OneCycle, Warmup)):
-        raise ValueError(f"schedule is {schedule!r}, which needs the number of steps; an iterable does not tell it")
     # Two blocks and what one is put together from take at most half of what there is.
     room = BLOCK_BYTES if limit is None else max(2**20, min(BLOCK_BYTES, (limit - resident()) // 8))
     stream = as_stream(mlp, X, y, settings["sample_weight"], settings["batch_size"], settings["shuffle"], room)

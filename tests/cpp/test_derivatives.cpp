@@ -79,7 +79,7 @@ TEST_CASE("hvp: differences of gradients, for every activation and loss") {
       Network<double>& network = problem.network;
       const Index count = network.parameter_count();
       const Vector<double> v = draw.vector<double>(count), theta = network.parameters();
-      Tape<double> tape(network, 4), R(network, 4, true), full(network, 10);
+      Tape<double> tape(network, 4), R(network, 4, {.pre_activations = true}), full(network, 10);
       Vector<double> product(count), above(count), below(count);
       hvp<double>(network, loss, problem.samples(), {v.data(), count}, tape, R, {product.data(), count});
       const double h = 1e-5;
@@ -102,7 +102,7 @@ TEST_CASE_TEMPLATE("derivatives: of many rows and of large networks, however man
     support::Draw draw(9);
     const Vector<T> v = draw.vector<T>(count);
     const auto of_capacity = [&](Index capacity) {
-      Tape<T> tape(network, capacity), R(network, capacity, true);
+      Tape<T> tape(network, capacity), R(network, capacity, {.pre_activations = true});
       Matrix<T> rows(n, inputs + outputs), of_output(n, inputs), tangents(n, outputs);
       input_gradient<T>(network, problem.X, 1, tape, of_output.data());
       jvp<T>(network, problem.X, problem.X, tape, tangents.data());
@@ -123,7 +123,7 @@ TEST_CASE("derivatives: what does not fit is refused") {
   auto problem = make_problem<double>({{4, 3, 2}, 5}, {Tanh{}, Identity{}}, MSE{}, 4);
   const Network<double>& network = problem.network;
   const Index count = network.parameter_count();
-  Tape<double> tape(network, 5), no_pre_activations(network, 5), R(network, 5, true);
+  Tape<double> tape(network, 5), no_pre_activations(network, 5), R(network, 5, {.pre_activations = true});
   Vector<double> v = Vector<double>::Ones(count), to(count);
   Matrix<double> of_output(5, 4);
   CHECK_THROWS_AS(input_gradient<double>(network, problem.X, 2, tape, of_output.data()), std::invalid_argument);

@@ -138,10 +138,10 @@ TEST_CASE_TEMPLATE("inputs: what is mostly zeros needs no place on the tape", T,
   const Matrix<T> y = draw.matrix<T>(50, 2);
   const Batch<T> sparse{{X.rows(), y}, 50},
       dense{{ConstMatrixView<T>(X.dense.data(), 50, 400, Eigen::OuterStride<>(400)), y}, 50};
-  Tape<T> with(network, 50), without(network, 50, false, false);
+  Tape<T> with(network, 50), without(network, 50, {.inputs = false});
   CHECK(without.bytes() + 50 * 400 * sizeof(T) <= with.bytes());
   CHECK(!without.fits(50));
-  CHECK(without.fits(50, false));
+  CHECK(without.fits(50, {.inputs = false}));
   Vector<T> one(network.parameter_count()), other(network.parameter_count());
   const auto view = [](Vector<T>& v) { return VectorView<T>(v.data(), v.size()); };
   CHECK(gradient<T>(network, MSE{}, sparse, with, view(one)) ==

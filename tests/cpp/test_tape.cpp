@@ -56,7 +56,7 @@ TEST_CASE_TEMPLATE("tape: rows are registers apart, but not a multiple of 512 by
 
 TEST_CASE_TEMPLATE("tape: nothing overlaps", T, float, double) {
   const Network<T> network(5, {{9, Tanh{}}, {17, SiLU{}}, {2, Identity{}}});
-  Tape<T> tape(network, 6, true);
+  Tape<T> tape(network, 6, {.pre_activations = true});
   tape.set_rows(6);
   std::vector<MatrixView<T>> views{tape.activation(0), tape.target()};
   for (Index l = 1; l <= 3; ++l) views.insert(views.end(), {tape.activation(l), tape.pre_activation(l), tape.delta(l)});
@@ -69,9 +69,9 @@ TEST_CASE_TEMPLATE("tape: z is kept where it is needed, for the output, and on r
   for (const Activation& activation : support::hidden_activations()) layers.push_back({3, activation});
   layers.push_back({2, Identity{}});
   const Network<T> network(2, layers);
-  Tape<T> tape(network, 4), all(network, 4, true);
-  CHECK_FALSE(tape.keeps_pre_activations());
-  CHECK(all.keeps_pre_activations());
+  Tape<T> tape(network, 4), all(network, 4, {.pre_activations = true});
+  CHECK_FALSE(tape.fits(4, {.pre_activations = true}));
+  CHECK(all.fits(4, {.pre_activations = true}));
   for (Index l = 1; l <= network.depth(); ++l) {
     CAPTURE(std::string(name(network.activation(l))));
     const std::string activation = name(network.activation(l));
@@ -83,7 +83,7 @@ TEST_CASE_TEMPLATE("tape: z is kept where it is needed, for the output, and on r
 TEST_CASE_TEMPLATE("tape: keeping z changes no bit", T, float, double) {
   auto problem = make_problem<T>({{6, 21, 9, 3}, 33, true}, {Tanh{}, ELU{}, Identity{}}, MSE{}, 4);
   const Index count = problem.network.parameter_count();
-  Tape<T> tape(problem.network, 33), all(problem.network, 33, true);
+  Tape<T> tape(problem.network, 33), all(problem.network, 33, {.pre_activations = true});
   Vector<T> one(count), other(count);
   const double loss = gradient<T>(problem.network, problem.loss, problem.batch(), tape, {one.data(), count});
   CHECK(gradient<T>(problem.network, problem.loss, problem.batch(), all, {other.data(), count}) == loss);

@@ -118,7 +118,7 @@ TEST_CASE_TEMPLATE("tensor sums: of a sparse batch", T, float, double) {
   const Batch<T> batch{{rows, problem.targets()}, 30};
   REQUIRE(batch.samples.X.mostly_zeros());
   Step<T> done{problem.network, {}};
-  Tape<T> tape(done.network, 30, false, false);
+  Tape<T> tape(done.network, 30, {.inputs = false});
   Optimizer<T> optimizer(SGD{0.1, 0.9});
   step<T>(done.network, problem.loss, batch, tape, optimizer, {}, &done.sums);
   check_sums(problem, done);

@@ -725,6 +725,31 @@ TEST_CASE_TEMPLATE("trainer: no blocks", T, float, double) {
                        std::invalid_argument);
 }
 
+TEST_CASE_TEMPLATE("trainer: what does not go with a source of blocks changes nothing", T, float, double) {
+  auto problem = sample<T>();
+  const auto before = parameters(problem.network);
+  for (const char* schedule : {"one_cycle", "warmup"}) {
+    FitOptions options = in_order();
+    options.schedule = schedule_named(schedule);
+    CHECK_THROWS_WITH_AS(fit_blocks(problem, {8, 4}, options),
+                         ("schedule is " + std::string(schedule) +
+                          ", which needs the number of steps; a source of unknown length does not tell it")
+                             .c_str(),
+                         std::invalid_argument);
+  }
+  struct Alone : Ranks {
+    Alone() : Ranks(0, 1, 0, 12) {}
+    void sum(float*, Index) override {}
+    void sum(double*, Index) override {}
+  } ranks;
+  FitOptions options = in_order();
+  options.ranks = &ranks;
+  CHECK_THROWS_WITH_AS(fit_blocks(problem, {8, 4}, options, true),
+                       "ranks are given beside a source of blocks; expected samples, of each rank its own",
+                       std::invalid_argument);
+  CHECK(same_bits(parameters(problem.network), before));
+}
+
 TEST_CASE_TEMPLATE("trainer: micro-batches add up to the batch's gradient", T, float, double) {
   for (const Index micro_batch : {1, 3, 4, 9}) {
     CAPTURE(micro_batch);

@@ -16,7 +16,8 @@ struct Progress {
 };
 
 // How the learning rate changes: `rate(lr, progress)` from the optimizer's own lr; `check()` throws where a setting is
-// out of range. To add one, write it here and name it in the variant below.
+// out of range; one whose rate depends on `steps_per_epoch` has `by_steps`. To add one, write it here and name it in
+// the variant below.
 
 struct ConstantRate {
   static constexpr const char* name = "constant";
@@ -53,6 +54,7 @@ struct CosineDecay {
 /// lr / (div_factor · final_div_factor), both along a cosine.  Smith & Topin 2018
 struct OneCycle {
   static constexpr const char* name = "one_cycle";
+  static constexpr bool by_steps = true;
   double pct_start = 0.3;
   double div_factor = 25;
   double final_div_factor = 1e4;
@@ -63,6 +65,7 @@ struct OneCycle {
 /// Step by step, linearly, from start_factor · lr to lr over the first `epochs` epochs.
 struct Warmup {
   static constexpr const char* name = "warmup";
+  static constexpr bool by_steps = true;
   Index epochs = 5;
   double start_factor = 0.1;
   double rate(double lr, const Progress& at) const;
@@ -87,6 +90,8 @@ using Schedule = std::variant<ConstantRate, StepDecay, ExponentialDecay, CosineD
 Schedule schedule_named(const std::string& name);
 std::vector<std::string> schedule_names();
 const char* name(const Schedule& schedule);
+/// Whether it has to know how many steps an epoch takes.
+bool by_steps(const Schedule& schedule);
 /// std::invalid_argument naming the setting that is out of range.
 void check(const Schedule& schedule);
 

@@ -18,13 +18,17 @@ struct MaskDraw {
   Index sample(Index r) const { return places ? places[r] : first + r; }
 };
 
+/// What a tape keeps beside all the a_l and δ_l of the layers.
+struct TapeContents {
+  bool inputs = true;            // a_0; steps on inputs that are mostly zeros read them where they are
+  bool pre_activations = false;  // z_l of all layers
+};
+
 /// What one batch leaves behind on its way forward and back: a_0 … a_L, and δ_1 … δ_L with δ_l = dL/dz_l.
 ///
 /// z_l is kept where σ'_l cannot be had from a_l, for the output (losses start from the logits), and for all layers on
 /// request. In layers with dropout the mask m_l is kept, and a_l ⊙ m_l beside a_l. A tape is allocated once for up to
 /// `capacity` rows and is used again for every batch that fits.
-///
-/// Without `keep_inputs` there is no a_0: steps on inputs that are mostly zeros read them where they are.
 ///
 /// Beside each a_l stands a column of ones, which makes the bias one more row of W_l. Rows are padded to a pitch that
 /// is a whole number of registers and not a multiple of 512 bytes, at which the first-level cache would hold only a
@@ -32,13 +36,14 @@ struct MaskDraw {
 template <class T>
 class Tape {
  public:
-  Tape(const Network<T>& network, Index capacity, bool keep_pre_activations = false, bool keep_inputs = true);
+  Tape(const Network<T>& network, Index capacity, TapeContents contents = {});
 
   Index capacity() const { return capacity_; }
   /// Whether it is one of these layers.
   bool is_for(const Network<T>& network) { return network.id() == network_id_ || has_layers_of(network); }
-  bool fits(Index rows, bool inputs = true) const {
-    return rows <= capacity_ && (!inputs || activations_.front().pitch > 0);
+  bool fits(Index rows, TapeContents contents = {}) const {
+    return rows <= capacity_ && (contents_.inputs || !contents.inputs) &&
+           (contents_.pre_activations || !contents.pre_activations);
   }
   /// Memory that it takes.
   std::size_t bytes() const {
@@ -46,7 +51,6 @@ class Tape {
                sizeof(T) +
            static_cast<std::size_t>(row_loss_.size()) * sizeof(double);
   }
-  bool keeps_pre_activations() const { return keep_pre_activations_; }
   Index rows() const { return rows_; }  // n, of the batch that it holds
   void set_rows(Index rows) { rows_ = rows; }
 
@@ -90,7 +94,8 @@ class Tape {
   std::uint64_t network_id_ = 0;  // of the network whose layers were last compared
   Index capacity_;
   Index rows_ = 0;
-  bool keep_pre_activations_, has_panels_;
+  TapeContents contents_;
+  bool has_panels_;
   std::vector<Place> activations_, pre_activations_, deltas_, thinned_, masks_;
   std::optional<MaskDraw> draw_;
   std::vector<double> dropout_;
