@@ -65,13 +65,14 @@ class Batches {
       first_ = ranks->first;
   }
 
-  void begin(const Samples<T>& block, Random* random) {
+  template <class DrawOrder>
+  void begin(const Samples<T>& block, const DrawOrder* draw_order) {
     block_ = &block;
     here_ = block.X.rows();
     all_ = ranks_ ? ranks_->rows : here_;
-    if (random) {
+    if (draw_order) {
       order_.resize(static_cast<std::size_t>(all_));
-      shuffle(order_, *random);
+      (*draw_order)(order_);
       if (here_ != all_ && !gathered_) keep_mine();
     }
     if (gathered_) return;
@@ -242,11 +243,14 @@ class Fit {
     if (state_.lr != rate_.state().start) rate_ = LearningRate(options_.schedule, state_.lr);
     epoch_stream_ = static_cast<std::uint64_t>(options_.epochs_before + state_.epoch);
     Random random(options_.seed, (std::uint64_t{1} << 32) + epoch_stream_);
+    const auto draw_order = [&](std::vector<Index>& order) {
+      options_.draw_order ? options_.draw_order(order) : shuffle(order, random);
+    };
     total_ = total_penalty_ = total_weight_ = 0;
     any_batch_ = false;
     rows_before_ = first_row();
     while (const Samples<T>* block = source_.next()) {
-      batches_.begin(*block, options_.shuffle ? &random : nullptr);
+      batches_.begin(*block, options_.shuffle ? &draw_order : nullptr);
       const Index rows = block->X.rows();
       const bool last_block = source_.rows() == 0 || rows_before_ - first_row() + rows == source_.rows();
       for (Index b = 0; b < batches_.count(); ++b) {
@@ -285,7 +289,7 @@ class Fit {
     state_.left_out =
         !(needs_gradient() ? step_by_gradient(first, last, weight, sums) : fused_step(first, last, weight, sums));
     if (state_.left_out) {
-      note_left_out(b, first, last, weight);
+      note_left_out(first, last, weight);
     } else {
       total_ += state_.loss * weight;
       total_penalty_ += state_.penalty * weight;
@@ -380,7 +384,7 @@ class Fit {
     for (Observer<T>* observer : observers_) observer->rows_done(state_);
   }
 
-  void note_left_out(Index b, Index first, Index last, double weight) {
+  void note_left_out(Index first, Index last, double weight) {
     History& history = progress_.history;
     ++history.steps_left_out;
     const bool is_first = !history.non_finite;
@@ -397,7 +401,7 @@ class Fit {
       history.non_finite = NonFinite{.layer = network_.depth(), .value = state_.loss, .loss = state_.loss};
     if (history.steps_left_out == 1) {
       history.non_finite->epoch = state_.epoch;
-      history.non_finite->batch = b + 1;
+      history.non_finite->batch = state_.step - progress_.step;
       history.non_finite->step = state_.step;
     }
   }

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <stdexcept>
 #include <thread>
 
 namespace chainrule::bindings {
@@ -23,7 +24,13 @@ inline void check_signals() {
 /// one that is not there any more has left it.
 class Lock {
  public:
-  void acquire() {
+  /// Asks `go_on` now and then whether to wait any longer, which throws if not.
+  template <class GoOn>
+  void acquire(const GoOn& go_on) {
+    if (refused_here() == this)
+      throw std::runtime_error(
+          "this network is in training, and its samples are read ahead meanwhile; they may come from its `predict`, or "
+          "from a copy of it, but from nothing else of it");
     const std::uint64_t me = this_thread();
     for (int tries = 0;; ++tries) {
       std::uint64_t holder = 0;
@@ -42,14 +49,22 @@ class Lock {
         continue;
       }
       std::this_thread::sleep_for(std::chrono::microseconds(200));
-      if (tries % 100 == 0) check_signals();
+      if (tries % 100 == 0) go_on();
     }
   }
   void release() {
     if (--depth_ == 0) holder_.store(0);
   }
+  bool is_held_here() const { return holder_.load() == this_thread(); }
+  /// From now on refuses this thread, for which the holder waits.
+  void refuse_here() { refused_here() = this; }
 
  private:
+  static const Lock*& refused_here() {
+    thread_local const Lock* lock = nullptr;
+    return lock;
+  }
+
   // A number for each thread, and one for each process that a fork has made since the first; a forked thread keeps its
   // own.
   static std::uint64_t this_thread() {
@@ -69,7 +84,10 @@ class Lock {
 /// Holds a lock without a look at the interpreter.
 class Held {
  public:
-  explicit Held(Lock& lock) : lock_(lock) { lock_.acquire(); }
+  template <class GoOn>
+  Held(Lock& lock, const GoOn& go_on) : lock_(lock) {
+    lock_.acquire(go_on);
+  }
   ~Held() { lock_.release(); }
   Held(const Held&) = delete;
 
@@ -81,7 +99,7 @@ class Held {
 /// that waits for the model must not hold the interpreter, which the one at work may need for a callback.
 class Exclusive {
  public:
-  explicit Exclusive(Lock& lock) : held_(lock) {}
+  explicit Exclusive(Lock& lock) : held_(lock, check_signals) {}
 
  private:
   py::gil_scoped_release release_;

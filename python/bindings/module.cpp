@@ -32,6 +32,7 @@ PYBIND11_MODULE(_core, module) {
   chainrule::bindings::register_values(module);
   chainrule::bindings::register_optimizers(module);
   chainrule::bindings::register_schedules(module);
+  chainrule::bindings::register_numpy_shuffles(module);
   chainrule::bindings::register_fit_queue(module);
   chainrule::bindings::register_gradient_flow(module);
   chainrule::bindings::register_non_finite();

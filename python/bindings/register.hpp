@@ -8,6 +8,7 @@ void register_values(pybind11::module_& module);      // Activation, Loss, Init
 void register_optimizers(pybind11::module_& module);  // SGD, RMSprop, Adam, AdamW
 void register_schedules(pybind11::module_& module);
 void register_fit_queue(pybind11::module_& module);
+void register_numpy_shuffles(pybind11::module_& module);
 void register_gradient_flow(pybind11::module_& module);
 void register_non_finite();                       // NonFiniteError
 void register_models(pybind11::module_& module);  // ModelFloat32, ModelFloat64

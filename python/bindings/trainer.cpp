@@ -5,6 +5,7 @@
 
 #include "checkpoint.hpp"
 #include "fit_queue.hpp"
+#include "numpy_shuffles.hpp"
 #include "schedules.hpp"
 #include "selection.hpp"
 
@@ -147,7 +148,8 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
                             const std::optional<std::vector<Index>>& validation_rows, FitQueue* queue,
                             const py::object& checkpoint, Index checkpoint_every, const std::optional<py::dict>& resume,
                             FlowRecord* monitor, const std::string& on_nonfinite, std::optional<Index> micro_batch,
-                            const py::object& ranks, const py::object& source) {
+                            const py::object& ranks, const py::object& source,
+                            const std::shared_ptr<NumpyShuffles>& shuffles) {
   auto& optimizer = optimizer_object.cast<AnyOptimizer&>();
   std::optional<SamplesIn<T>> in;
   if (source.is_none()) in = model.samples(X, y, sample_weight, "X", "y", "sample_weight", ranks.is_none());
@@ -176,6 +178,7 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
   options.shuffle = shuffle;
   options.seed = model.seed();
   options.epochs_before = model.epochs_trained() - progress.history.epochs;
+  if (shuffles) options.draw_order = [shuffles](std::vector<Index>& order) { shuffles->draw(order); };
   options.patience = patience;
   if (schedule) options.schedule = schedule->schedule;
   options.clip_norm = clip_norm;
@@ -205,9 +208,12 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
                              observers, progress, tape);
   };
   if (queue) {
+    if (model.lock().is_held_here()) throw std::runtime_error("this network is in the midst of a fit");
     const py::tuple alive = py::make_tuple(py::cast(&model, py::return_value_policy::reference), optimizer_object);
     queue->add([run, alive, &model, on_epoch, &optimizer](FitSignals& signals) {
-      const Held held(model.lock());
+      const Held held(model.lock(), [&] {
+        if (signals.stop) throw std::runtime_error("the fits were ended");
+      });
       EpochReport<T> report(on_epoch, optimizer, model);
       QueueReport<T> queue_report(signals);
       return run({&report, &queue_report});
@@ -248,7 +254,8 @@ void def_trainer(ModelClass<T>& model) {
            py::arg("validation_rows") = py::none(), py::arg("queue").none(true) = py::none(),
            py::arg("checkpoint") = py::none(), py::arg("checkpoint_every") = 1, py::arg("resume") = py::none(),
            py::arg("monitor").none(true) = py::none(), py::arg("on_nonfinite") = "raise",
-           py::arg("micro_batch") = py::none(), py::arg("ranks") = py::none(), py::arg("source") = py::none())
+           py::arg("micro_batch") = py::none(), py::arg("ranks") = py::none(), py::arg("source") = py::none(),
+           py::arg("shuffles").none(true) = py::none())
       .def("tape_bytes", &tape_bytes<T>, py::arg("rows"));
 }
 

@@ -281,6 +281,9 @@ class GradientCheck(TypedDict):
     differences_seconds: float
     forward_passes: int
 
+class NumpyShuffles(metaclass=_Pybind11Type):  # as scikit-learn draws them, epoch after epoch
+    def __init__(self, bit_generator: np.random.BitGenerator) -> None: ...
+
 class FitQueue(metaclass=_Pybind11Type):
     def __init__(self) -> None: ...
     def run(self, on_progress: Callable[[int], object] | None = None) -> None: ...
@@ -294,6 +297,7 @@ class Model(metaclass=_Pybind11Type):  # abstract
 @type_check_only
 class _ModelOf:
     epochs_trained: int
+    def refuse_this_thread(self) -> None: ...  # from then on, of calls that wait for the end of a fit
     def __init__(
         self,
         layer_sizes: Sequence[int],
@@ -368,6 +372,7 @@ class _ModelOf:
         micro_batch: int | None = None,
         ranks: object = None,
         source: object = None,
+        shuffles: NumpyShuffles | None = None,
     ) -> FitRecord: ...
     def tape_bytes(self, rows: int) -> float: ...
     def gradient_flow(self) -> GradientFlow: ...

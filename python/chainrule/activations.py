@@ -84,19 +84,21 @@ def as_activation(argument: str, given: ActivationLike) -> Activation:
     )
 
 
-def as_hidden_activations(given: ActivationLike | Sequence[ActivationLike], layers: int) -> list[Activation]:
+def as_hidden_activations(
+    given: ActivationLike | Sequence[ActivationLike], layers: int, argument: str = "hidden_activation"
+) -> list[Activation]:
     """Return one activation for each hidden layer, from one for all or from a sequence."""
     if isinstance(given, (str, Activation)):
-        hidden = [as_activation("hidden_activation", given)] * layers
+        hidden = [as_activation(argument, given)] * layers
     elif isinstance(given, Sequence):
         if len(given) != layers:
-            raise ValueError(f"hidden_activation has {len(given)} entries; expected {layers}, one per hidden layer")
-        hidden = [as_activation(f"hidden_activation[{i}]", entry) for i, entry in enumerate(given)]
+            raise ValueError(f"{argument} has {len(given)} entries; expected {layers}, one per hidden layer")
+        hidden = [as_activation(f"{argument}[{i}]", entry) for i, entry in enumerate(given)]
     else:
-        raise TypeError(f"hidden_activation is {shown(given)}; expected a name, an activation, or a sequence of these")
+        raise TypeError(f"{argument} is {shown(given)}; expected a name, an activation, or a sequence of these")
     for activation in hidden:
         if activation.output_only:
-            raise ValueError(f"hidden_activation: {activation.name!r} is for the output layer only")
+            raise ValueError(f"{argument}: {activation.name!r} is for the output layer only")
     return hidden
 
 

@@ -718,6 +718,28 @@ TEST_CASE_TEMPLATE("trainer: each block ends in a short batch, and its samples c
   for (std::size_t i = 0; i < 20; ++i) CHECK(seen[i] == static_cast<T>(i));
 }
 
+TEST_CASE_TEMPLATE("trainer: an order of one's own takes the place of the shuffles", T, float, double) {
+  auto problem = sample<T>(7);
+  for (Index i = 0; i < 7; ++i) problem.X(i, 0) = static_cast<T>(i);
+  FitOptions options;
+  options.epochs = 2;
+  options.batch_size = 4;
+  Index drawn = 0;
+  options.draw_order = [&](std::vector<Index>& order) {
+    CHECK(order.size() == 7);
+    for (Index i = 0; i < 7; ++i) order[static_cast<std::size_t>(i)] = (3 * i + drawn) % 7;
+    ++drawn;
+  };
+  std::vector<T> seen;
+  Callbacks<T> callbacks;
+  callbacks.on_step = [&](FitState<T>& state) {
+    for (Index i = 0; i < state.tape->rows(); ++i) seen.push_back(state.tape->activation(0)(i, 0));
+  };
+  Optimizer<T> optimizer(Adam{});
+  fit(problem, optimizer, options, {&callbacks});
+  CHECK(seen == std::vector<T>{0, 3, 6, 2, 5, 1, 4, 1, 4, 0, 3, 6, 2, 5});
+}
+
 TEST_CASE_TEMPLATE("trainer: no blocks", T, float, double) {
   auto problem = sample<T>();
   CHECK_THROWS_WITH_AS(fit_blocks(problem, {}, in_order()),

@@ -69,7 +69,7 @@ KINDS = ("multiclass", "binary", "multilabel", "regression", "multi-output", "po
 def both(kind, **settings):
     """scikit-learn's estimator and this one, fitted to the same from the same random state."""
     name, own, X, y = problem(kind)
-    settings = {"shuffle": False, "random_state": 3, "max_iter": 15, **own, **settings}
+    settings = {"random_state": 3, "max_iter": 15, **own, **settings}
     modules = (sklearn.neural_network, cr.sklearn)
     return [getattr(module, name)(**settings).fit(X, y) for module in modules], X, y
 
@@ -99,9 +99,59 @@ def test_scikit_learns_own_checks_pass(estimator, check):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-def test_losses_are_scikit_learns(kind, solver):
-    (theirs, ours), X, y = both(kind, solver=solver)
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_losses_are_scikit_learns(kind, solver, shuffle):
+    (theirs, ours), X, y = both(kind, solver=solver, shuffle=shuffle, batch_size=50)
     assert_same_course(theirs, ours, X, y)
+
+
+def test_the_random_generator_is_left_as_scikit_learn_leaves_it():
+    X, y = regression()
+    generators = [np.random.RandomState(5) for _ in range(2)]
+    for early_stopping in (True, False, False):  # each fit begins where the last has left it
+        theirs, ours = (
+            module.MLPRegressor(max_iter=3, random_state=generator, early_stopping=early_stopping).fit(X, y)
+            for module, generator in zip((sklearn.neural_network, cr.sklearn), generators, strict=True)
+        )
+        assert_same_course(theirs, ours, X, y)
+    np.testing.assert_equal(*(generator.get_state() for generator in generators))
+
+
+@pytest.mark.parametrize("activation", ["logistic", "tanh"])
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_without_hidden_layers(kind, activation):
+    (theirs, ours), X, y = both(kind, hidden_layer_sizes=(), activation=activation)
+    assert_same_course(theirs, ours, X, y)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"learning_rate": "invscaling"}, {"learning_rate_init": 0.1}),
+        ({"learning_rate": "invscaling"}, {"power_t": 2.0, "momentum": 0.1}),
+        ({"learning_rate": "constant"}, {"learning_rate": "invscaling"}),
+        ({"learning_rate": "adaptive", "tol": 1e3, "n_iter_no_change": 1}, {"learning_rate": "constant"}),
+        ({"solver": "adam"}, {"solver": "sgd", "learning_rate": "invscaling"}),
+    ],
+    ids=str,
+)
+def test_partial_fit_keeps_the_optimizer_and_its_rate_that_it_began_with(before, after):
+    X, y = regression()
+    settings = {"solver": "sgd", "learning_rate_init": 0.01, "random_state": 0, "shuffle": False, **before}
+    theirs, ours = (module.MLPRegressor(**settings) for module in (sklearn.neural_network, cr.sklearn))
+    for epoch in range(8):
+        if epoch == 3:
+            theirs.set_params(**after)
+            ours.set_params(**after)
+        assert_same_course(theirs.partial_fit(X, y), ours.partial_fit(X, y), X, y)
+
+
+def test_bools_are_numbers_as_for_scikit_learn():
+    X, y = regression()
+    settings = {"solver": "sgd", "learning_rate_init": True, "momentum": False, "max_iter": 3, "random_state": 0}
+    theirs, ours = (module.MLPRegressor(**settings).fit(X / 9, y) for module in (sklearn.neural_network, cr.sklearn))
+    assert_same_course(theirs, ours, X / 9, y)
+    np.testing.assert_array_equal(clone(ours).set_params(n_threads=True).fit(X / 9, y).coefs_[0], ours.coefs_[0])
 
 
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
@@ -129,6 +179,26 @@ def test_early_stopping_is_scikit_learns_and_restores_the_best_weights(kind):
     assert ours.best_validation_score_ == max(ours.validation_scores_)
     assert ours.validation_scores_.index(ours.best_validation_score_) < ours.n_iter_ - 1
     assert ours.best_loss_ is None
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("activation", ["relu", "identity"])
+def test_early_stopping_keeps_the_best_epoch_of_a_training_that_diverges(activation):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4))
+    y = X @ [1, 2, 3, 4]
+    settings = {"solver": "sgd", "learning_rate_init": 0.3, "early_stopping": True, "max_iter": 30, "random_state": 0}
+    theirs, ours = (
+        module.MLPRegressor(activation=activation, **settings) for module in (sklearn.neural_network, cr.sklearn)
+    )
+    theirs.fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="The training diverged and has ended: .* of the best epoch"):
+        ours.fit(X, y)
+    assert np.isnan(theirs.validation_scores_[-1])
+    assert ours.best_validation_score_ == pytest.approx(theirs.best_validation_score_)
+    np.testing.assert_allclose(ours.coefs_[0], theirs.coefs_[0])
+    assert ours.score(X, y) == pytest.approx(theirs.score(X, y))
 
 
 def test_the_same_batches_with_weights_give_the_same_weights():

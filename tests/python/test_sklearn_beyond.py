@@ -63,7 +63,7 @@ def test_class_weights_of_a_batch_without_some_of_the_classes(classes):
 def test_activations_of_the_core_layer_by_layer(regression):
     fitted = MLPRegressor(hidden_layer_sizes=(8, 6), activation=["gelu", cr.LeakyReLU(0.2)], **FEW).fit(*regression)
     assert [activation.name for activation in fitted.mlp_.hidden_activations] == ["gelu", "leaky_relu"]
-    with pytest.raises(ValueError, match="hidden_activation has 1 entries; expected 2"):
+    with pytest.raises(ValueError, match=r"^activation has 1 entries; expected 2"):
         MLPRegressor(hidden_layer_sizes=(8, 6), activation=["gelu"], **FEW).fit(*regression)
 
 

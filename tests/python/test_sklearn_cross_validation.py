@@ -14,7 +14,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
@@ -69,6 +69,61 @@ def test_frames_and_sparse_input():
     columns = make_column_transformer((StandardScaler(), ["c0", "c3"]), remainder="passthrough")
     assert_same_scores(make_pipeline(columns, estimator), frame, names)
     assert_same_scores(estimator, scipy.sparse.csr_array(np.where(abs(X) < 1, 0, X)), y)
+
+
+class Scaled(MLPClassifier):
+    """Fits and predicts in units of its own."""
+
+    def fit(self, X, y, **settings):
+        self.mean_, self.std_ = X.mean(axis=0), X.std(axis=0)
+        return super().fit((X - self.mean_) / self.std_, y, **settings)
+
+    def predict(self, X):
+        return super().predict((X - self.mean_) / self.std_)
+
+
+class Halved(Pipeline):
+    """Fits to every other sample."""
+
+    def fit(self, X, y):
+        return super().fit(X[::2], y[::2])
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_subclass_is_fitted_by_its_own_fit(solver):
+    X, y = load_wine(return_X_y=True)
+    settings = {"solver": solver, "random_state": 0, "max_iter": 30}
+    assert_same_scores(Scaled(**settings), X, y)
+    steps = [("scaler", StandardScaler()), ("mlp", MLPClassifier(**settings))]
+    halved, whole = (assert_same_scores(model, X, y) for model in (Halved(steps), Pipeline(steps)))
+    assert halved.tolist() != whole.tolist()
+
+
+def test_scikit_learns_callbacks_hear_of_every_fold_as_ever():
+    pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks: its protocol is not checked")
+    X, y = load_wine(return_X_y=True)
+    events = []
+
+    class Recorder:
+        def setup(self, estimator, context):
+            events.append("setup")
+
+        def teardown(self, estimator, context):
+            events.append("teardown")
+
+        def on_fit_task_begin(self, estimator, context):
+            events.append("begin")
+
+        def on_fit_task_end(self, estimator, context):
+            events.append("end")
+
+    heard = []
+    for of in (cross_val_score, model_selection.cross_val_score):
+        of(MLPClassifier(max_iter=2, random_state=0).set_callbacks(Recorder()), X, y, cv=2)
+        heard.append(events.copy())
+        events.clear()
+    assert heard[0] == heard[1]
+    assert heard[0].count("teardown") == 2
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -55,6 +55,19 @@ def test_from_sklearn_and_back(target, activation):
     assert_close(ours.coefs_[0], theirs.coefs_[0], 0.1)
 
 
+@pytest.mark.parametrize("target", ["classes", "number"])
+def test_subclasses_go_there_and_back_too(target):
+    kind = type(make(here, target))
+    mine = type("Mine", (kind,), {"__init__": kind.__init__})
+    ours = mine(**SETTINGS).fit(X, TARGETS[target])
+    theirs = ours.to_sklearn()
+    assert type(theirs) is getattr(neural_network, kind.__name__)
+    assert_close(outputs(theirs), outputs(ours), 1e-12)
+    back = mine.from_sklearn(theirs)
+    assert type(back) is mine
+    assert_close(outputs(back), outputs(ours), 1e-12)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_was_fitted_here_predicts_there(target):
     ours = make(here, target, dropout=0.1).fit(X, TARGETS[target])

@@ -20,7 +20,7 @@ import chainrule.sklearn
 THEIRS, OURS = sklearn.neural_network, chainrule.sklearn
 ESTIMATORS = ("MLPClassifier", "MLPRegressor")
 SOLVERS = ("adam", "sgd", "lbfgs")
-FEW = {"max_iter": 3, "random_state": 0, "shuffle": False}
+FEW = {"max_iter": 3, "random_state": 0}
 
 X, CLASSES = load_iris(return_X_y=True)
 X = StandardScaler().fit_transform(X)

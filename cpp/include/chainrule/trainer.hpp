@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -24,7 +25,9 @@ struct FitOptions {
   Index epochs = 1;
   Index batch_size = 32;
   bool shuffle = true;
-  std::uint64_t seed = 0;   // of the shuffles
+  std::uint64_t seed = 0;  // of the shuffles
+  /// In place of shuffles by `seed`, fills in the order of a block's samples: a permutation of 0 … n-1.
+  std::function<void(std::vector<Index>&)> draw_order;
   Index epochs_before = 0;  // epochs of earlier fits: the shuffles go on where those ended
   std::optional<Index> patience;
   Schedule schedule = ConstantRate{};

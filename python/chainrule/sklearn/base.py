@@ -25,9 +25,9 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from chainrule import losses
-from chainrule._core import Activation, FitQueue, Optimizer, Schedule, activation_names
+from chainrule._core import Activation, FitQueue, NumpyShuffles, Optimizer, Schedule, activation_names
 from chainrule.activations import as_hidden_activations
-from chainrule.distributed import Communicator, Ranks, as_communicator
+from chainrule.distributed import Communicator, Ranks, as_communicator, of_all
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.initializers import ZEROS
 from chainrule.mlp import MLP
@@ -35,7 +35,7 @@ from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
 from chainrule.schedules import SCHEDULES, as_schedule
 from chainrule.serialization import PICKLE_VERSION, check_format, describe
 from chainrule.sklearn.callbacks import CallbackSupportMixin
-from chainrule.sklearn.epochs import EpochDone, listeners
+from chainrule.sklearn.epochs import EpochDone, RateRule, listeners
 from chainrule.sklearn.interchange import CORE_NAMES, SKLEARN_NAMES, from_sklearn, to_onnx, to_sklearn
 from chainrule.sklearn.lbfgs import fit_lbfgs
 from chainrule.sklearn.objective import Objective, mean_over
@@ -122,6 +122,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     _first_samples: Samples
     _no_improvement_count: int
     _optimizer: Optimizer
+    _rate_rule: RateRule
+    _shuffles: NumpyShuffles
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_format": PICKLE_VERSION}
@@ -374,11 +376,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         seed = int(random.randint(2**31 - 1))
         random.set_state(state)  # for the weights to be those that scikit-learn draws
         self.mlp_ = self._network([*sizes, self.n_outputs_ * objective.per_target], objective, dtype, seed)
-        activations = [*self.mlp_.hidden_activations, *self.mlp_.hidden_activations[-1:]]
+        # The output's weights are drawn as those of the last hidden layer, or as that which there would be.
+        hidden = self.mlp_.hidden_activations
+        of_output = hidden[-1] if hidden else activations_named(self.activation, 1)[0]
         layers = zip(pairwise(self.mlp_.layer_sizes), self.mlp_.weights, self.mlp_.biases, strict=True)
-        for layer, ((d_in, d_out), W, b) in enumerate(layers):
-            sigmoid = bool(activations) and activations[layer].name == "sigmoid"
-            bound = np.sqrt((2 if sigmoid else 6) / (d_in + d_out))  # Glorot & Bengio 2010
+        for activation, ((d_in, d_out), W, b) in zip([*hidden, of_output], layers, strict=True):
+            bound = np.sqrt((2 if activation.name == "sigmoid" else 6) / (d_in + d_out))  # Glorot & Bengio 2010
             W[:] = random.uniform(-bound, bound, W.shape)
             b[:] = random.uniform(-bound, bound, b.shape)
         self.n_iter_ = self.t_ = 0
@@ -401,7 +404,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """Let the network have the activations, the loss and the dropout that the parameters say by now."""
         mlp = self.mlp_
         layers = len(mlp.hidden_activations)
-        hidden = as_hidden_activations(activations_named(self.activation, layers), layers)
+        hidden = activations_named(self.activation, layers)
         dropout = tuple(self.dropout) if hasattr(self.dropout, "__iter__") else (self.dropout,) * layers
         if (mlp.hidden_activations, mlp.loss, mlp.dropout) == (tuple(hidden), objective.loss, dropout):
             return
@@ -440,6 +443,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self._go_on_recording()
         if not (incremental and hasattr(self, "_optimizer")):
             self._optimizer = self._make_optimizer()
+            self._rate_rule = RateRule.of(self)
+            self.__dict__.pop("_shuffles", None)
         own_rate = isinstance(self.learning_rate, str) and self.learning_rate in OWN_RATES
         if incremental and not own_rate:
             raise ValueError(f"partial_fit supports learning_rate in {OWN_RATES}; got {self.learning_rate!r}")
@@ -456,6 +461,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         epochs = 1 if incremental else min(self.max_iter, sys.maxsize)
         constant = objective.constant_over(comm, samples)
         validation_constant = 0.0 if validation is None else objective.constant_over(comm, validation)
+        if comm is not None:
+            generators = of_all(comm, random)
+            random = random if comm.rank == 0 else generators[0]
+        shuffles = self._shuffles_of(random, incremental, queue)
         X = samples.X
         if not issparse(X) and 4 * np.count_nonzero(X) < X.size:
             X = csr_array(X)  # whose zeros the core skips
@@ -491,6 +500,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                     l2=float(self.alpha),
                     ranks=ranks,
                     queue=queue,
+                    shuffles=shuffles,
                 )
                 if queue is not None:
                     place = len(queue) - 1
@@ -501,7 +511,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                     raise
                 warnings.warn("Training interrupted by user.", stacklevel=1)
             except FloatingPointError as error:
-                raise _not_finite() from error
+                if done.best_parameters is None:
+                    raise _not_finite() from error
+                warnings.warn(
+                    f"The training diverged and has ended: {error}. The weights are those of the best epoch.",
+                    ConvergenceWarning,
+                    stacklevel=1,
+                )
             else:
                 if not incremental and not done.stopped:
                     warnings.warn(
@@ -515,6 +531,17 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         done.restore_best()
         return samples
 
+    def _shuffles_of(self, random: np.random.RandomState, incremental: bool, queue: FitQueue | None) -> NumpyShuffles:
+        """Give scikit-learn's orders of the samples; `partial_fit` goes on with those of the last one."""
+        if incremental and hasattr(self, "_shuffles"):
+            return self._shuffles
+        if queue is not None:  # beside other fits, perhaps with the same generator
+            random = copy.deepcopy(random)
+        shuffles = NumpyShuffles(random._bit_generator)
+        if incremental:
+            self._shuffles = shuffles
+        return shuffles
+
     def _rows_per_batch(self, n: int) -> int:
         return min(200 if self.batch_size == "auto" else self.batch_size, n)
 
@@ -523,15 +550,16 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             optimizer = copy.deepcopy(self.solver)
             optimizer.reset()
             return optimizer
-        lr, betas = self.learning_rate_init, (self.beta_1, self.beta_2)
+        # float: scikit-learn's checks let bools through as numbers
+        lr, betas, eps = float(self.learning_rate_init), (float(self.beta_1), float(self.beta_2)), float(self.epsilon)
         if self.solver == "sgd":
             nesterov = self.nesterovs_momentum and self.momentum > 0
-            return SGD(lr, self.momentum, nesterov, velocity=True)
+            return SGD(lr, float(self.momentum), bool(nesterov), velocity=True)
         if self.solver == "adam":
-            return Adam(lr, betas, self.epsilon, eps_hat=True)
+            return Adam(lr, betas, eps, eps_hat=True)
         if self.solver == "adamw":
-            return AdamW(lr, betas, self.epsilon)
-        return RMSprop(lr, eps=self.epsilon)
+            return AdamW(lr, betas, eps)
+        return RMSprop(lr, eps=eps)
 
     def _validation_samples(self, given: Any) -> Samples:
         if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
@@ -602,13 +630,14 @@ def unchanged_by_errors(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def threads(number: int | None) -> AbstractContextManager[None]:
     """Use that many threads within, or as many as ever."""
-    return nullcontext() if number is None else num_threads(number)
+    return nullcontext() if number is None else num_threads(int(number))
 
 
-def activations_named(given: Any, layers: int) -> list[Any]:
-    """Give the activation of each hidden layer, by the core's name or as an object."""
+def activations_named(given: Any, layers: int) -> list[Activation]:
+    """Give the activation of each hidden layer, with scikit-learn's names too."""
     each = [given] * layers if isinstance(given, (str, Activation)) else list(given)
-    return [CORE_NAMES.get(entry, entry) if isinstance(entry, str) else entry for entry in each]
+    named = [CORE_NAMES.get(entry, entry) if isinstance(entry, str) else entry for entry in each]
+    return as_hidden_activations(named, layers, "activation")
 
 
 def hidden_layers(given: Any) -> list[int]:
@@ -621,6 +650,6 @@ def hidden_layers(given: Any) -> list[int]:
 
 def _not_finite() -> ValueError:
     return ValueError(
-        "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-        "preprocessed."
+        "Solver produced non-finite parameter weights, or a loss that is not finite. The input data may contain large "
+        "values and need to be preprocessed."
     )

@@ -120,12 +120,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     Notes
     -----
-    With the same ``random_state`` and ``shuffle=False``, each epoch's loss is scikit-learn's to rounding, where every
+    With the same ``random_state``, each epoch's loss is scikit-learn's to rounding, shuffled or not, where every
     label's probability is above the dtype's ε, 2.2e-16 or for float32 1.2e-7. Below, scikit-learn takes it for ε, so
     that no label costs more than -ln ε, 36 or 16; here its cost is exact. Where outputs saturate so far, as they may on
     inputs that are not scaled, `loss_` is larger than scikit-learn's, and what follows from it differs: when `tol` ends
-    the training, and the weights of "lbfgs". Shuffled, the order of the samples is another one. With sample weights,
-    batches count in `loss_` by the sum of their weights, where scikit-learn counts their samples.
+    the training, and the weights of "lbfgs". With sample weights, batches count in `loss_` by the sum of their weights,
+    where scikit-learn counts their samples. `partial_fit` goes on to the next order of the samples, so that n of them
+    are a `fit` of n epochs, where scikit-learn's begins anew with an int for ``random_state``.
 
     References
     ----------
@@ -217,7 +218,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         ------
         ValueError
             If an argument does not fit, or if the training diverges. The estimator is as it was then; only a network
-            that `warm_start` goes on with keeps the epochs that were done.
+            that `warm_start` goes on with keeps the epochs that were done. With `early_stopping` a training that
+            diverges ends with the weights of the best epoch, if there was one, and a ConvergenceWarning.
         """
         return self._fit(X, y, sample_weight, validation_set, comm, incremental=False)  # type: ignore[no-any-return]
 

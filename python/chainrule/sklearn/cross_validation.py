@@ -18,6 +18,10 @@ from sklearn.utils.metaestimators import _safe_split
 from chainrule._arguments import shown
 from chainrule._core import FitQueue
 from chainrule.sklearn.base import BaseMLP, threads
+from chainrule.sklearn.classifier import MLPClassifier
+from chainrule.sklearn.regressor import MLPRegressor
+
+OWN_FITS = (MLPClassifier.fit, MLPRegressor.fit, Pipeline.fit)
 
 
 def cross_val_score(
@@ -26,8 +30,9 @@ def cross_val_score(
     """Score an estimator by cross-validation, with as many folds trained at a time as there are threads.
 
     The scores are those of scikit-learn's `cross_val_score`, to the bit, without its processes: each fold is trained
-    on one thread, as `chainrule.fit_many` trains networks. With solver "lbfgs" one fold is trained after the other.
-    The training samples of all folds are in memory at once.
+    on one thread, as `chainrule.fit_many` trains networks. With solver "lbfgs", with
+    scikit-learn's callbacks and by a `fit` of a subclass one fold is trained after the other. The training samples of
+    all folds are in memory at once.
 
     Parameters
     ----------
@@ -103,11 +108,14 @@ def _network(estimator: Any) -> BaseMLP:
 
 
 def _fitting(model: Any, queue: FitQueue, X: Any, y: Any) -> Iterator[None]:
-    """Fit, with a pause where the queue has to be run."""
+    """Fit, with a pause where the queue has to be run; a subclass by its own `fit`, and so where callbacks listen."""
+    network = _network(model).set_params(n_threads=None)
+    if any(type(part).fit not in OWN_FITS or getattr(part, "_skl_callbacks", None) for part in (model, network)):
+        model.fit(X, y)
+        return
     if isinstance(model, Pipeline) and len(model.steps) > 1:
         before = model[:-1]
         X = before.fit_transform(X, y)
         model.steps[:-1] = before.steps
-    network = _network(model).set_params(n_threads=None)
     network._validate_params()
     yield from network._fitting(X, y, queue=queue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ class BaseEnsemble(BaseEstimator):  # type: ignore[misc]
                 mlps,
                 X,
                 y,
-                epochs=self.max_iter,
+                epochs=min(self.max_iter, sys.maxsize),
                 batch_size=min(200, n) if self.batch_size == "auto" else self.batch_size,
                 optimizer=self.solver,
                 rows=self.rows_,

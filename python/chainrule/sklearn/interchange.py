@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from sklearn import neural_network
-from sklearn.base import is_classifier
+from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
@@ -29,7 +29,7 @@ NETWORK = {"coefs_", "intercepts_", "n_layers_", "out_activation_"}  # which an 
 
 def from_sklearn(cls: type[E], fitted: Any) -> E:
     """Make an estimator with the parameters and the fitted attributes of scikit-learn's."""
-    kind = getattr(neural_network, cls.__name__)
+    kind = _kind(cls)
     if type(fitted) is not kind:
         raise TypeError(f"fitted is {shown(fitted)}; expected scikit-learn's {kind.__name__}")
     check_is_fitted(fitted, "coefs_")
@@ -51,6 +51,12 @@ def from_sklearn(cls: type[E], fitted: Any) -> E:
     return estimator
 
 
+def _kind(cls: type[BaseMLP]) -> type[Any]:
+    """Give scikit-learn's class for one of ours."""
+    kind: type[Any] = neural_network.MLPClassifier if issubclass(cls, ClassifierMixin) else neural_network.MLPRegressor
+    return kind
+
+
 def to_sklearn(estimator: BaseMLP) -> Any:
     """Make scikit-learn's estimator with the same predictions."""
     check_is_fitted(estimator)
@@ -62,7 +68,7 @@ def to_sklearn(estimator: BaseMLP) -> Any:
         not is_classifier(estimator) and mlp.loss.name not in ("mse", "poisson")
     ):
         raise ValueError(f"scikit-learn has no network with the loss {mlp.loss.name!r}")
-    kind = getattr(neural_network, type(estimator).__name__)
+    kind = _kind(type(estimator))
     fitted = kind(activation=names.pop() if names else "relu")
     for name, value in estimator.get_params(deep=False).items():
         constraints = kind._parameter_constraints
@@ -98,6 +104,8 @@ def to_onnx(estimator: BaseMLP, path: str | os.PathLike[str]) -> None:
     width = max(2, mlp.layer_sizes[-1])
     classes: Any = np.resize(estimator.classes_, width)  # one class has two probabilities too
     strings = classes.dtype.kind in "UO"
+    if classes.dtype.kind in "mM":
+        raise TypeError(f"classes_ has dtype {classes.dtype}; ONNX has labels that are integers or strings")
     kind = onnx.onnx.TensorProto.STRING if strings else onnx.onnx.TensorProto.INT64
     labels = ["n", width]
     if mlp.output_activation.name == "sigmoid" and mlp.layer_sizes[-1] > 1:  # several labels a sample

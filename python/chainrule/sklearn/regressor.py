@@ -117,9 +117,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     Notes
     -----
-    With the same ``random_state`` and ``shuffle=False``, each epoch's loss is scikit-learn's to rounding. Shuffled, the
-    order of the samples is another one. With sample weights, batches count in `loss_` by the sum of their weights,
-    where scikit-learn counts their samples.
+    With the same ``random_state``, each epoch's loss is scikit-learn's to rounding, shuffled or not. With sample
+    weights, batches count in `loss_` by the sum of their weights, where scikit-learn counts their samples.
+    `partial_fit` goes on to the next order of the samples, so that n of them are a `fit` of n epochs, where
+    scikit-learn's begins anew with an int for ``random_state``.
 
     References
     ----------
@@ -211,7 +212,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         ------
         ValueError
             If an argument does not fit, or if the training diverges. The estimator is as it was then; only a network
-            that `warm_start` goes on with keeps the epochs that were done.
+            that `warm_start` goes on with keeps the epochs that were done. With `early_stopping` a training that
+            diverges ends with the weights of the best epoch, if there was one, and a ConvergenceWarning.
         """
         return self._fit(X, y, sample_weight, validation_set, comm, incremental=False)  # type: ignore[no-any-return]
 
@@ -302,4 +304,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return regression_loss(self.loss, self.n_outputs_)
 
     def _score_of(self, samples: Samples) -> float:
-        return self._score(samples.y, self._by_target(self.mlp_.predict(samples.X)), samples.sample_weight)
+        predicted = self._by_target(self.mlp_.predict(samples.X))
+        if not np.isfinite(predicted).all():
+            return np.nan
+        return self._score(samples.y, predicted, samples.sample_weight)
