@@ -34,12 +34,21 @@ const py::dtype& dtype_of() {
   return *dtype;
 }
 
+/// numpy.ma's arrays: what lies under a mask is no sample.
+void refuse_masked(const py::object& array, const char* name) {
+  if (Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_) return;
+  if (py::module_::import("numpy").attr("ma").attr("is_masked")(array).cast<bool>())
+    throw py::value_error(std::string(name) +
+                          " is an array with masked values; expected none: filled() or without them");
+}
+
 /// numpy.asarray; what is not made of real numbers is a TypeError.
 py::array real_array(const py::object& given, const char* name) {
   if (given.is_none()) throw py::type_error(std::string(name) + " is None; expected real numbers");
   py::array a;
   if (py::isinstance<py::array>(given)) {
     a = py::reinterpret_borrow<py::array>(given);
+    refuse_masked(given, name);
   } else {
     try {
       a = py::module_::import("numpy").attr("asarray")(given).cast<py::array>();

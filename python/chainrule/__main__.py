@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         code = run(parser().parse_args(argv))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -176,6 +177,7 @@ if __name__ == "__main__":
     exit_code = main()
     if exit_code == EXIT_INTERRUPTED:
         # Where the interrupt came inside exec, as in many an import, sys.exit would end by the signal instead.
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         os._exit(exit_code)
     sys.exit(exit_code)

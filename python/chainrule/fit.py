@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -58,7 +58,9 @@ def fit(
     X : array-like of shape (N, d_0), or iterable
         Samples as rows, finite. What does not fit into memory is read in blocks, one ahead in a thread of its own: a
         memory map (numpy.memmap; also chunked arrays as of h5py or zarr), or, without y, an iterable of blocks (X, y)
-        or (X, y, sample_weight) that gives the same ones in every epoch.
+        or (X, y, sample_weight) that gives the same ones in every epoch. No batch reaches from one block of an iterable
+        into the next: the last of each may be smaller. Its blocks may come from `predict` of this network, or from
+        anything of a copy of it.
     y : array-like of shape (N, d_L), or (N,)
         Their targets; see the Notes of `MLP`.
     epochs : int
@@ -93,17 +95,18 @@ def fit(
         weight gradient.
     checkpoint : str or path-like, optional
         A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs and at the
-        end. `load` reads the network from it. Needs the extra "io".
+        end. `load` reads the network as it was then, with `patience` too: that of the best epoch is what `fit` leaves.
+        Needs the extra "io".
     checkpoint_every : int, default 1
         Epochs from one checkpoint to the next, at least 1.
     resume : bool, default False
         Whether to go on from the checkpoint, if that file is there. The same call in a new process then ends with the
         same bits as one that was never killed. The network takes its parameters, seed and count of epochs from the
         file, the optimizer its settings, its lr among them, and its state. Samples and arguments have to be the same
-        but for `epochs`, which may be more but not fewer than the checkpoint has, `callbacks`, `progress`, `monitor`
-        and `on_nonfinite`. Samples are told by a digest of X, y, sample_weight and validation: of arrays on the disk
-        their number and 64 runs of 16 rows, with `comm` their number, of an iterable nothing. The numbers that
-        `memory_limit` picked stay.
+        but for `epochs`, which may be more but not fewer than the checkpoint has (a schedule that reaches over all
+        epochs then goes on as one over that many), `callbacks`, `progress`, `monitor` and `on_nonfinite`. Samples are
+        told by a digest of X, y, sample_weight and validation: of arrays on the disk their number and 64 runs of 16
+        rows, with `comm` their number, of an iterable nothing. The numbers that `memory_limit` picked stay.
     monitor : GradientFlow, optional
         Records the gradient flow of the steps; of a fit that is resumed those of this call.
     on_nonfinite : {"raise", "stop", "ignore"}, default "raise"
@@ -270,6 +273,11 @@ def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
 
 
 def _stream(mlp: MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, limit: int | None) -> Stream:
+    if y is None and isinstance(X, Generator) and settings["epochs"] > 1:
+        raise ValueError(
+            f"X is a generator, which gives its blocks once, and epochs is {settings['epochs']}; expected an iterable "
+            "that starts anew each time, such as a list or an object whose __iter__ is a generator"
+        )
     # Two blocks and what one is put together from take at most half of what there is.
     room = BLOCK_BYTES if limit is None else max(2**20, min(BLOCK_BYTES, (limit - resident()) // 8))
     stream = as_stream(mlp, X, y, settings["sample_weight"], settings["batch_size"], settings["shuffle"], room)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from chainrule._arguments import boolean, shown
 from chainrule._extras import progress_bar
 from chainrule.history import History
 from chainrule.mlp import MLP
+from chainrule.non_finite import NonFiniteError
 from chainrule.optimizers import Optimizer, OptimizerLike
 from chainrule.schedules import ScheduleLike
 from chainrule.training import Validation, fit_settings
@@ -131,7 +133,7 @@ def fit_many(
     _run(queue, all_epochs, progress)
     histories = []
     for k in range(n):
-        with _naming(k):
+        with _naming(k), _of_rows(trained[k]):
             histories.append(History.of(queue.record(k)))
     return histories
 
@@ -174,8 +176,8 @@ class _Samples:
     """X and y, converted once for all networks of one dtype."""
 
     def __init__(self, X: npt.ArrayLike, y: npt.ArrayLike) -> None:
-        self._X: Any = X if hasattr(X, "tocsr") else np.asarray(X)
-        self._y: Any = np.asarray(y)
+        self._X: Any = X if hasattr(X, "tocsr") else np.asanyarray(X)
+        self._y: Any = np.asanyarray(y)
         self._converted: dict[np.dtype[Any], tuple[Any, Any]] = {}
 
     def of_dtype(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
@@ -225,6 +227,17 @@ def _naming(k: int) -> Iterator[None]:
     except (ValueError, TypeError, ArithmeticError, MemoryError) as error:
         error.args = (f"mlps[{k}]: {error}", *error.args[1:])
         raise
+
+
+@contextmanager
+def _of_rows(rows: npt.NDArray[np.int64] | None) -> Iterator[None]:
+    """Tell the row of the samples that were given, where a network was trained on some of them."""
+    try:
+        yield
+    except NonFiniteError as error:
+        if rows is None or error.where.tensor.startswith("layers."):
+            raise
+        raise NonFiniteError(replace(error.where, row=int(rows[error.where.row]))) from None
 
 
 def _run(queue: _core.FitQueue, epochs: int, progress: bool) -> None:

@@ -655,7 +655,8 @@ class MLP:
         """Write an ONNX model that computes what `predict` does, whole or not at all. Needs the extra "onnx".
 
         The input is "X", (n, d_0), the output "output", (n, d_L), for any n, in the network's dtype. Opset 20, IR 9.
-        Onnxruntime has leaky_relu, elu, selu, gelu and softplus in float32 alone.
+        Onnxruntime has leaky_relu, elu, selu, gelu and softplus in float32 alone, and ONNX the parameters of leaky_relu
+        and elu, which changes what a float64 network computes by about 1e-8.
 
         Parameters
         ----------

@@ -281,13 +281,18 @@ class Reading:
         if operator == "Concat" and first == summed(1.0, scaled(-1.0, arguments[-1])):
             return arguments[-1]  # the probabilities of two classes, from the second's
         if operator == "LeakyRelu":
-            return (operator, attributes.get("alpha", 0.01), first)
+            return (operator, parameter_of(attributes, 0.01), first)
         if operator == "Elu":
-            return (operator, attributes.get("alpha", 1.0), first)
+            return (operator, parameter_of(attributes, 1.0), first)
         accepted = ELEMENTWISE.get(operator)
         if accepted is not None and all(value in accepted.get(key, ()) for key, value in attributes.items()):
             return (operator, *arguments)
         raise ValueError(f"{name} is {operator} with {attributes} of {shown(arguments)}, which has no counterpart")
+
+
+def parameter_of(attributes: dict[str, Any], default: float) -> float:
+    """Return alpha as the shortest number that is this one in float32, in which a file holds it."""
+    return float(str(np.float32(attributes.get("alpha", default))))
 
 
 def as_expression(name: str, argument: Any) -> Expression:

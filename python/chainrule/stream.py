@@ -80,12 +80,16 @@ class Stream:
         return block
 
     def _read(self) -> None:
+        self._begin_thread()
         while wanted := self._wanted.get():
             blocks, block = wanted
             try:
                 block.set_result(next(blocks, None))
             except BaseException as error:  # comes out of next()
                 block.set_exception(error)
+
+    def _begin_thread(self) -> None:
+        """Prepare the thread that reads."""
 
     def epoch(self, number: int) -> Iterator[Block]:
         """Read the blocks of an epoch, counted from the network's first."""
@@ -181,9 +185,12 @@ class ArrayStream(Stream):
 class BlockStream(Stream):
     """The items (X, y) or (X, y, sample_weight) of an iterable."""
 
-    def __init__(self, items: Iterable[Any]) -> None:
+    def __init__(self, items: Iterable[Any], mlp: MLP) -> None:
         super().__init__(0)
-        self._items = items
+        self._items, self._mlp = items, mlp
+
+    def _begin_thread(self) -> None:
+        self._mlp._model.refuse_this_thread()  # the fit waits for the items, and they would wait for the fit
 
     def epoch(self, number: int) -> Iterator[Block]:
         for item in self._items:
@@ -227,7 +234,7 @@ def as_stream(
         raise TypeError(f"X is {shown(X)} and there is no y; expected an iterable of (X, y)")
     if sample_weight is not None:
         raise ValueError("sample_weight is given beside an iterable; expected it in its items, (X, y, sample_weight)")
-    return BlockStream(X)
+    return BlockStream(X, mlp)
 
 
 def all_zero(sample_weight: Any) -> bool:

@@ -84,6 +84,8 @@ def from_torch(cls: type[M], module: Any, loss: LossLike | None, seed: int | Non
 
 def chain(name: str, module: Any) -> Iterator[tuple[str, Any]]:
     """Iterate over the modules of nested Sequentials with their names."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ValueError(f"{name} has hooks, which have no counterpart; expected a module without")
     if type(module) is nn.Sequential:
         for i, part in enumerate(module):  # named_children would leave out what is there twice
             yield from chain(f"{name}[{i}]", part)

@@ -172,6 +172,24 @@ def test_anything_array_like(net, form):
     assert type(net.predict(FORMS[form])) is np.ndarray
 
 
+def test_masked_values_are_no_samples(net):
+    masked = np.ma.masked_array(ROWS)
+    assert same_bits(net.predict(masked), net.predict(np.array(ROWS)))
+    masked[0, 1] = np.ma.masked
+    targets = np.ma.masked_array(net.predict(ROWS))
+    targets[1] = np.ma.masked
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match="X is an array with masked values"):
+        net.predict(masked)
+    with pytest.raises(ValueError, match="y is an array with masked values"):
+        net.fit(ROWS, targets, epochs=1)
+    with pytest.raises(ValueError, match=r"mlps\[0\]: X is an array with masked values"):
+        cr.fit_many([net], masked, targets, epochs=1)
+    with pytest.raises(ValueError, match="sample_weight is an array with masked values"):
+        net.evaluate(ROWS, net.predict(ROWS), np.ma.masked_array([1.0, 2.0], mask=[True, False]))
+    assert same_bits(net.parameters, before)
+
+
 def test_integers_in_nested_lists(net):
     assert same_bits(net.predict([[1, 2, 3]]), net.predict(np.array([[1.0, 2.0, 3.0]])))
 

@@ -174,6 +174,26 @@ class TestErrors:
             twin.fit(X, y, epochs=3, optimizer=cr.SGD(lr=0.01))
             assert same_bits(mlps[k].parameters, twin.parameters)
 
+    def test_the_row_of_a_bad_number_is_that_of_the_samples(self):
+        X, y = smooth_data()
+        y[37] = 1e300
+        with pytest.raises(cr.NonFiniteError, match=r"mlps\[0\]: .* at sample 37") as caught:
+            cr.fit_many([cr.MLP([4, 2], dtype="float64")], X, y, epochs=1, rows=[np.arange(63, 10, -1)])
+        assert caught.value.where.row == 37
+
+    def test_a_network_in_the_midst_of_a_fit(self):
+        X, y = smooth_data()
+        mlp, *others = networks(2)
+        seen = []
+
+        def callback(report):
+            with pytest.raises(RuntimeError, match=r"this network is in the midst of a fit"):
+                cr.fit_many([mlp], X, y, epochs=1)
+            seen.append(cr.fit_many(others, X, y, epochs=1)[0].epochs)
+
+        mlp.fit(X, y, epochs=2, callbacks=[callback])
+        assert seen == [1, 1]
+
     def test_weights_that_leave_a_fold_empty(self):
         X, y = smooth_data()
         weight = np.r_[np.zeros(32), np.ones(32)]
@@ -209,6 +229,33 @@ try:
 except KeyboardInterrupt:
     cr.fit_many(mlps, X, y, epochs=1)
     print("interrupted", all(np.isfinite(mlp.parameters).all() for mlp in mlps))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout.readline() == "ready\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[0] == "interrupted True\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_interrupt_while_another_fit_has_the_network(tmp_path):
+    program = """
+import signal, threading, numpy as np, chainrule as cr
+signal.signal(signal.SIGINT, signal.default_int_handler)
+X, y = np.random.default_rng(0).normal(size=(2000, 4)), np.ones((2000, 2))
+mlp, begun, end = cr.MLP([4, 8, 2]), threading.Event(), threading.Event()
+callbacks = [lambda report: begun.set() or end.is_set()]
+fit = threading.Thread(target=mlp.fit, args=(X, y), kwargs={"epochs": 10**9, "callbacks": callbacks})
+fit.start()
+begun.wait()
+print("ready", flush=True)
+try:
+    cr.fit_many([mlp], X, y, epochs=1)
+except KeyboardInterrupt:
+    print("interrupted", fit.is_alive())
+end.set()
+fit.join()
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     assert process.stdout.readline() == "ready\n"

@@ -181,6 +181,43 @@ class TestIterables:
             mlp.fit(iter([(X, y)]), epochs=2)
         assert mlp.fit(iter([(X, y)]), epochs=1).epochs == 1
 
+    def test_a_generator_is_refused_before_anything_is_trained(self):
+        X, y = smooth_data(8)
+        mlp = network()
+        before = mlp.parameters.copy()
+        with pytest.raises(ValueError, match="X is a generator, which gives its blocks once, and epochs is 2"):
+            mlp.fit((block for block in [(X, y)]), epochs=2)
+        assert same_bits(mlp.parameters, before)
+        assert mlp.fit((block for block in [(X, y)]), epochs=1).epochs == 1
+
+    def test_the_batch_of_a_bad_number_is_that_of_the_epoch(self):
+        X, y = smooth_data(64)
+        y[37] = 1e300
+        blocks = [(X[:32], y[:32]), (X[32:], y[32:])]
+        for samples in [(blocks,), (X, y)]:
+            history = network(dtype="float64").fit(
+                *samples, epochs=1, batch_size=8, shuffle=False, on_nonfinite="ignore"
+            )
+            assert (history.non_finite.batch, history.non_finite.step, history.non_finite.row) == (5, 5, 37)
+
+    def test_blocks_come_from_predict_or_a_copy_but_nothing_that_waits_for_the_fit(self):
+        X, y = smooth_data(32)
+        mlp = network()
+
+        class Moved:
+            def __init__(self, gradient):
+                self.gradient = gradient
+
+            def __iter__(self):
+                for i in range(0, 32, 8):
+                    yield X[i : i + 8] + 0.1 * np.sign(self.gradient(X[i : i + 8], 0)), y[i : i + 8]
+
+        assert mlp.fit(Moved(mlp.copy().input_gradient), epochs=2).epochs == 2
+        assert mlp.fit(Moved(lambda X, _: mlp.predict(X)[:, :1]), epochs=2).epochs == 2
+        with pytest.raises(RuntimeError, match="this network is in training, and its samples are read ahead"):
+            mlp.fit(Moved(mlp.input_gradient), epochs=2)
+        assert mlp.input_gradient(X, 0).shape == X.shape
+
     @pytest.mark.parametrize(
         ("blocks", "error", "message"),
         [

@@ -140,7 +140,15 @@ def shared_weight():
     return linear, linear
 
 
+def hooked():
+    linear = nn.Linear(3, 3)
+    linear.register_forward_hook(lambda module, given, output: 2 * output)
+    return linear
+
+
 REFUSED = {
+    "a hook": ([hooked()], r"module\[0\] has hooks"),
+    "normalised weights": ([nn.utils.spectral_norm(nn.Linear(3, 3))], r"module\[0\] has hooks"),
     "conv": ([nn.Conv1d(3, 3, 1)], "Conv1d"),
     "batch norm": ([nn.Linear(3, 3), nn.BatchNorm1d(3)], "BatchNorm1d"),
     "no bias": ([nn.Linear(3, 3, bias=False)], "expected one with a bias"),
