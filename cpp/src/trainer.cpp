@@ -84,6 +84,8 @@ class Batches {
   /// Of which the batches are made.
   Index rows() const { return gathered_ ? all_ : here_; }
   Index count() const { return (all_ + size_ - 1) / size_; }
+  /// Rows of batch i, over all ranks.
+  Index size(Index i) const { return std::min(size_, all_ - i * size_); }
   /// Goes on to batch i.
   void go_to(Index i) {
     current_ = i;
@@ -246,7 +248,7 @@ class Fit {
     const auto draw_order = [&](std::vector<Index>& order) {
       options_.draw_order ? options_.draw_order(order) : shuffle(order, random);
     };
-    total_ = total_penalty_ = total_weight_ = 0;
+    total_ = total_penalty_ = total_share_ = 0;
     any_batch_ = false;
     rows_before_ = first_row();
     while (const Samples<T>* block = source_.next()) {
@@ -291,9 +293,10 @@ class Fit {
     if (state_.left_out) {
       note_left_out(first, last, weight);
     } else {
-      total_ += state_.loss * weight;
-      total_penalty_ += state_.penalty * weight;
-      total_weight_ += weight;
+      const double share = options_.batches_count_by_rows ? static_cast<double>(batches_.size(b)) : weight;
+      total_ += state_.loss * share;
+      total_penalty_ += state_.penalty * share;
+      total_share_ += share;
     }
     state_.sums = sums;
     for (Observer<T>* observer : observers_) observer->step_done(state_);
@@ -408,8 +411,8 @@ class Fit {
 
   void end_epoch() {
     History& history = progress_.history;
-    state_.loss = total_ / total_weight_;
-    state_.penalty = total_penalty_ / total_weight_;
+    state_.loss = total_ / total_share_;
+    state_.penalty = total_penalty_ / total_share_;
     if (validation_) state_.validation_loss = validate(network_, loss_, *validation_, ranks_);
     const double watched = state_.validation_loss.value_or(state_.loss);
     history.loss.push_back(state_.loss);
@@ -460,7 +463,7 @@ class Fit {
   // Of the epoch.
   std::uint64_t epoch_stream_ = 0;
   Index rows_before_ = 0;  // of the block, among those of all ranks
-  double total_ = 0, total_penalty_ = 0, total_weight_ = 0;
+  double total_ = 0, total_penalty_ = 0, total_share_ = 0;
   bool any_batch_ = false;
 };
 

@@ -149,7 +149,7 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
                             const py::object& checkpoint, Index checkpoint_every, const std::optional<py::dict>& resume,
                             FlowRecord* monitor, const std::string& on_nonfinite, std::optional<Index> micro_batch,
                             const py::object& ranks, const py::object& source,
-                            const std::shared_ptr<NumpyShuffles>& shuffles) {
+                            const std::shared_ptr<NumpyShuffles>& shuffles, bool batches_count_by_rows) {
   auto& optimizer = optimizer_object.cast<AnyOptimizer&>();
   std::optional<SamplesIn<T>> in;
   if (source.is_none()) in = model.samples(X, y, sample_weight, "X", "y", "sample_weight", ranks.is_none());
@@ -179,6 +179,7 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
   options.seed = model.seed();
   options.epochs_before = model.epochs_trained() - progress.history.epochs;
   if (shuffles) options.draw_order = [shuffles](std::vector<Index>& order) { shuffles->draw(order); };
+  options.batches_count_by_rows = batches_count_by_rows;
   options.patience = patience;
   if (schedule) options.schedule = schedule->schedule;
   options.clip_norm = clip_norm;
@@ -255,7 +256,7 @@ void def_trainer(ModelClass<T>& model) {
            py::arg("checkpoint") = py::none(), py::arg("checkpoint_every") = 1, py::arg("resume") = py::none(),
            py::arg("monitor").none(true) = py::none(), py::arg("on_nonfinite") = "raise",
            py::arg("micro_batch") = py::none(), py::arg("ranks") = py::none(), py::arg("source") = py::none(),
-           py::arg("shuffles").none(true) = py::none())
+           py::arg("shuffles").none(true) = py::none(), py::arg("batches_count_by_rows") = false)
       .def("tape_bytes", &tape_bytes<T>, py::arg("rows"));
 }
 

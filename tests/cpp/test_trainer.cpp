@@ -740,6 +740,28 @@ TEST_CASE_TEMPLATE("trainer: an order of one's own takes the place of the shuffl
   CHECK(seen == std::vector<T>{0, 3, 6, 2, 5, 1, 4, 1, 4, 0, 3, 6, 2, 5});
 }
 
+TEST_CASE_TEMPLATE("trainer: batches count in an epoch's loss by their weights, or by their rows", T, float, double) {
+  for (const bool by_rows : {false, true}) {
+    auto problem = sample<T>(10, true);
+    FitOptions options = in_order(1);
+    options.batch_size = 4;
+    options.batches_count_by_rows = by_rows;
+    std::vector<double> losses;
+    Callbacks<T> callbacks;
+    callbacks.on_step = [&](FitState<T>& state) { losses.push_back(state.loss); };
+    Optimizer<T> optimizer(Adam{});
+    const double loss = fit(problem, optimizer, options, {&callbacks}).loss.back();
+    double total = 0, shares = 0;
+    for (Index b = 0; b < 3; ++b) {
+      const Index rows = std::min<Index>(4, 10 - 4 * b);
+      const double share = by_rows ? static_cast<double>(rows) : Batch<T>{problem.samples().from(4 * b), rows}.weight();
+      total += share * losses[static_cast<std::size_t>(b)];
+      shares += share;
+    }
+    CHECK(loss == doctest::Approx(total / shares).epsilon(1e-12));
+  }
+}
+
 TEST_CASE_TEMPLATE("trainer: no blocks", T, float, double) {
   auto problem = sample<T>();
   CHECK_THROWS_WITH_AS(fit_blocks(problem, {}, in_order()),

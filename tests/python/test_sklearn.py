@@ -201,15 +201,17 @@ def test_early_stopping_keeps_the_best_epoch_of_a_training_that_diverges(activat
     assert ours.score(X, y) == pytest.approx(theirs.score(X, y))
 
 
-def test_the_same_batches_with_weights_give_the_same_weights():
-    name, own, X, y = problem("binary")
+@pytest.mark.parametrize("kind", ["multiclass", "binary", "multi-output"])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_losses_with_sample_weights_are_scikit_learns(kind, shuffle):
+    name, own, X, y = problem(kind)
     weight = np.arange(len(X)) % 3 + 0.5
-    settings = {"shuffle": False, "random_state": 3, "max_iter": 5, **own}
+    settings = {"shuffle": shuffle, "random_state": 3, "max_iter": 5, "batch_size": 70, "alpha": 1.0, **own}
     theirs, ours = (
         getattr(module, name)(**settings).fit(X, y, sample_weight=weight)
         for module in (sklearn.neural_network, cr.sklearn)
     )
-    np.testing.assert_allclose(ours.coefs_[0], theirs.coefs_[0], atol=1e-10)
+    assert_same_course(theirs, ours, X, y)
     assert ours.score(X, y, weight) == pytest.approx(theirs.score(X, y, weight))
 
 

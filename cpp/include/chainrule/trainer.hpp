@@ -35,6 +35,7 @@ struct FitOptions {
   Objective objective;
   std::optional<Index> micro_batch;  // rows at a time: the gradient of a batch is then summed over its parts
   Ranks* ranks = nullptr;
+  bool batches_count_by_rows = false;  // in the loss of an epoch, and not by the sum of their weights
   OnNonFinite on_non_finite = OnNonFinite::raise;
 };
 

@@ -501,6 +501,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                     ranks=ranks,
                     queue=queue,
                     shuffles=shuffles,
+                    batches_count_by_rows=True,
                 )
                 if queue is not None:
                     place = len(queue) - 1
