@@ -139,7 +139,9 @@ class GradientFlowReport:
         Returns
         -------
         list of Finding
-            Empty for a healthy network. See `chainrule.diagnosis` for the thresholds.
+            Empty for a healthy network. See `chainrule.diagnosis` for the thresholds. Saturated outputs are taken for
+            confident predictions and not told of: with bce and cross_entropy wrong ones still have a large delta, but
+            with other losses training may stand still there.
         """
         return diagnose(self)
 

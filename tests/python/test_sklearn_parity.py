@@ -98,6 +98,7 @@ TARGETS = {
     "floats": ("MLPClassifier", CLASSES.astype(float)),
     "column of classes": ("MLPClassifier", CLASSES[:, None]),
     "labels": ("MLPClassifier", LABELS),
+    "labels of -1 and 1": ("MLPClassifier", 2 * LABELS - 1),
     "sparse labels": ("MLPClassifier", scipy.sparse.csr_matrix(LABELS)),
     "categories": ("MLPClassifier", pd.Series(NAMES, dtype="category")),
     "series": ("MLPClassifier", pl.Series(NAMES)),

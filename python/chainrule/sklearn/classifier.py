@@ -343,7 +343,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 raise ValueError(f"y holds {y[unknown].tolist()[0]!r}, which is not in classes_: {self.classes_}")
             if self._label_binarizer.y_type_ == "multiclass":
                 return codes
-        zeros_and_ones: npt.NDArray[Any] = self._label_binarizer.transform(y).astype(dtype)
+        zeros_and_ones: npt.NDArray[Any] = (self._label_binarizer.transform(y) != 0).astype(dtype)
         return zeros_and_ones
 
     def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
