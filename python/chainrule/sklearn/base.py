@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property, wraps
 from itertools import pairwise
@@ -16,10 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array, issparse
 from sklearn.base import BaseEstimator, is_classifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -27,19 +22,19 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from chainrule import losses
 from chainrule._core import Activation, FitQueue, NumpyShuffles, Optimizer, Schedule, activation_names
 from chainrule.activations import as_hidden_activations
-from chainrule.distributed import Communicator, Ranks, as_communicator, of_all
+from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.initializers import ZEROS
 from chainrule.mlp import MLP
-from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
-from chainrule.schedules import SCHEDULES, as_schedule
+from chainrule.schedules import SCHEDULES
 from chainrule.serialization import PICKLE_VERSION, check_format, describe
 from chainrule.sklearn.callbacks import CallbackSupportMixin
-from chainrule.sklearn.epochs import EpochDone, RateRule, listeners
+from chainrule.sklearn.epochs import RateRule
 from chainrule.sklearn.interchange import CORE_NAMES, SKLEARN_NAMES, from_sklearn, to_onnx, to_sklearn
 from chainrule.sklearn.lbfgs import fit_lbfgs
-from chainrule.sklearn.objective import Objective, mean_over
+from chainrule.sklearn.objective import Objective
 from chainrule.sklearn.samples import Samples
+from chainrule.sklearn.stochastic import BESTS, OWN_RATES, RECORDS, fit_stochastic, not_finite, rows_per_batch
 from chainrule.stream import all_zero
 from chainrule.threads import num_threads
 
@@ -49,10 +44,7 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 OF_THE_PROCESS = ("callbacks", "n_threads", "random_state", "verbose")  # parameters that ranks may differ in
-RECORDS = ("_no_improvement_count", "loss_curve_", "validation_curve_")  # of a stochastic solver, as the next
-BESTS = ("best_loss_", "validation_scores_", "best_validation_score_")
 FLOW_NUMBERS = 2**22  # of X that gradient_flow_ looks at: it makes them dense
-OWN_RATES = ("constant", "invscaling", "adaptive")  # scikit-learn's, by its rules; the others are the core's schedules
 
 
 class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
@@ -343,13 +335,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             if self._by_lbfgs:
                 fit_lbfgs(self, samples, objective, comm)
             else:
-                samples = yield from self._fit_stochastic(
-                    samples, validation_set, objective, random, incremental, comm, queue
+                samples = yield from fit_stochastic(
+                    self, samples, validation_set, objective, random, incremental, comm, queue
                 )
             if not np.isfinite(self.mlp_.parameters).all():
-                raise _not_finite()
+                raise not_finite()
             if not incremental:
-                rows = min(200, self._rows_per_batch(len(samples.y)), max(1, FLOW_NUMBERS // X.shape[1]))
+                rows = min(200, rows_per_batch(self, len(samples.y)), max(1, FLOW_NUMBERS // X.shape[1]))
                 self._first_samples = samples.first(rows)
 
     def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
@@ -420,175 +412,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if hasattr(self, "_optimizer"):
             self._optimizer = copy.deepcopy(self._optimizer)  # which belongs to the first network that it steps
 
-    def _go_on_recording(self) -> None:
-        """Begin those curves and best values that the last fit, perhaps by another solver, has not kept."""
-        for name, begin in zip(RECORDS, (0, [], []), strict=True):
-            self.__dict__.setdefault(name, begin)
-        if hasattr(self, "best_loss_") and (self.validation_scores_ is not None) == self.early_stopping:
-            return
-        bests: tuple[Any, ...] = (None, [], -np.inf) if self.early_stopping else (np.inf, None, None)
-        self.__dict__.update(zip(BESTS, bests, strict=True))
-
-    def _fit_stochastic(
-        self,
-        samples: Samples,
-        validation_set: Any,
-        objective: Objective,
-        random: np.random.RandomState,
-        incremental: bool,
-        comm: Communicator | None,
-        queue: FitQueue | None,
-    ) -> Generator[None, None, Samples]:
-        """Train by the core's loop, and give the samples that it trained on."""
-        self._go_on_recording()
-        if not (incremental and hasattr(self, "_optimizer")):
-            self._optimizer = self._make_optimizer()
-            self._rate_rule = RateRule.of(self)
-            self.__dict__.pop("_shuffles", None)
-        own_rate = isinstance(self.learning_rate, str) and self.learning_rate in OWN_RATES
-        if incremental and not own_rate:
-            raise ValueError(f"partial_fit supports learning_rate in {OWN_RATES}; got {self.learning_rate!r}")
-        validation = None if validation_set is None else self._validation_samples(validation_set)
-        held_out = validation
-        if self.early_stopping and validation is None:
-            samples, held_out = self._split(samples, random)
-        ranks = None if comm is None else self._join(comm, samples, validation)
-        n = ranks.rows if ranks else len(samples.y)
-        if self.batch_size != "auto" and self.batch_size > n:
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=1
-            )
-        epochs = 1 if incremental else min(self.max_iter, sys.maxsize)
-        constant = objective.constant_over(comm, samples)
-        validation_constant = 0.0 if validation is None else objective.constant_over(comm, validation)
-        if comm is not None:
-            generators = of_all(comm, random)
-            random = random if comm.rank == 0 else generators[0]
-        shuffles = self._shuffles_of(random, incremental, queue)
-        X = samples.X
-        if not issparse(X) and 4 * np.count_nonzero(X) < X.size:
-            X = csr_array(X)  # whose zeros the core skips
-        watched = held_out if self.early_stopping else None
-        verbose = self._spoken(comm)
-        with listeners(self, samples, epochs, verbose) as tell:
-            done = EpochDone(
-                self,
-                self._optimizer,
-                tell,
-                loss=lambda L: objective.value * L + constant,
-                validation_loss=lambda L: objective.value * L + validation_constant,
-                n_samples=n,
-                score=None if watched is None else lambda: mean_over(comm, self._score_of(watched), watched),
-                verbose=verbose,
-                ranks=ranks,
-            )
-            try:
-                self.mlp_._model.fit(
-                    X,
-                    samples.y,
-                    epochs=epochs,
-                    batch_size=self._rows_per_batch(n),
-                    optimizer=self._optimizer,
-                    shuffle=bool(self.shuffle),
-                    sample_weight=samples.sample_weight,
-                    validation=None if validation is None else validation.given(),
-                    patience=None,
-                    schedule=None if own_rate else as_schedule(self.learning_rate),
-                    clip_norm=self.clip_norm,
-                    on_epoch=done,
-                    loss_weight=objective.weight,
-                    l2=float(self.alpha),
-                    ranks=ranks,
-                    queue=queue,
-                    shuffles=shuffles,
-                    batches_count_by_rows=True,
-                )
-                if queue is not None:
-                    place = len(queue) - 1
-                    yield
-                    queue.record(place)
-            except KeyboardInterrupt:
-                if ranks:  # the others wait
-                    raise
-                warnings.warn("Training interrupted by user.", stacklevel=1)
-            except FloatingPointError as error:
-                if done.best_parameters is None:
-                    raise _not_finite() from error
-                warnings.warn(
-                    f"The training diverged and has ended: {error}. The weights are those of the best epoch.",
-                    ConvergenceWarning,
-                    stacklevel=1,
-                )
-            else:
-                if not incremental and not done.stopped:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
-                        "hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=1,
-                    )
-        if ranks:
-            ranks.done()
-        done.restore_best()
-        return samples
-
-    def _shuffles_of(self, random: np.random.RandomState, incremental: bool, queue: FitQueue | None) -> NumpyShuffles:
-        """Give scikit-learn's orders of the samples; `partial_fit` goes on with those of the last one."""
-        if incremental and hasattr(self, "_shuffles"):
-            return self._shuffles
-        if queue is not None:  # beside other fits, perhaps with the same generator
-            random = copy.deepcopy(random)
-        shuffles = NumpyShuffles(random._bit_generator)
-        if incremental:
-            self._shuffles = shuffles
-        return shuffles
-
-    def _rows_per_batch(self, n: int) -> int:
-        return min(200 if self.batch_size == "auto" else self.batch_size, n)
-
-    def _make_optimizer(self) -> Optimizer:
-        if isinstance(self.solver, Optimizer):
-            optimizer = copy.deepcopy(self.solver)
-            optimizer.reset()
-            return optimizer
-        # float: scikit-learn's checks let bools through as numbers
-        lr, betas, eps = float(self.learning_rate_init), (float(self.beta_1), float(self.beta_2)), float(self.epsilon)
-        if self.solver == "sgd":
-            nesterov = self.nesterovs_momentum and self.momentum > 0
-            return SGD(lr, float(self.momentum), bool(nesterov), velocity=True)
-        if self.solver == "adam":
-            return Adam(lr, betas, eps, eps_hat=True)
-        if self.solver == "adamw":
-            return AdamW(lr, betas, eps)
-        return RMSprop(lr, eps=eps)
-
-    def _validation_samples(self, given: Any) -> Samples:
-        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-            raise ValueError("validation_set has to be a tuple (X, y) or (X, y, sample_weight)")
-        X, y = self._validated(given[0], y=given[1], multi_output=True, y_numeric=not is_classifier(self), reset=False)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        weight = None if len(given) == 2 else _check_sample_weight(given[2], X, dtype=X.dtype)
-        samples = Samples(X, self._encode(y, X.dtype), weight)
-        if self.early_stopping and len(samples.y) < 2:
-            raise ValueError("The validation set is too small: validation_set has one row; early_stopping needs two.")
-        return samples
-
-    def _split(self, samples: Samples, random: np.random.RandomState) -> tuple[Samples, Samples]:
-        """Hold out `validation_fraction` of the samples, by classes where there are two."""
-        stratify = samples.y if is_classifier(self) and self.n_outputs_ == 1 else None
-        arrays = [array for array in samples if array is not None]
-        halves = train_test_split(*arrays, random_state=random, test_size=self.validation_fraction, stratify=stratify)
-        train, held_out = (
-            Samples(*halves[::2], *[None] * (3 - len(arrays))),
-            Samples(*halves[1::2], *[None] * (3 - len(arrays))),
-        )
-        if len(held_out.y) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        return train, held_out
-
 
 class Views(list[FloatArray]):
     """A list of arrays; what is assigned to its items is copied into them. A copy or a pickle of it is a plain list."""
@@ -647,10 +470,3 @@ def hidden_layers(given: Any) -> list[int]:
     if np.any(np.array(sizes) <= 0):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
     return sizes
-
-
-def _not_finite() -> ValueError:
-    return ValueError(
-        "Solver produced non-finite parameter weights, or a loss that is not finite. The input data may contain large "
-        "values and need to be preprocessed."
-    )
