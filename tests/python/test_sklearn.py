@@ -442,7 +442,8 @@ def test_warnings_are_scikit_learns():
         warnings.simplefilter("always")
         MLPRegressor(max_iter=2, batch_size=10_000).fit(X, y)
     assert len(caught) == 2
-    assert {warning.filename for warning in caught} == {inspect.getsourcefile(cr.sklearn.stochastic)}  # as scikit-learn's own
+    # as scikit-learn's own
+    assert {warning.filename for warning in caught} == {inspect.getsourcefile(cr.sklearn.stochastic)}
 
 
 def test_verbose_prints_scikit_learns_lines(capsys):
