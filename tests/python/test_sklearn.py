@@ -230,6 +230,31 @@ def test_n_partial_fits_are_one_fit_of_n_epochs(solver, learning_rate):
     np.testing.assert_array_equal(parts.mlp_.parameters, whole.mlp_.parameters)
 
 
+@pytest.mark.parametrize("pickled", [False, True])
+def test_partial_fit_with_a_generator_draws_as_scikit_learns(pickled):
+    X, y = regression()
+    for generator in (np.random.RandomState(1), None):
+        states = []
+        for module in (sklearn.neural_network, cr.sklearn):
+            np.random.seed(1)
+            estimator = module.MLPRegressor(batch_size=50, random_state=copy.deepcopy(generator))
+            for _ in range(3):
+                estimator.partial_fit(X, y)
+                if pickled:
+                    estimator = pickle.loads(pickle.dumps(estimator))
+            states.append((estimator, (estimator.random_state or np.random.mtrand._rand).get_state()))
+        assert_same_course(states[0][0], states[1][0], X, y)
+        np.testing.assert_equal(states[1][1], states[0][1])
+
+
+def test_another_seed_begins_other_orders_for_partial_fit():
+    X, y = regression()
+    begun = MLPRegressor(batch_size=50, random_state=0).partial_fit(X, y)
+    twins = [copy.deepcopy(begun).set_params(random_state=seed).partial_fit(X, y) for seed in (0, 1, 2, 1)]
+    assert len({twin.loss_ for twin in twins}) == 3
+    assert twins[1].loss_ == twins[3].loss_
+
+
 def test_warm_start_goes_on_from_the_weights():
     X, y = regression()
     first = MLPRegressor(solver="sgd", momentum=0, shuffle=False, warm_start=True, max_iter=5, random_state=0)

@@ -115,7 +115,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     _no_improvement_count: int
     _optimizer: Optimizer
     _rate_rule: RateRule
-    _shuffles: NumpyShuffles
+    _shuffles: tuple[Any, NumpyShuffles]  # of `partial_fit` with that int for random_state
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_format": PICKLE_VERSION}

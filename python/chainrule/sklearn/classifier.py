@@ -124,8 +124,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     label's probability is above the dtype's ε, 2.2e-16 or for float32 1.2e-7. Below, scikit-learn takes it for ε, so
     that no label costs more than -ln ε, 36 or 16; here its cost is exact. Where outputs saturate so far, as they may on
     inputs that are not scaled, `loss_` is larger than scikit-learn's, and what follows from it differs: when `tol` ends
-    the training, and the weights of "lbfgs". `partial_fit` goes on to the next order of the samples, so that n of them
-    are a `fit` of n epochs, where scikit-learn's begins anew with an int for ``random_state``.
+    the training, and the weights of "lbfgs". With an int for ``random_state``, `partial_fit` goes on to the next order
+    of the samples, so that n of them are a `fit` of n epochs, where scikit-learn's begins anew each time.
 
     References
     ----------

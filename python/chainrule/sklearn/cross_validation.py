@@ -29,8 +29,8 @@ def cross_val_score(
 ) -> npt.NDArray[np.float64]:
     """Score an estimator by cross-validation, with as many folds trained at a time as there are threads.
 
-    The scores are those of scikit-learn's `cross_val_score`, to the bit, without its processes: each fold is trained
-    on one thread, as `chainrule.fit_many` trains networks. With solver "lbfgs", with
+    For a given ``random_state`` the scores are those of scikit-learn's `cross_val_score`, to the bit, without its
+    processes: each fold is trained on one thread, as `chainrule.fit_many` trains networks. With solver "lbfgs", with
     scikit-learn's callbacks and by a `fit` of a subclass one fold is trained after the other. The training samples of
     all folds are in memory at once.
 

@@ -118,9 +118,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     Notes
     -----
     With the same ``random_state``, each epoch's loss is scikit-learn's to rounding, shuffled or not. With sample
-    weights and several batches the one of "poisson" is another, by what does not depend on the network. `partial_fit`
-    goes on to the next order of the samples, so that n of them are a `fit` of n epochs, where scikit-learn's begins
-    anew with an int for ``random_state``.
+    weights and several batches the one of "poisson" is another, by what does not depend on the network. With an int for
+    ``random_state``, `partial_fit` goes on to the next order of the samples, so that n of them are a `fit` of n epochs,
+    where scikit-learn's begins anew each time.
 
     References
     ----------

@@ -6,6 +6,7 @@ import copy
 import sys
 import warnings
 from collections.abc import Generator
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,14 +150,16 @@ def go_on_recording(estimator: BaseMLP) -> None:
 def shuffles_of(
     estimator: BaseMLP, random: np.random.RandomState, incremental: bool, queue: FitQueue | None
 ) -> NumpyShuffles:
-    """Give scikit-learn's orders of the samples; `partial_fit` goes on with those of the last one."""
-    if incremental and hasattr(estimator, "_shuffles"):
-        return estimator._shuffles
+    """Give scikit-learn's orders of the samples; of an int, `partial_fit` goes on with those of the last one."""
+    seed = estimator.random_state
+    goes_on = incremental and isinstance(seed, Integral)
+    if goes_on and getattr(estimator, "_shuffles", (None,))[0] == seed:
+        return estimator._shuffles[1]
     if queue is not None:  # beside other fits, perhaps with the same generator
         random = copy.deepcopy(random)
     shuffles = NumpyShuffles(random._bit_generator)
-    if incremental:
-        estimator._shuffles = shuffles
+    if goes_on:
+        estimator._shuffles = seed, shuffles
     return shuffles
 
 
