@@ -169,6 +169,8 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
     {
       const AtWork<T> not_of_another(optimizer, model.network());
     }
+    const Exclusive exclusive(model.lock());  // of a fit in another thread
+    const py::gil_scoped_acquire acquire;
     restore(model, *resume, optimizer, progress.history.epochs);
   }
   const auto mine = std::make_shared<AtWork<T>>(optimizer, model.network(), optimizer_object);

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import signal
+import threading
 import tracemalloc
 
 import numpy as np
@@ -297,6 +298,21 @@ def test_samples_on_the_disk_are_known_again_by_runs_of_their_rows(tmp_path):
         with pytest.raises(ValueError, match="other X"):
             network().fit(samples, **arguments)
         samples[row] = 0
+
+
+def test_going_on_waits_for_a_fit_in_another_thread(tmp_path):
+    path = tmp_path / "fit.safetensors"
+    whole, mlp = network(), network()
+    whole.fit(X, Y, epochs=4, optimizer=cr.SGD(lr=0.1))
+    mlp.fit(X, Y, epochs=2, optimizer=cr.SGD(lr=0.1), checkpoint=path)
+    begun = threading.Event()
+    arguments = {"epochs": 100, "callbacks": [lambda report: begun.set()]}
+    other = threading.Thread(target=mlp.fit, args=(X, Y), kwargs=arguments)
+    other.start()
+    begun.wait()
+    mlp.fit(X, Y, epochs=4, optimizer=cr.SGD(lr=0.1), checkpoint=path, resume=True)
+    other.join()
+    assert same_bits(mlp.parameters, whole.parameters)
 
 
 def test_a_checkpoint_is_a_saved_network(tmp_path):
