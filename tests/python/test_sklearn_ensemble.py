@@ -136,3 +136,9 @@ def test_wrong_settings():
         EnsembleRegressor(0).fit(X, y)
     with pytest.raises(ValueError, match="hidden_layer_sizes must be > 0"):
         EnsembleRegressor(2, (3, 0)).fit(X, y)
+
+
+def test_any_number_of_epochs():
+    X, y = data(20)
+    ensemble = EnsembleRegressor(2, (3,), solver=cr.SGD(lr=0.0), max_iter=10**30, n_iter_no_change=1, random_state=0)
+    assert ensemble.fit(X, y).n_iter_ == 2
