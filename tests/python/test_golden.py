@@ -91,6 +91,8 @@ def test_estimators(version, name):
     assert_close(outputs, found[name]["outputs"], 1e-12)
     if name == "classifier":
         assert estimator.predict(X).tolist() == found[name]["labels"]
+    epochs = len(estimator.loss_curve_)
+    assert len(estimator.partial_fit(X, estimator.predict(X)).loss_curve_) == epochs + 1
 
 
 @pytest.mark.parametrize("kind", ["MLP", "Adam", "MLPRegressor"])

@@ -29,7 +29,6 @@ from chainrule.mlp import MLP
 from chainrule.schedules import SCHEDULES
 from chainrule.serialization import PICKLE_VERSION, check_format, describe
 from chainrule.sklearn.callbacks import CallbackSupportMixin
-from chainrule.sklearn.epochs import RateRule
 from chainrule.sklearn.interchange import CORE_NAMES, SKLEARN_NAMES, from_sklearn, to_onnx, to_sklearn
 from chainrule.sklearn.lbfgs import fit_lbfgs
 from chainrule.sklearn.objective import Objective
@@ -114,7 +113,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     _first_samples: Samples
     _no_improvement_count: int
     _optimizer: Optimizer
-    _rate_rule: RateRule
+    _rate_rule: tuple[Any, float, float]  # which `partial_fit` keeps with the optimizer
     _shuffles: tuple[Any, NumpyShuffles]  # of `partial_fit` with that int for random_state
 
     def __getstate__(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,18 +37,10 @@ def listeners(estimator: BaseMLP, samples: Samples, epochs: int, verbose: int) -
             task.fit_done()
 
 
-class RateRule(NamedTuple):
-    """How the learning rate changes, which `partial_fit` keeps with the optimizer."""
-
-    name: Any
-    start: float
-    power_t: float
-
-    @classmethod
-    def of(cls, estimator: BaseMLP) -> RateRule:
-        """Take it from the parameters: scikit-learn's rules are for "sgd" alone."""
-        name = estimator.learning_rate if estimator.solver == "sgd" else "constant"
-        return cls(name, estimator.learning_rate_init, estimator.power_t)
+def rate_rule(estimator: BaseMLP) -> tuple[Any, float, float]:
+    """Give how the learning rate changes, by scikit-learn's rules for "sgd": by name, from which rate and `power_t`."""
+    name = estimator.learning_rate if estimator.solver == "sgd" else "constant"
+    return name, estimator.learning_rate_init, estimator.power_t
 
 
 class EpochDone:
@@ -73,6 +65,7 @@ class EpochDone:
         self.estimator, self.optimizer, self.tell = estimator, optimizer, tell
         self.loss, self.validation_loss, self.score = loss, validation_loss, score
         self.n_samples, self.verbose, self.ranks = n_samples, verbose, ranks
+        self.rule, self.start, self.power_t = estimator._rate_rule
         self.best_parameters: npt.NDArray[np.floating[Any]] | None = None
         self.stopped = False
 
@@ -88,8 +81,8 @@ class EpochDone:
             e.validation_curve_.append(validation_loss)
         self.stopped = self.tell(epoch, e.loss_, validation_loss, lr, penalty)
         e._no_improvement_count = 0 if self._improved() else e._no_improvement_count + 1
-        if e._rate_rule.name == "invscaling":
-            self.optimizer.lr = e._rate_rule.start / (e.t_ + 1) ** e._rate_rule.power_t
+        if self.rule == "invscaling":
+            self.optimizer.lr = self.start / (e.t_ + 1) ** self.power_t
         if e._no_improvement_count > e.n_iter_no_change:
             self._out_of_patience()
         if self.ranks:
@@ -116,7 +109,7 @@ class EpochDone:
         e = self.estimator
         what = "Training loss" if self.score is None else "Validation score"
         message = f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs."
-        if e._rate_rule.name == "adaptive" and self.optimizer.lr > 1e-6:
+        if self.rule == "adaptive" and self.optimizer.lr > 1e-6:
             self.optimizer.lr /= 5
             e._no_improvement_count = 0
             end = f" Setting learning rate to {self.optimizer.lr:f}"

@@ -21,7 +21,7 @@ from chainrule._core import FitQueue, NumpyShuffles, Optimizer
 from chainrule.distributed import Communicator, of_all
 from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
 from chainrule.schedules import as_schedule
-from chainrule.sklearn.epochs import EpochDone, RateRule, listeners
+from chainrule.sklearn.epochs import EpochDone, listeners, rate_rule
 from chainrule.sklearn.objective import Objective, mean_over
 from chainrule.sklearn.samples import Samples
 
@@ -45,10 +45,12 @@ def fit_stochastic(
 ) -> Generator[None, None, Samples]:
     """Train by the core's loop, and give the samples that it trained on."""
     go_on_recording(estimator)
-    if not (incremental and hasattr(estimator, "_optimizer")):
+    begins = not (incremental and hasattr(estimator, "_optimizer"))
+    if begins:
         estimator._optimizer = make_optimizer(estimator)
-        estimator._rate_rule = RateRule.of(estimator)
         estimator.__dict__.pop("_shuffles", None)
+    if begins or not hasattr(estimator, "_rate_rule"):  # as in a pickle of before
+        estimator._rate_rule = rate_rule(estimator)
     own_rate = isinstance(estimator.learning_rate, str) and estimator.learning_rate in OWN_RATES
     if incremental and not own_rate:
         raise ValueError(f"partial_fit supports learning_rate in {OWN_RATES}; got {estimator.learning_rate!r}")
