@@ -215,6 +215,16 @@ def test_progress_without_tqdm_names_no_extra(monkeypatch):
     assert "pip install" not in str(caught.value)
 
 
+def output_after_interrupt(program, folder):
+    """What a program prints once it has got a Ctrl-C half a second after it said that it is ready."""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=folder)
+    assert process.stdout.readline() == "ready\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=20)[0]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_interrupt(tmp_path):
     """Ctrl-C ends all fits; the networks are usable afterwards."""
@@ -230,12 +240,7 @@ except KeyboardInterrupt:
     cr.fit_many(mlps, X, y, epochs=1)
     print("interrupted", all(np.isfinite(mlp.parameters).all() for mlp in mlps))
 """
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert process.stdout.readline() == "ready\n"
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(0.5)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20)[0] == "interrupted True\n"
+    assert output_after_interrupt(program, tmp_path) == "interrupted True\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -257,9 +262,4 @@ except KeyboardInterrupt:
 end.set()
 fit.join()
 """
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert process.stdout.readline() == "ready\n"
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(0.5)
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20)[0] == "interrupted True\n"
+    assert output_after_interrupt(program, tmp_path) == "interrupted True\n"
