@@ -63,3 +63,22 @@ def central_differences(function, theta, eps=1e-6):
         below[i] -= eps
         gradient[i] = (function(above) - function(below)) / (above[i] - below[i])
     return gradient
+
+
+class Recorder:
+    """A callback of scikit-learn's protocol that keeps what it hears of."""
+
+    def __init__(self):
+        self.events = []
+
+    def setup(self, estimator, context):
+        self.events.append("setup")
+
+    def teardown(self, estimator, context):
+        self.events.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context):
+        self.events.append(("begin", context.task_name))
+
+    def on_fit_task_end(self, estimator, context):
+        self.events.append(("end", context.task_name))

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import state
+from helpers import Recorder, state
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: its estimators are not checked")
 
@@ -407,26 +407,18 @@ def test_number_of_threads_changes_no_bit_and_is_put_back(classes):
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_scikit_learns_callbacks(regression, solver):
     pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks: its protocol is not checked")
-    events = []
 
-    class Recorder:
-        def setup(self, estimator, context):
-            events.append("setup")
-
-        def teardown(self, estimator, context):
-            events.append("teardown")
-
-        def on_fit_task_begin(self, estimator, context):
-            events.append(("begin", context.task_name))
-
+    class Stopping(Recorder):
         def on_fit_task_end(self, estimator, context, *, X, y, fitted_estimator):
-            events.append(("end", context.task_name))
+            super().on_fit_task_end(estimator, context)
             if context.task_name == "epoch" and fitted_estimator is not None:
-                events.append(fitted_estimator.predict(X).shape)
-                return len([event for event in events if event == ("end", "epoch")]) == 3
+                self.events.append(fitted_estimator.predict(X).shape)
+                return len([event for event in self.events if event == ("end", "epoch")]) == 3
             return False
 
-    regressor = MLPRegressor(solver=solver, max_iter=20, random_state=0).set_callbacks(Recorder())
+    recorder = Stopping()
+    events = recorder.events
+    regressor = MLPRegressor(solver=solver, max_iter=20, random_state=0).set_callbacks(recorder)
     regressor.fit(*regression)
     assert regressor.n_iter_ == 3
     epoch = [("begin", "epoch"), ("end", "epoch"), (442,)]

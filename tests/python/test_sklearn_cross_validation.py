@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import Recorder
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: cross-validation is not checked")
 
@@ -102,26 +103,11 @@ def test_a_subclass_is_fitted_by_its_own_fit(solver):
 def test_scikit_learns_callbacks_hear_of_every_fold_as_ever():
     pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks: its protocol is not checked")
     X, y = load_wine(return_X_y=True)
-    events = []
-
-    class Recorder:
-        def setup(self, estimator, context):
-            events.append("setup")
-
-        def teardown(self, estimator, context):
-            events.append("teardown")
-
-        def on_fit_task_begin(self, estimator, context):
-            events.append("begin")
-
-        def on_fit_task_end(self, estimator, context):
-            events.append("end")
-
     heard = []
     for of in (cross_val_score, model_selection.cross_val_score):
-        of(MLPClassifier(max_iter=2, random_state=0).set_callbacks(Recorder()), X, y, cv=2)
-        heard.append(events.copy())
-        events.clear()
+        recorder = Recorder()
+        of(MLPClassifier(max_iter=2, random_state=0).set_callbacks(recorder), X, y, cv=2)
+        heard.append(recorder.events)
     assert heard[0] == heard[1]
     assert heard[0].count("teardown") == 2
 
