@@ -21,17 +21,24 @@ CHAINRULE_INLINE void tile_into(Size k, const typename V::Scalar* A, Size row_st
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) sum[i][j] = resume ? V::load(C + i * ldc + j * V::size) : V(0);
+  // Few enough addresses for the registers: left to itself GCC makes one for each row, and keeps some in memory.
+  const typename V::Scalar *row_5 = A + 5 * row_stride, *row_10 = A + 10 * row_stride;
+  Size three_rows = 3 * row_stride;
   for (Size p = 0; p < k; ++p) {
+    asm("" : "+r"(A), "+r"(row_5), "+r"(row_10), "+r"(three_rows));
     V b[NV];
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) b[j] = V::load(B + j * V::size);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
-      const V a = V(A[i * row_stride]);
+      const auto* near = i < 5 ? A : i < 10 ? row_5 : row_10;
+      const V a = V(near[i % 5 == 3 ? three_rows : i % 5 * row_stride]);
 #pragma GCC unroll 8
       for (int j = 0; j < NV; ++j) sum[i][j] = fma(a, b[j], sum[i][j]);
     }
     A += column_stride;
+    row_5 += column_stride;
+    row_10 += column_stride;
     B += ldb;
   }
 #pragma GCC unroll 16
