@@ -12,10 +12,11 @@ namespace chainrule::engine::CHAINRULE_ISA {
 inline constexpr int tile_vectors = 2;
 inline constexpr int max_tile_rows = (vector_registers - tile_vectors - 1) / tile_vectors;
 /// C (M, V·NV) = or += A (M, k) B (k, V·NV); or, with `resume`, the sum goes on from C as if it had never left the
-/// registers.
-template <bool resume, class V, int M, int NV>
+/// registers. With `packs`, B is copied to `panel` on the way.
+template <bool resume, bool packs, class V, int M, int NV>
 CHAINRULE_INLINE void tile_into(Size k, const typename V::Scalar* A, Size row_stride, Size column_stride,
-                                const typename V::Scalar* B, Size ldb, typename V::Scalar* C, Size ldc, bool add) {
+                                const typename V::Scalar* B, Size ldb, typename V::Scalar* C, Size ldc, bool add,
+                                typename V::Scalar* panel = nullptr) {
   V sum[M][NV];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i)
@@ -29,6 +30,11 @@ CHAINRULE_INLINE void tile_into(Size k, const typename V::Scalar* A, Size row_st
     V b[NV];
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) b[j] = V::load(B + j * V::size);
+    if constexpr (packs) {
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; ++j) b[j].store(panel + j * V::size);
+      panel += NV * V::size;
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
       const auto* near = i < 5 ? A : i < 10 ? row_5 : row_10;
@@ -53,7 +59,14 @@ CHAINRULE_INLINE void tile_into(Size k, const typename V::Scalar* A, Size row_st
 template <class V, int M, int NV>
 void tile(Size k, const typename V::Scalar* A, Size row_stride, Size column_stride, const typename V::Scalar* B,
           Size ldb, typename V::Scalar* C, Size ldc, bool add) {
-  tile_into<false, V, M, NV>(k, A, row_stride, column_stride, B, ldb, C, ldc, add);
+  tile_into<false, false, V, M, NV>(k, A, row_stride, column_stride, B, ldb, C, ldc, add);
+}
+
+/// `tile` of a whole panel, which packs it.
+template <class V, int M>
+void packing_tile(Size k, const typename V::Scalar* A, Size row_stride, const typename V::Scalar* B, Size ldb,
+                  typename V::Scalar* C, Size ldc, bool add, typename V::Scalar* panel) {
+  tile_into<false, true, V, M, tile_vectors>(k, A, row_stride, 1, B, ldb, C, ldc, add, panel);
 }
 
 template <class T>
@@ -156,10 +169,20 @@ void tiles_across(Size n, Size k, const typename V::Scalar* A, Size row_stride, 
   constexpr int NV = M == 1 ? 4 * tile_vectors : M <= few_rows ? 2 * tile_vectors : tile_vectors;
   Size j = 0;
   for (; n - j >= NV * V::size; j += NV * V::size)
-    tile_into<true, V, M, NV>(k, A, row_stride, 1, B + j, ldb, C + j, ldc, false);
+    tile_into<true, false, V, M, NV>(k, A, row_stride, 1, B + j, ldb, C + j, ldc, false);
   if constexpr (NV > tile_vectors)
     for (; j < n; j += tile_vectors * V::size)
-      tile_into<true, V, M, tile_vectors>(k, A, row_stride, 1, B + j, ldb, C + j, ldc, false);
+      tile_into<true, false, V, M, tile_vectors>(k, A, row_stride, 1, B + j, ldb, C + j, ldc, false);
+}
+
+template <class T, int... M>
+constexpr auto packing_tiles_of_rows(Ints<M...>) {
+  using Packing =
+      void (*)(Size k, const T* A, Size row_stride, const T* B, Size ldb, T* C, Size ldc, bool add, T* panel);
+  struct Table {
+    Packing of_rows[max_tile_rows + 1];
+  };
+  return Table{{nullptr, packing_tile<FullVec<T>, M + 1>...}};
 }
 
 template <class T, int... M>
@@ -255,10 +278,13 @@ CHAINRULE_INLINE void prefetch(Size rows, Size columns, const T* data, Size stri
 }
 
 /// `multiply` for a B that is too large to be packed as a whole: a strip of columns at a time, and of that a block of
-/// the sum. While all rows are multiplied by one block the next is on its way from memory; and where there are too many
-/// rows for A and C to stay near, so are, while a tile is summed up, its part of C and the next one's of A.
+/// the sum, whose panels are packed as the first tile needs them. While all rows are multiplied by one block the next
+/// is on its way from memory: of these columns, or of the next ones, which are likely to be asked for next. Where there
+/// are too many rows for A and C to stay near, so are, while a tile is summed up, its part of C and the next one's of
+/// A.
 template <bool Transposed, class T>
 void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb, Rows<T> C, bool add) {
+  static constexpr auto packing = packing_tiles_of_rows<T>(Lanes<max_tile_rows>{});
   constexpr Size strip = strip_columns<T>, rows_asked = parts_of(max_tile_rows * panel_columns<T>, strip);
   alignas(64) T panels[longest_block * strip];
   const Size blocks = sum_blocks(k), tiles = parts_of(m, max_tile_rows);
@@ -267,30 +293,39 @@ void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T
     const Size columns = n - j < strip ? n - j : strip;
     for (Size block = 0; block < blocks; ++block) {
       const Range summed = part(k, blocks, block);
-      const Size length = summed.size(), ahead = block + 1 < blocks ? part(k, blocks, block + 1).size() : 0;
-      if constexpr (Transposed)
-        pack_transposed(length, columns, B + j * ldb + summed.begin, ldb, panels);
-      else
-        pack(length, columns, B + summed.begin * ldb + j, ldb, panels);
+      const Size length = summed.size();
+      const bool last = block + 1 == blocks;
+      const Size next_row = last ? 0 : summed.end, next_column = last ? j + strip : j;
+      const Size next_length = part(k, blocks, last ? 0 : block + 1).size();
       for (Size t = 0; t < tiles; ++t) {
         const Range rows = part(m, tiles, t);
-        if (ahead > 0) {
-          const Range asked = part(Transposed ? columns : ahead, tiles, t);
-          if constexpr (Transposed)
-            prefetch(asked.size(), ahead, B + (j + asked.begin) * ldb + summed.end, ldb);
-          else
-            prefetch(asked.size(), columns, B + (summed.end + asked.begin) * ldb + j, ldb);
-        }
+        const Range asked_of_B = part(Transposed ? columns : next_length, tiles, t);
+        if constexpr (Transposed)
+          prefetch(asked_of_B.size(), next_length, B + (next_column + asked_of_B.begin) * ldb + next_row, ldb);
+        else
+          prefetch(asked_of_B.size(), columns, B + (next_row + asked_of_B.begin) * ldb + next_column, ldb);
         Size asked = many ? rows.end : m;  // the next tile's rows of A, a few with each panel
         for (Size c = 0; c < columns; c += panel_columns<T>, asked += rows_asked) {
           if (asked < m)
             prefetch(m - asked < rows_asked ? m - asked : rows_asked, length, A + asked * row_stride + summed.begin,
                      row_stride);
           if (many && (add || block > 0)) prefetch(rows.size(), 1, C.row(rows.begin) + j + c, C.pitch);
+          const T* const a = A + rows.begin * row_stride + summed.begin;
+          T *const panel = panels + c * length, *const sums = C.row(rows.begin) + j + c;
+          if (t == 0) {
+            if constexpr (Transposed) {
+              pack_transposed_panel(length, columns - c, B + (j + c) * ldb + summed.begin, ldb, panel);
+            } else {
+              const T* const b = B + summed.begin * ldb + j + c;
+              if (columns - c >= panel_columns<T>) {
+                packing.of_rows[rows.size()](length, a, row_stride, b, ldb, sums, C.pitch, add || block > 0, panel);
+                continue;
+              }
+              pack_panel(length, columns - c, b, ldb, panel);
+            }
+          }
           TileTable<T>::for_columns(columns - c)
-              .of_rows[rows.size()](length, A + rows.begin * row_stride + summed.begin, row_stride, 1,
-                                    panels + c * length, panel_columns<T>, C.row(rows.begin) + j + c, C.pitch,
-                                    add || block > 0);
+              .of_rows[rows.size()](length, a, row_stride, 1, panel, panel_columns<T>, sums, C.pitch, add || block > 0);
         }
       }
     }
