@@ -14,7 +14,8 @@ namespace chainrule {
 // `constants(t)` are the numbers that step t = 1, 2, … needs; `update(c, g, w, s)` gets them on V, a vector of numbers,
 // with the gradient g, the parameter w and the moments s, zero at first, and writes w and s. `moments()` says which of
 // the moments have to be stored, bit i for s[i]: the required ones, and of the optional ones those that the settings
-// call for. The others are zero in every call. The first constant is the λ of g ← g + λ w in every rule. `check()`
+// call for. The others are zero in every call. Every number must get the same bits wherever it stands: a sum of two
+// products is fma(a, b, product(c, d)). The first constant is the λ of g ← g + λ w in every rule. `check()`
 // throws where a setting is out of range.
 
 using UpdateConstants = std::array<double, 10>;
@@ -39,8 +40,8 @@ struct SGD {
   template <class V>
   static void update(const V* c, V g, V& w, V* s) {
     g = fma(c[0], w, g);
-    s[0] = fma(c[1], s[0], c[4] * g);
-    w = w - (c[2] * g + c[3] * s[0]);
+    s[0] = fma(c[1], s[0], product(c[4], g));
+    w = w - fma(c[2], g, product(c[3], s[0]));
   }
 };
 
@@ -62,7 +63,7 @@ struct RMSprop {
   template <class V>
   static void update(const V* c, V g, V& w, V* s) {
     g = fma(c[0], w, g);
-    s[0] = c[1] * s[0] + c[2] * (g * g);
+    s[0] = fma(c[1], s[0], product(c[2], g * g));
     s[2] = fma(c[2], g - s[2], s[2]);
     const V variance = at_least(s[0] - c[4] * (s[2] * s[2]), V(0));  // which rounding can make negative
     s[1] = fma(c[3], s[1], g / (sqrt(variance) + c[5]));
@@ -91,7 +92,7 @@ struct Adam {
   static void update(const V* c, V g, V& w, V* s) {
     g = fma(c[0], w, g);
     s[0] = fma(c[2], g - s[0], s[0]);
-    s[1] = c[3] * s[1] + c[4] * (g * g);
+    s[1] = fma(c[3], s[1], product(c[4], g * g));
     w = c[1] * w - c[5] * s[0] / (sqrt(s[1]) * c[6] + c[7]);
   }
 };
