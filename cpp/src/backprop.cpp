@@ -1,6 +1,7 @@
 #include "chainrule/backprop.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -129,9 +130,15 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   tape.set_rows(batch.size);
   // While no number on the tape exceeds this, no sum of products aᵀδ comes to more than a quarter of the largest.
   const T bound = std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size));
+  // Of large steps each thread has more to do than it can take to hand over its numbers.
+  const double operations = forward_operations(network, batch.size);
+  const bool tries_threads = operations < 3e7 && threads_for(operations) > 1;
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begin = tries_threads ? Clock::now() : Clock::time_point();
   Sweeps<T> sweeps(network, tape,
                    {.logits_only = from_logits(loss) && !sums,  // whoever wants sums looks at the tape too
                     .sparse = sparse ? &batch : nullptr,
+                    .one_thread = tries_threads && !tape.step_threads().several(),
                     .bound = bound});
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   if (!std::isfinite(value)) return value;
@@ -152,6 +159,10 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
                     [&](Index l, Range rows, Range columns, Rows<T> tile) { updates.update(l, rows, columns, tile); });
   if (sums) *sums = updates.sums();
   optimizer.count_step();
+  if (tries_threads) {
+    const std::chrono::duration<double> elapsed = Clock::now() - begin;
+    tape.step_threads().took(elapsed.count() / static_cast<double>(batch.size));
+  }
   return value;
 }
 

@@ -18,6 +18,7 @@ struct SweepOptions {
   bool without_output = false;       // ends the way forward before the last layer
   const Batch<T>* sparse = nullptr;  // takes the place of a_0 on the tape
   bool keep_panels = false;          // makes the tape's panels in any case those of the weights
+  bool one_thread = false;           // whatever there is to do
   T bound = 0;                       // unless 0, the first sweep looks for numbers that exceed it; a NaN does
 };
 
@@ -30,7 +31,7 @@ class Sweeps {
         tape_(tape),
         depth_(network.depth()),
         rows_(tape.rows()),
-        threads_(threads_for(forward_operations(network, rows_))),
+        threads_(options.one_thread ? 1 : threads_for(forward_operations(network, rows_))),
         chunks_(chunk_count<T>(rows_, threads_)),
         options_(options),
         packed_(tape.has_panels() && (chunks_ > 1 || options.keep_panels)) {}

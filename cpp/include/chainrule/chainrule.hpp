@@ -20,6 +20,7 @@
 #include "chainrule/schedule.hpp"
 #include "chainrule/serialization.hpp"
 #include "chainrule/sparse_columns.hpp"
+#include "chainrule/step_threads.hpp"
 #include "chainrule/tape.hpp"
 #include "chainrule/threads.hpp"
 #include "chainrule/trainer.hpp"

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "chainrule/network.hpp"
+#include "chainrule/step_threads.hpp"
 
 namespace chainrule {
 
@@ -78,6 +79,8 @@ class Tape {
   T* weight_panels(Index l) { return has_panels_ ? panels_.data() + weight_panels_[l] : nullptr; }
   T* transposed_panels(Index l) { return has_panels_ ? panels_.data() + transposed_panels_[l] : nullptr; }
 
+  StepThreads& step_threads() { return step_threads_; }
+
  private:
   bool has_layers_of(const Network<T>& network);
 
@@ -104,6 +107,7 @@ class Tape {
   std::vector<Index> weight_panels_, transposed_panels_;
   Buffer<T> memory_, row_weight_, loss_parameter_, panels_;
   Buffer<double> row_loss_;
+  StepThreads step_threads_;
 };
 
 extern template class Tape<float>;
