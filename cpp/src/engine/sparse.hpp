@@ -32,7 +32,7 @@ void gather_columns(Size count, const std::int32_t* index, const T* value, Size 
 template <class T>
 void gather_rows(Size count, const std::int32_t* index, const T* value, Size columns, const T* rows, Size stride,
                  T* sum) {
-  gather_columns<8>(count, index, value, columns, rows, stride, sum);
+  gather_columns<vector_registers / 2>(count, index, value, columns, rows, stride, sum);
 }
 
 }  // namespace chainrule::engine::CHAINRULE_ISA
