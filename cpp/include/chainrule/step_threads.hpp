@@ -10,6 +10,8 @@ namespace chainrule {
 /// machine's processors are moved at any time. So every now and then a few steps try what is not in use.
 class StepThreads {
  public:
+  StepThreads() = default;
+
   /// How the next step is taken.
   bool several() const { return several_ != tries_other(); }
 
@@ -28,8 +30,6 @@ class StepThreads {
       *this = StepThreads(several_, cycle_);
     }
   }
-
-  StepThreads() = default;
 
  private:
   StepThreads(bool several, int cycle) : several_(several), cycle_(cycle), step_(0) {}
