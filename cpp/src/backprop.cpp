@@ -130,7 +130,7 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   tape.set_rows(batch.size);
   // While no number on the tape exceeds this, no sum of products aᵀδ comes to more than a quarter of the largest.
   const T bound = std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size));
-  // Of large steps each thread has more to do than it can take to hand over its numbers.
+  // In larger steps the products take longer than handing over the numbers.
   const double operations = forward_operations(network, batch.size);
   const bool tries_threads = operations < 3e7 && threads_for(operations) > 1;
   using Clock = std::chrono::steady_clock;

@@ -79,6 +79,7 @@ class Tape {
   T* weight_panels(Index l) { return has_panels_ ? panels_.data() + weight_panels_[l] : nullptr; }
   T* transposed_panels(Index l) { return has_panels_ ? panels_.data() + transposed_panels_[l] : nullptr; }
 
+  /// What small steps on this tape have found out.
   StepThreads& step_threads() { return step_threads_; }
 
  private:

@@ -22,11 +22,11 @@ CHAINRULE_INLINE void tile_into(Size k, const typename V::Scalar* A, Size row_st
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) sum[i][j] = resume ? V::load(C + i * ldc + j * V::size) : V(0);
-  // Few enough addresses for the registers: left to itself GCC makes one for each row, and keeps some in memory.
+  // Few enough addresses for the registers: of many rows GCC makes one for each, and keeps some elsewhere.
   const typename V::Scalar *row_5 = A + 5 * row_stride, *row_10 = A + 10 * row_stride;
   Size three_rows = 3 * row_stride;
   for (Size p = 0; p < k; ++p) {
-    asm("" : "+r"(A), "+r"(row_5), "+r"(row_10), "+r"(three_rows));
+    if constexpr (M > 6) asm("" : "+r"(A), "+r"(row_5), "+r"(row_10), "+r"(three_rows));
     V b[NV];
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) b[j] = V::load(B + j * V::size);
