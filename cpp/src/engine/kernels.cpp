@@ -50,10 +50,10 @@ T largest(Size rows, Size columns, Rows<const T> x) {
   return largest.value();
 }
 
-// Activations.
+// Activations. Flat, since GCC would call many of them for each register, whose constants then come from memory.
 
 template <class A, class T>
-T activate(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter) {
+[[gnu::flatten]] T activate(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter) {
   using V = FullVec<T>;
   const V p = V(parameter);
   Largest<V> largest(columns);
@@ -67,7 +67,8 @@ T activate(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter) {
 }
 
 template <class A, class T>
-T times_derivative(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<T> delta, T parameter) {
+[[gnu::flatten]] T times_derivative(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<T> delta,
+                                    T parameter) {
   using V = FullVec<T>;
   const V p = V(parameter);
   Largest<V> largest(columns);
@@ -132,8 +133,8 @@ T times_softmax_derivative(Size rows, Size columns, Rows<const T>, Rows<const T>
 }
 
 template <class A, class T>
-void directional_derivative(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<const T> Rz,
-                            Rows<const T> g, Rows<T> Rg, T parameter) {
+[[gnu::flatten]] void directional_derivative(Size rows, Size columns, Rows<const T> z, Rows<const T> a,
+                                             Rows<const T> Rz, Rows<const T> g, Rows<T> Rg, T parameter) {
   using V = FullVec<T>;
   const V p = V(parameter);
   for (Size r = 0; r < rows; ++r)
