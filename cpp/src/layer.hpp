@@ -123,7 +123,9 @@ struct Weights {
     const Kernels<T>& kernel = kernels<T>();
     const Index inputs = network.units(l - 1), units = network.units(l), k = bias ? inputs + 1 : inputs;
     const T* from = weight + columns.begin;
-    if (panels)
+    if (units == 1 && inputs >= kernel.panel)  // of fewer, adding up the lanes takes longer than it saves
+      kernel.multiply_column(count, k, a.data, a.pitch, from, z, add);
+    else if (panels)
       kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1,
                       packed<T>(panels + columns.begin * (inputs + 1), inputs + 1), z, add);
     else if (far_weights(network, l, count))

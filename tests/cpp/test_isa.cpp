@@ -35,9 +35,9 @@ TEST_CASE("instruction sets: no entry of a table is missing") {
       return std::all_of(std::begin(list), std::end(list), [](auto* entry) { return entry != nullptr; });
     };
     return kernels.pack && kernels.pack_transposed && kernels.multiply && kernels.multiply_large &&
-           kernels.multiply_far && kernels.multiply_large_transposed && all(kernels.activate) &&
-           all(kernels.times_derivative) && all(kernels.loss) && all(kernels.update) && kernels.sum_of_squares &&
-           kernels.all_finite && kernels.math;
+           kernels.multiply_far && kernels.multiply_large_transposed && kernels.multiply_column &&
+           all(kernels.activate) && all(kernels.times_derivative) && all(kernels.loss) && all(kernels.update) &&
+           kernels.sum_of_squares && kernels.all_finite && kernels.math;
   };
   for (const engine::InstructionSet& set : engine::instruction_sets()) {
     CAPTURE(std::string(set.name));

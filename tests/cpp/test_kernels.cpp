@@ -235,6 +235,38 @@ TEST_CASE_TEMPLATE("kernels: an element of a product has the same bits however t
   }
 }
 
+TEST_CASE_TEMPLATE("kernels: the product with a single column is exact, and its rows do not depend on each other", T,
+                   float, double) {
+  Draw draw(3);
+  for (const InstructionSet& set : engine::instruction_sets()) {
+    CAPTURE(std::string(set.name));
+    const Kernels<T>& kernels = kernels_of<T>(set);
+    const auto column_product = [&](const Matrix<T>& A, const Matrix<T>& b, const Matrix<T>& c) {
+      Guarded<T> C(A.rows(), 1, 1);
+      if (c.size() > 0) C = c;
+      kernels.multiply_column(A.rows(), A.cols(), A.data(), A.cols(), b.data(), C.rows(), c.size() > 0);
+      CHECK(C.intact());
+      return Matrix<T>(C.values());
+    };
+    for (const Index k : {0, 1, 3, 4, 15, 16, 17, 31, 33, 64, 65, 100, 383, 384, 1025}) {
+      CAPTURE(k);
+      for (Index m = 0; m <= 35; ++m) {
+        CAPTURE(m);
+        const Matrix<T> A = small_integers<T>(draw, m, k), b = small_integers<T>(draw, k, 1),
+                        c = small_integers<T>(draw, m, 1);
+        const Matrix<T> exact = product(A, b).template cast<T>();
+        CHECK((column_product(A, b, Matrix<T>(0, 1)) == exact));
+        CHECK((column_product(A, b, c) == c + exact));
+      }
+      const Matrix<T> A = draw.matrix<T>(35, k), b = draw.matrix<T>(k, 1), none(0, 1);
+      const Matrix<T> all = column_product(A, b, none);
+      CHECK(support::relative_error(all, product(A, b)) <= 32 * epsilon<T>);
+      for (Index row = 0; row < 35; ++row)
+        CHECK(support::same_bits(column_product(A.middleRows(row, 1), b, none), Matrix<T>(all.middleRows(row, 1))));
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("kernels: panels are dense, with zeros behind the last column", T, float, double) {
   Draw draw(2);
   for (const InstructionSet& set : engine::instruction_sets()) {

@@ -292,6 +292,49 @@ CHAINRULE_INLINE void prefetch(Size rows, Size columns, const T* data, Size stri
   }
 }
 
+/// c_i = or += Σ_p A(i, p) b_p, i < M, with lanes for p.
+template <class V, int M>
+void dot_products(Size k, const typename V::Scalar* A, Size row_stride, const typename V::Scalar* b,
+                  typename V::Scalar* c, Size ldc, bool add) {
+  V sum[V::size];
+#pragma GCC unroll 16
+  for (int i = 0; i < V::size; ++i) sum[i] = V(0);
+  const auto take = [&](Size p, int width) __attribute__((always_inline)) {
+    const V factor = V::load(b + p, width);
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i) sum[i] = fma(V::load(A + i * row_stride + p, width), factor, sum[i]);
+  };
+  Size p = 0;
+  for (; p + V::size <= k; p += V::size) take(p, V::size);
+  if (p < k) take(p, static_cast<int>(k - p));
+  typename V::Scalar of_rows[V::size];
+  sums(sum).store(of_rows);
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i) c[i * ldc] = add ? c[i * ldc] + of_rows[i] : of_rows[i];
+}
+
+template <class T, int... M>
+constexpr auto dot_products_of_rows(Ints<M...>) {
+  using Dots = void (*)(Size k, const T* A, Size row_stride, const T* b, T* c, Size ldc, bool add);
+  struct Table {
+    Dots of_rows[lanes<T> + 1];
+  };
+  return Table{{nullptr, dot_products<FullVec<T>, M + 1>...}};
+}
+
+template <class T>
+void multiply_column(Size m, Size k, const T* A, Size row_stride, const T* b, Rows<T> C, bool add) {
+  static constexpr auto dots = dot_products_of_rows<T>(Lanes<lanes<T>>{});
+  const Size blocks = sum_blocks(k);
+  for (Size block = 0; block < blocks; ++block) {
+    const Range summed = part(k, blocks, block);
+    for (Size row = 0; row < m; row += lanes<T>)
+      dots.of_rows[m - row < lanes<T> ? m - row : lanes<T>](summed.size(), A + row * row_stride + summed.begin,
+                                                            row_stride, b + summed.begin, C.row(row), C.pitch,
+                                                            add || block > 0);
+  }
+}
+
 /// `multiply` for a B that is too large to be packed as a whole: a strip of columns at a time, and of that a block of
 /// the sum, whose panels are packed as the first tile needs them. While all rows are multiplied by one block the next
 /// is on its way from memory: of these columns, or of the next ones, which are likely to be asked for next. Where there

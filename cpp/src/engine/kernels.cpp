@@ -588,6 +588,7 @@ constexpr Kernels<T> make_kernels(const MathTable<T>* math) {
   k.multiply_large = multiply_large<false, T>;
   k.multiply_far = multiply_far<T>;
   k.multiply_large_transposed = multiply_large<true, T>;
+  k.multiply_column = multiply_column<T>;
   k.gather_rows = gather_rows<T>;
   fill_activations(k, static_cast<Activation*>(nullptr));
   fill_losses(k, static_cast<Loss*>(nullptr));

@@ -88,6 +88,9 @@ struct Kernels {
   void (*multiply_large_transposed)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb,
                                     Rows<T> C, bool add);
 
+  /// c (m) = or += A (m, k) b (k): the product with a single column, whose sums are cut up otherwise.
+  void (*multiply_column)(Size m, Size k, const T* A, Size row_stride, const T* b, Rows<T> c, bool add);
+
   /// sum_j += Σ_k value_k rows(index_k, j): a row of a product with a sparse left factor. Each sum is in the order of
   /// k.
   void (*gather_rows)(Size count, const std::int32_t* index, const T* value, Size columns, const T* rows, Size stride,

@@ -322,6 +322,26 @@ struct Vec {
   }
   CHAINRULE_INLINE T first_lane() const { return v[0]; }
 
+  /// In lane i all lanes of rows[i] together, in the order of `fold`. Rows i and i + N/2 come to share a register, log₂
+  /// N times over, until each row has one lane.
+  static CHAINRULE_INLINE Vec fold_rows(const Vec (&rows)[N], auto combine) {
+    Vec r[N];
+#pragma GCC unroll 16
+    for (int i = 0; i < N; ++i) r[i] = rows[i];
+#pragma GCC unroll 4
+    for (int half = N / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+      for (int i = 0; i < half; ++i)
+        r[i] = combine(interleave_low(r[i], r[i + half]), interleave_high(r[i], r[i + half]));
+    return r[0];
+  }
+  friend CHAINRULE_INLINE Vec sums(const Vec (&rows)[N]) {
+    return fold_rows(rows, [](Vec x, Vec y) { return x + y; });
+  }
+  friend CHAINRULE_INLINE Vec largest(const Vec (&rows)[N]) {
+    return fold_rows(rows, [](Vec x, Vec y) { return max(x, y); });
+  }
+
   /// All bits set in the first `count` lanes.
   static CHAINRULE_INLINE Mask first(int count) {
     Mask index;
@@ -333,5 +353,7 @@ struct Vec {
 /// A full register of T.
 template <class T>
 using FullVec = Vec<T, lanes<T>>;
+template <class T>
+using HalfVec = Vec<T, vector_bytes >= 32 ? lanes<T> / 2 : lanes<T>>;
 
 }  // namespace chainrule::engine::CHAINRULE_ISA
