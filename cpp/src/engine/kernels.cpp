@@ -19,6 +19,13 @@ CHAINRULE_INLINE typename V::Mask inside(Size columns, Size c) {
   return V::first(static_cast<int>(columns - c < V::size ? columns - c : V::size));
 }
 
+/// Calls of(V()) with the registers V that rows of so many columns are taken by: with half as wide ones, if that is
+/// enough for a row, some processors take half as long.
+template <class T>
+CHAINRULE_INLINE auto in_registers(Size columns, const auto& of) {
+  return columns <= HalfVec<T>::size ? of(HalfVec<T>{}) : of(FullVec<T>{});
+}
+
 /// The largest magnitude in a part of a matrix whose rows are seen register by register; NaN if there is a NaN.
 template <class V>
 class Largest {
@@ -43,75 +50,102 @@ class Largest {
 
 template <class T>
 T largest(Size rows, Size columns, Rows<const T> x) {
-  using V = FullVec<T>;
-  Largest<V> largest(columns);
-  for (Size r = 0; r < rows; ++r)
-    for (Size c = 0; c < columns; c += V::size) largest.see(c, V::load(x.row(r) + c));
-  return largest.value();
+  return in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
+    Largest<V> largest(columns);
+    for (Size r = 0; r < rows; ++r)
+      for (Size c = 0; c < columns; c += V::size) largest.see(c, V::load(x.row(r) + c));
+    return largest.value();
+  });
 }
 
 // Activations. Flat, since GCC would call many of them for each register, whose constants then come from memory.
 
 template <class A, class T>
 [[gnu::flatten]] T activate(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter) {
-  using V = FullVec<T>;
-  const V p = V(parameter);
-  Largest<V> largest(columns);
-  for (Size r = 0; r < rows; ++r)
-    for (Size c = 0; c < columns; c += V::size) {
-      const V value = A::value(V::load(z.row(r) + c), p);
-      value.store(a.row(r) + c);
-      largest.see(c, value);
-    }
-  return largest.value();
+  return in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
+    const V p = V(parameter);
+    Largest<V> largest(columns);
+    for (Size r = 0; r < rows; ++r)
+      for (Size c = 0; c < columns; c += V::size) {
+        const V value = A::value(V::load(z.row(r) + c), p);
+        value.store(a.row(r) + c);
+        largest.see(c, value);
+      }
+    return largest.value();
+  });
 }
 
 template <class A, class T>
 [[gnu::flatten]] T times_derivative(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<T> delta,
                                     T parameter) {
-  using V = FullVec<T>;
-  const V p = V(parameter);
-  Largest<V> largest(columns);
-  for (Size r = 0; r < rows; ++r)
-    for (Size c = 0; c < columns; c += V::size) {
-      T* d = delta.row(r) + c;
-      const V before = A::needs_z ? V::load(z.row(r) + c) : V(0);
-      const V value = V::load(d) * A::derivative(before, V::load(a.row(r) + c), p);
-      value.store(d);
-      largest.see(c, value);
-    }
-  return largest.value();
+  return in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
+    const V p = V(parameter);
+    Largest<V> largest(columns);
+    for (Size r = 0; r < rows; ++r)
+      for (Size c = 0; c < columns; c += V::size) {
+        T* d = delta.row(r) + c;
+        const V before = A::needs_z ? V::load(z.row(r) + c) : V(0);
+        const V value = V::load(d) * A::derivative(before, V::load(a.row(r) + c), p);
+        value.store(d);
+        largest.see(c, value);
+      }
+    return largest.value();
+  });
 }
 
-/// e_j = e^{x_j - shift}, with the largest x_j as shift so that nothing overflows, and their sum: of a row that may be
-/// larger than registers. The e_j go to `powers` unless that is null, zeros in the lanes behind the last column.
+/// e_ij = e^{x_ij - shift_i}, with the largest x_ij as shift_i so that nothing overflows, and their sums over j: of
+/// rows that may be larger than registers, at most as many as a register has lanes. What there is once a row is worked
+/// out for all of them together.
 template <class V>
-struct ExponentialSum {
-  V shift, total;
+class Exponentials {
+ public:
+  using T = typename V::Scalar;
 
-  CHAINRULE_INLINE ExponentialSum(Size columns, const typename V::Scalar* x, typename V::Scalar* powers) {
-    const V lowest = V(-__builtin_inff());
-    V top = lowest;
-    for (Size c = 0; c < columns; c += V::size) top = max(top, select(inside<V>(columns, c), V::load(x + c), lowest));
-    shift = largest(top);
-    V sums = V(0);
-    for (Size c = 0; c < columns; c += V::size) {
-      const V power = exp(select(inside<V>(columns, c), V::load(x + c), lowest) - shift);
-      if (powers) power.store(powers + c);
-      sums += power;
+  CHAINRULE_INLINE Exponentials(Size rows, Size columns, Rows<const T> x) : columns_(columns), x_(x) {
+    V top[V::size] = {};
+    for (Size r = 0; r < rows; ++r) {
+      top[r] = lowest();
+      for (Size c = 0; c < columns; c += V::size) top[r] = max(top[r], at(r, c));
     }
-    total = sum(sums);
+    largest(top).store(shift_);
   }
+  CHAINRULE_INLINE V shift(Size r) const { return V(shift_[r]); }
+  /// The e_ij of one register; zeros in the lanes behind the last column.
+  CHAINRULE_INLINE V power(Size r, Size c) const { return exp(at(r, c) - shift(r)); }
+
+ private:
+  static CHAINRULE_INLINE V lowest() { return V(-__builtin_inff()); }
+  CHAINRULE_INLINE V at(Size r, Size c) const {
+    return select(inside<V>(columns_, c), V::load(x_.row(r) + c), lowest());
+  }
+
+  Size columns_;
+  Rows<const T> x_;
+  T shift_[V::size];
 };
 
 template <class T>
 T activate_softmax(Size rows, Size columns, Rows<const T> z, Rows<T> a, T) {
-  using V = FullVec<T>;
-  for (Size r = 0; r < rows; ++r) {
-    T* to = a.row(r);
-    const V total = ExponentialSum<V>(columns, z.row(r), to).total;
-    for (Size c = 0; c < columns; c += V::size) (V::load(to + c) / total).store(to + c);
-  }
+  in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
+    for (Size first = 0; first < rows; first += V::size) {
+      const Size count = rows - first < V::size ? rows - first : V::size;
+      const Exponentials<V> e(count, columns, z.from(first));
+      V total[V::size] = {};
+      for (Size i = 0; i < count; ++i)
+        for (Size c = 0; c < columns; c += V::size) {
+          const V power = e.power(i, c);
+          power.store(a.row(first + i) + c);
+          total[i] += power;
+        }
+      T totals[V::size];
+      sums(total).store(totals);
+      for (Size i = 0; i < count; ++i)
+        for (Size c = 0; c < columns; c += V::size) {
+          T* to = a.row(first + i) + c;
+          (V::load(to) / V(totals[i])).store(to);
+        }
+    }
+  });
   return largest<T>(rows, columns, a);
 }
 
@@ -222,56 +256,54 @@ void loss_of_column(Size rows, Rows<const T> x, Rows<const T> y, T parameter, T 
 template <class L, class T>
 void loss(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter, T scale, const T* weight,
           double* row_loss, Rows<T> delta) {
-  using V = FullVec<T>;
   if (columns == 1) return loss_of_column<L>(rows, x, y, *parameter, scale, weight, row_loss, delta);
-  for (Size r = 0; r < rows; ++r) {
-    const V factor = V(weight ? scale * weight[r] : scale);
-    V total = V(0);
-    for (Size c = 0; c < columns; c += V::size) {
-      const V xs = V::load(x.row(r) + c), ys = V::load(y.row(r) + c), p = V::load(parameter + c);
-      total += select(inside<V>(columns, c), L::value(xs, ys, p), V(0));
-      if (delta.data) (factor * loss_slope<L>(xs, ys, p)).store(delta.row(r) + c);
+  return in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
+    for (Size r = 0; r < rows; ++r) {
+      const V factor = V(weight ? scale * weight[r] : scale);
+      V total = V(0);
+      for (Size c = 0; c < columns; c += V::size) {
+        const V xs = V::load(x.row(r) + c), ys = V::load(y.row(r) + c), p = V::load(parameter + c);
+        total += select(inside<V>(columns, c), L::value(xs, ys, p), V(0));
+        if (delta.data) (factor * loss_slope<L>(xs, ys, p)).store(delta.row(r) + c);
+      }
+      row_loss[r] = static_cast<double>(sum(total).first_lane());
     }
-    row_loss[r] = static_cast<double>(sum(total).first_lane());
-  }
+  });
 }
 
-/// Σ_j y_j (ln Σ_k e^{x_k} - x_j). What is needed once a row is worked out for as many rows as a register has lanes.
+/// Σ_j y_j (ln Σ_k e^{x_k} - x_j)
 template <class T>
 void cross_entropy(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T*, T scale, const T* weight,
                    double* row_loss, Rows<T> delta) {
-  using V = FullVec<T>;
-  for (Size first = 0; first < rows; first += V::size) {
-    const int count = static_cast<int>(rows - first < V::size ? rows - first : V::size);
-    // Σ e^{x - shift}, Σ y and Σ y (x - shift) of each row.
-    T totals[V::size] = {}, masses[V::size] = {}, dots[V::size] = {};
-    for (int i = 0; i < count; ++i) {
-      const T *from = x.row(first + i), *target = y.row(first + i);
-      const ExponentialSum<V> sums(columns, from, delta.data ? delta.row(first + i) : nullptr);
-      V mass = V(0), dot = V(0);
-      for (Size c = 0; c < columns; c += V::size) {
-        const auto in = inside<V>(columns, c);
-        const V ys = V::load(target + c);
-        mass += select(in, ys, V(0));
-        // A target of zero counts nothing, however small its probability is.
-        dot += select(in & (ys != V(0)), ys * (V::load(from + c) - sums.shift), V(0));
+  in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
+    for (Size first = 0; first < rows; first += V::size) {
+      const Size count = rows - first < V::size ? rows - first : V::size;
+      const Exponentials<V> e(count, columns, x.from(first));
+      V total[V::size] = {}, mass[V::size] = {}, dot[V::size] = {};  // Σ e_j, Σ y_j and Σ y_j (x_j - shift)
+      for (Size i = 0; i < count; ++i)
+        for (Size c = 0; c < columns; c += V::size) {
+          const V power = e.power(i, c), ys = V::load(y.row(first + i) + c);
+          if (delta.data) power.store(delta.row(first + i) + c);
+          total[i] += power;
+          const auto in = inside<V>(columns, c);
+          mass[i] += select(in, ys, V(0));
+          // A target of zero counts nothing, however small its probability is.
+          dot[i] += select(in & (ys != V(0)), ys * (V::load(x.row(first + i) + c) - e.shift(i)), V(0));
+        }
+      const V totals = sums(total), masses = sums(mass);
+      T losses[V::size], shares[V::size];
+      (masses * log(totals) - sums(dot)).store(losses);
+      (masses / totals).store(shares);
+      for (Size i = 0; i < count; ++i) {
+        row_loss[first + i] = static_cast<double>(losses[i]);
+        if (!delta.data) continue;
+        const V factor = V(weight ? scale * weight[first + i] : scale), share = V(shares[i]);
+        T* to = delta.row(first + i);
+        for (Size c = 0; c < columns; c += V::size)
+          (factor * (V::load(to + c) * share - V::load(y.row(first + i) + c))).store(to + c);
       }
-      totals[i] = sums.total.first_lane();
-      masses[i] = sum(mass).first_lane();
-      dots[i] = sum(dot).first_lane();
     }
-    T losses[V::size], shares[V::size];
-    (V::load(masses) * log(V::load(totals)) - V::load(dots)).store(losses);
-    (V::load(masses) / V::load(totals)).store(shares);
-    for (int i = 0; i < count; ++i) {
-      row_loss[first + i] = static_cast<double>(losses[i]);
-      if (!delta.data) continue;
-      const V factor = V(weight ? scale * weight[first + i] : scale), share = V(shares[i]);
-      T* to = delta.row(first + i);
-      for (Size c = 0; c < columns; c += V::size)
-        (factor * (V::load(to + c) * share - V::load(y.row(first + i) + c))).store(to + c);
-    }
-  }
+  });
 }
 
 template <class L, class T>
@@ -292,20 +324,29 @@ template <class T>
 void cross_entropy_curvature(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T*, T scale,
                              const T* weight, Rows<T> Rx) {
   using V = FullVec<T>;
-  for (Size r = 0; r < rows; ++r) {
-    const ExponentialSum<V> sums(columns, x.row(r), nullptr);
-    const auto share = [&](Size c) {
-      return select(inside<V>(columns, c), exp(V::load(x.row(r) + c) - sums.shift), V(0)) / sums.total;
-    };
-    V dots = V(0), masses = V(0);
-    for (Size c = 0; c < columns; c += V::size) {
-      const auto in = inside<V>(columns, c);
-      dots += select(in, share(c) * V::load(Rx.row(r) + c), V(0));
-      masses += select(in, V::load(y.row(r) + c), V(0));
+  for (Size first = 0; first < rows; first += V::size) {
+    const Size count = rows - first < V::size ? rows - first : V::size;
+    const Exponentials<V> e(count, columns, x.from(first));
+    V total[V::size] = {}, mass[V::size] = {}, dot[V::size] = {};  // Σ e_j, Σ y_j and Σ e_j Rx_j
+    for (Size i = 0; i < count; ++i)
+      for (Size c = 0; c < columns; c += V::size) {
+        const auto in = inside<V>(columns, c);
+        const V power = e.power(i, c);
+        total[i] += power;
+        mass[i] += select(in, V::load(y.row(first + i) + c), V(0));
+        dot[i] += select(in, power * V::load(Rx.row(first + i) + c), V(0));
+      }
+    const V totals = sums(total);
+    T means[V::size], shares[V::size];
+    (sums(dot) / totals).store(means);
+    (sums(mass) / totals).store(shares);
+    for (Size i = 0; i < count; ++i) {
+      const V factor = V(weight ? scale * weight[first + i] : scale) * V(shares[i]), mean = V(means[i]);
+      for (Size c = 0; c < columns; c += V::size) {
+        T* to = Rx.row(first + i) + c;
+        (factor * e.power(i, c) * (V::load(to) - mean)).store(to);
+      }
     }
-    const V dot = sum(dots), factor = V(weight ? scale * weight[r] : scale) * sum(masses);
-    for (Size c = 0; c < columns; c += V::size)
-      (factor * share(c) * (V::load(Rx.row(r) + c) - dot)).store(Rx.row(r) + c);
   }
 }
 
