@@ -34,11 +34,11 @@ struct Targets {
       return;
     }
     const T* const from = values + i * stride;
-    const Index repeat = outputs / columns;
-    if (repeat == 1) {
+    if (columns == outputs) {
       std::copy_n(from, outputs, to);
       return;
     }
+    const Index repeat = outputs / columns;
     for (Index j = 0; j < outputs; ++j) to[j] = from[j / repeat];
   }
 
