@@ -33,10 +33,9 @@ void load_inputs(const Batch<T>& batch, Range rows, Rows<T> a0) {
 template <class T>
 void load_targets(const Batch<T>& batch, Range rows, Tape<T>& tape) {
   const Rows<T> target = rows_of(tape.target());
-  for (Index r = rows.begin; r < rows.end; ++r) {
-    batch.samples.y.load(batch.row(r), tape.target().cols(), target.row(r));
-    tape.row_weight()[r] = batch.weight(r);
-  }
+  const Index columns = tape.target().cols();
+  for (Index r = rows.begin; r < rows.end; ++r) batch.samples.y.load(batch.row(r), columns, target.row(r));
+  for (Index r = rows.begin; r < rows.end; ++r) tape.row_weight()[r] = batch.weight(r);
 }
 
 /// The first sweep of a step. Returns the loss.

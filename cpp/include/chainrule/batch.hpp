@@ -35,7 +35,7 @@ struct Targets {
     }
     const T* const from = values + i * stride;
     if (columns == outputs) {
-      std::copy_n(from, outputs, to);
+      copy_row(from, outputs, to);
       return;
     }
     const Index repeat = outputs / columns;

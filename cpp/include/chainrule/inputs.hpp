@@ -72,7 +72,7 @@ class Inputs {
   /// Writes sample i, with all its zeros.
   void load(Index i, T* to) const {
     if (!starts_) {
-      std::copy_n(values_ + i * stride_, cols_, to);
+      copy_row(values_ + i * stride_, cols_, to);
       return;
     }
     std::fill_n(to, cols_, T(0));

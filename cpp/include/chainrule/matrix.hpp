@@ -1,6 +1,7 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -37,6 +38,15 @@ concept InMemory = (Expression::Flags & Eigen::DirectAccessBit) != 0 &&
 template <InMemory Expression>
 Index row_stride(const Expression& m) {
   return Expression::ColsAtCompileTime == 1 ? m.innerStride() : m.outerStride();
+}
+
+/// Copies the numbers of a row; of a short one in less time than it takes to call memmove.
+template <class T>
+void copy_row(const T* from, Index columns, T* to) {
+  if (columns > 8)
+    std::copy_n(from, columns, to);
+  else
+    for (Index j = 0; j < columns; ++j) to[j] = from[j];
 }
 
 /// `rows` × `columns`, or std::length_error where the product does not fit an Index.
