@@ -358,6 +358,41 @@ TEST_CASE_TEMPLATE("kernels: derivatives of activations equal the textbook's", T
       }
 }
 
+TEST_CASE_TEMPLATE("kernels: an activation and its derivative have the same bits in rows of any width", T, float,
+                   double) {
+  Draw draw(14);
+  const Index rows = 40;
+  for (const InstructionSet& set : engine::instruction_sets())
+    for (const Activation& activation : support::all_activations()) {
+      if (reference::is_softmax(activation)) continue;
+      CAPTURE(std::string(set.name));
+      CAPTURE(std::string(name(activation)));
+      const Kernels<T>& kernels = kernels_of<T>(set);
+      const auto p = static_cast<T>(parameter(activation));
+      auto values = draw.matrix<T>(rows, 70, -12, 12);
+      values.topRows(4) *= T(12);  // where exponentials overflow and vanish
+      values.bottomRows(4) *= std::numeric_limits<T>::min();
+      const auto before = draw.matrix<T>(rows, 70);
+      const auto pass = [&](Index first, Index columns) {
+        Guarded<T> z(rows, columns, lanes(kernels)), a = z, delta = z;
+        z = values.middleCols(first, columns);
+        delta = before.middleCols(first, columns);
+        kernels.activate[activation.index()](rows, columns, std::as_const(z).rows(), a.rows(), p);
+        kernels.times_derivative[activation.index()](rows, columns, std::as_const(z).rows(), std::as_const(a).rows(),
+                                                     delta.rows(), p);
+        return std::pair(Matrix<T>(a.values()), Matrix<T>(delta.values()));
+      };
+      const auto [a, delta] = pass(0, 70);
+      for (const Index columns : widths) {
+        CAPTURE(columns);
+        const Index first = 70 - columns;
+        const auto [part_of_a, part_of_delta] = pass(first, columns);
+        CHECK(support::same_bits(part_of_a, Matrix<T>(a.middleCols(first, columns))));
+        CHECK(support::same_bits(part_of_delta, Matrix<T>(delta.middleCols(first, columns))));
+      }
+    }
+}
+
 TEST_CASE("kernels: derivatives of activations equal central differences of the activations") {
   Draw draw(5);
   const Index rows = 4, columns = 37;
