@@ -23,7 +23,9 @@ CHAINRULE_INLINE typename V::Mask inside(Size columns, Size c) {
 /// enough for a row, some processors take half as long.
 template <class T>
 CHAINRULE_INLINE auto in_registers(Size columns, const auto& of) {
-  return columns <= HalfVec<T>::size ? of(HalfVec<T>{}) : of(FullVec<T>{});
+  if constexpr (HalfVec<T>::size < lanes<T>)
+    if (columns <= HalfVec<T>::size) return of(HalfVec<T>());
+  return of(FullVec<T>());
 }
 
 /// The largest magnitude in a part of a matrix whose rows are seen register by register; NaN if there is a NaN.
