@@ -305,7 +305,7 @@ void for_samples(const Network<T>& network, const Loss& loss, const Samples<T>& 
     const int threads = threads_for(operations * static_cast<double>(block.size()));
     const Index chunks = chunk_count<T>(block.size(), threads);
     parallel(chunks, threads, [&](std::ptrdiff_t i) {
-      const Range rows = chunk_rows<T>(block.size(), chunks, i);
+      const Range rows = part(block.size(), chunks, i);
       for (Index r = rows.begin; r < rows.end; ++r) sample(block.begin + r, r);
     });
   });

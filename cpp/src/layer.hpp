@@ -17,22 +17,15 @@ double forward_operations(const Network<T>& network, Index rows) {
 }
 
 /// How many chunks rows are cut into that go through all layers without meeting another: of rows enough to make up for
-/// what is done once a chunk; and at least two for each of several threads, so that none waits long for another.
+/// what is done once a chunk; and as many for each of several threads, two at least where there are tiles enough, so that
+/// none waits long for another.
 template <class T>
 Index chunk_count(Index rows, int threads, Index most_rows = 512) {
   const Index chunks = parts_of(rows, most_rows);
   if (threads == 1) return chunks;
   const Index tiles = parts_of(rows, kernels<T>().tile_rows);
-  return std::min(tiles, parts_of(std::max<Index>(chunks, 2 * threads), threads) * threads);
-}
-
-/// Chunk i of the rows: whole tiles, as the micro-kernel cuts all of them.
-template <class T>
-Range chunk_rows(Index rows, Index chunks, Index i) {
-  if (chunks == 1) return {0, rows};
-  const Index tiles = parts_of(rows, kernels<T>().tile_rows);
-  const Range of_tiles = part(tiles, chunks, i);
-  return {part(rows, tiles, of_tiles.begin).begin, part(rows, tiles, of_tiles.end - 1).end};
+  if (tiles < 2 * threads) return std::min<Index>(tiles, threads);
+  return parts_of(std::max<Index>(chunks, 2 * threads), threads) * threads;
 }
 
 /// Calls block(rows, columns) in parallel for blocks of a strip of columns and all rows, which read the weights but
@@ -156,7 +149,7 @@ void in_forward_blocks(const Network<T>& network, Index l, Index rows, int threa
   if (linear || !std::holds_alternative<Softmax>(network.activation(l)))
     return in_blocks<T>(rows, units, threads, block);
   const Index chunks = chunk_count<T>(rows, threads, rows);
-  parallel(chunks, threads, [&](std::ptrdiff_t i) { block(chunk_rows<T>(rows, chunks, i), Range{0, units}); });
+  parallel(chunks, threads, [&](std::ptrdiff_t i) { block(part(rows, chunks, i), Range{0, units}); });
 }
 
 /// Into how many parts rows are cut that go through all layers without a tape: chunks that stay in the second-level
@@ -178,7 +171,7 @@ void through_layers(const Network<T>& network, Index rows, Index parts, int thre
     through(of_part, in_chunks ? 1 : threads, workspace<T>(numbers * of_part.size()));
   };
   if (in_chunks)
-    parallel(parts, threads, [&](std::ptrdiff_t i) { go(chunk_rows<T>(rows, parts, i)); });
+    parallel(parts, threads, [&](std::ptrdiff_t i) { go(part(rows, parts, i)); });
   else
     for (Index i = 0; i < parts; ++i) go(part(rows, parts, i));
 }

@@ -183,7 +183,7 @@ class Sweeps {
 
   template <class Chunk>
   void in_chunks(const Chunk& chunk) {
-    parallel(chunks_, threads_, [&](std::ptrdiff_t i) { chunk(chunk_rows<T>(rows_, chunks_, i)); });
+    parallel(chunks_, threads_, [&](std::ptrdiff_t i) { chunk(part(rows_, chunks_, i)); });
   }
 
   /// a_l = σ_l([a_{l-1} 1] [W_l; b_l])
