@@ -17,8 +17,8 @@ double forward_operations(const Network<T>& network, Index rows) {
 }
 
 /// How many chunks rows are cut into that go through all layers without meeting another: of rows enough to make up for
-/// what is done once a chunk; and as many for each of several threads, two at least where there are tiles enough, so that
-/// none waits long for another.
+/// what is done once a chunk; and as many for each of several threads, two at least where there are tiles enough, so
+/// that none waits long for another.
 template <class T>
 Index chunk_count(Index rows, int threads, Index most_rows = 512) {
   const Index chunks = parts_of(rows, most_rows);
