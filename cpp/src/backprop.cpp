@@ -99,7 +99,7 @@ Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_outp
   const Rows<T> delta = rows_of(tape.delta(network.depth()));
   sweeps.by_rows(nullptr, [&](Range rows) {
     for (Index r = rows.begin; r < rows.end; ++r)
-      std::copy_n(grad_output.data() + r * grad_output.outerStride(), network.outputs(), delta.row(r));
+      copy_row(grad_output.data() + r * grad_output.outerStride(), network.outputs(), delta.row(r));
     sweeps.output_from_gradient(rows);
   });
   const Index wide = pitch<T>(inputs);

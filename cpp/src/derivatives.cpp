@@ -41,7 +41,7 @@ void forward_for_slopes(const Network<T>& network, const Inputs<T>& X, Tape<T>& 
 
 template <class T>
 void copy(Index count, Index columns, Rows<const T> from, Rows<T> to) {
-  for (Index r = 0; r < count; ++r) std::copy_n(from.row(r), columns, to.row(r));
+  for (Index r = 0; r < count; ++r) copy_row(from.row(r), columns, to.row(r));
 }
 
 /// Some columns of z_l and a_l as σ'_l needs them. A pitch of zero makes all rows the first one.

@@ -91,7 +91,7 @@ void predict(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X
   if (X.rows() == 0) return;
   stream<T>(network, X, false, [&](Range rows, Rows<T> a, Rows<T>) {
     for (Index r = 0; r < rows.size(); ++r)
-      std::copy_n(a.row(r), network.outputs(), output + (rows.begin + r) * network.outputs());
+      copy_row(a.row(r), network.outputs(), output + (rows.begin + r) * network.outputs());
   });
 }
 

@@ -74,11 +74,11 @@ using Tile = void (*)(Size k, const T* A, Size row_stride, Size column_stride, c
                       bool add);
 
 /// `tile` of a full register and one of half its width: processors that take full registers by halves save a quarter.
-template <class T, int Half, int M>
+template <class T, int M>
 void tile_and_half(Size k, const T* A, Size row_stride, Size column_stride, const T* B, Size ldb, T* C, Size ldc,
                    bool add) {
   tile<FullVec<T>, M, 1>(k, A, row_stride, column_stride, B, ldb, C, ldc, add);
-  tile<Vec<T, Half>, M, 1>(k, A, row_stride, column_stride, B + lanes<T>, ldb, C + lanes<T>, ldc, add);
+  tile<HalfVec<T>, M, 1>(k, A, row_stride, column_stride, B + lanes<T>, ldb, C + lanes<T>, ldc, add);
 }
 
 /// The tiles of one width, by their rows.
@@ -92,9 +92,9 @@ constexpr Tiles<typename V::Scalar> make_tiles(Ints<M...>) {
   return {{nullptr, tile<V, M + 1, NV>...}};
 }
 
-template <class T, int Half, int... M>
+template <class T, int... M>
 constexpr Tiles<T> make_tiles_and_half(Ints<M...>) {
-  return {{nullptr, tile_and_half<T, Half, M + 1>...}};
+  return {{nullptr, tile_and_half<T, M + 1>...}};
 }
 
 /// Widths, in numbers: a panel (two registers), one and a half, one, and its halves down to 16 bytes for narrow layers
@@ -103,14 +103,15 @@ template <class T>
 struct TileTable {
   static constexpr Tiles<T> panel = make_tiles<FullVec<T>, tile_vectors>(Lanes<max_tile_rows>{});
   static constexpr Tiles<T> full = make_tiles<FullVec<T>, 1>(Lanes<max_tile_rows>{});
-  static constexpr int half_lanes = vector_bytes >= 32 ? lanes<T> / 2 : lanes<T>;
-  static constexpr Tiles<T> full_and_half = make_tiles_and_half<T, half_lanes>(Lanes<max_tile_rows>{});
+  static constexpr int half_lanes = HalfVec<T>::size;
+  static constexpr Tiles<T> full_and_half = make_tiles_and_half<T>(Lanes<max_tile_rows>{});
   static constexpr int quarter_lanes = vector_bytes >= 64 ? lanes<T> / 4 : half_lanes;
-  static constexpr Tiles<T> half = make_tiles<Vec<T, half_lanes>, 1>(Lanes<max_tile_rows>{});
+  static constexpr Tiles<T> half = make_tiles<HalfVec<T>, 1>(Lanes<max_tile_rows>{});
   static constexpr Tiles<T> quarter = make_tiles<Vec<T, quarter_lanes>, 1>(Lanes<max_tile_rows>{});
 
   static const Tiles<T>& for_columns(Size n) {
-    if (vector_bytes == 64 && n > lanes<T> && n <= lanes<T> + half_lanes) return full_and_half;
+    if constexpr (vector_bytes == 64)
+      if (n > lanes<T> && n <= lanes<T> + half_lanes) return full_and_half;
     if (n > lanes<T>) return panel;
     if (n > half_lanes) return full;
     if (n > quarter_lanes) return half;

@@ -259,7 +259,7 @@ template <class L, class T>
 void loss(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter, T scale, const T* weight,
           double* row_loss, Rows<T> delta) {
   if (columns == 1) return loss_of_column<L>(rows, x, y, *parameter, scale, weight, row_loss, delta);
-  return in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
+  in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
     for (Size r = 0; r < rows; ++r) {
       const V factor = V(weight ? scale * weight[r] : scale);
       V total = V(0);

@@ -335,6 +335,7 @@ struct Vec {
         r[i] = combine(interleave_low(r[i], r[i + half]), interleave_high(r[i], r[i + half]));
     return r[0];
   }
+  /// `sum` and `largest` of each row, that of rows[i] in lane i.
   friend CHAINRULE_INLINE Vec sums(const Vec (&rows)[N]) {
     return fold_rows(rows, [](Vec x, Vec y) { return x + y; });
   }
@@ -350,7 +351,7 @@ struct Vec {
   }
 };
 
-/// A full register of T.
+/// A full register of T, and half of one where that is not less than 16 bytes.
 template <class T>
 using FullVec = Vec<T, lanes<T>>;
 template <class T>
