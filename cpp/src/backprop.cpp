@@ -30,12 +30,14 @@ void load_inputs(const Batch<T>& batch, Range rows, Rows<T> a0) {
   for (Index r = rows.begin; r < rows.end; ++r) batch.samples.X.load(batch.row(r), a0.row(r));
 }
 
+/// With scale · w_i, which T may hold where it does not hold the scale alone.
 template <class T>
-void load_targets(const Batch<T>& batch, Range rows, Tape<T>& tape) {
+void load_targets(const Batch<T>& batch, double scale, Range rows, Tape<T>& tape) {
   const Rows<T> target = rows_of(tape.target());
   const Index columns = tape.target().cols();
   for (Index r = rows.begin; r < rows.end; ++r) batch.samples.y.load(batch.row(r), columns, target.row(r));
-  for (Index r = rows.begin; r < rows.end; ++r) tape.row_weight()[r] = batch.weight(r);
+  for (Index r = rows.begin; r < rows.end; ++r)
+    tape.row_weight()[r] = static_cast<T>(scale * static_cast<double>(batch.weight(r)));
 }
 
 /// The first sweep of a step. Returns the loss.
@@ -47,9 +49,9 @@ double sweep_rows(Sweeps<T>& sweeps, const Network<T>& network, const Loss& loss
   sweeps.by_rows(
       [&](Range rows) {
         if (!sweeps.sparse()) load_inputs(batch, rows, rows_of(tape.activation(0)));
-        load_targets(batch, rows, tape);
+        load_targets(batch, loss_weight / divisor, rows, tape);
       },
-      [&](Range rows) { sweeps.output_from_loss(loss, divisor / loss_weight, rows); });
+      [&](Range rows) { sweeps.output_from_loss(loss, rows); });
   return weighted_mean(batch, tape.row_loss(), divisor);
 }
 
@@ -78,8 +80,8 @@ double backward(const Network<T>& network, const Loss& loss, const Targets<T>& y
   fill_loss_parameters(loss, network.outputs(), tape.loss_parameter());
   Sweeps<T> sweeps(network, tape);
   sweeps.by_rows(nullptr, [&](Range rows) {
-    load_targets(batch, rows, tape);
-    sweeps.output_from_loss(loss, divisor, rows);
+    load_targets(batch, 1 / divisor, rows, tape);
+    sweeps.output_from_loss(loss, rows);
   });
   store_gradient(sweeps, network, gradient);
   return weighted_mean(batch, tape.row_loss(), divisor);

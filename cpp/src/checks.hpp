@@ -43,13 +43,14 @@ void check_batch(const Network<T>& network, const Loss& loss, const Batch<T>& ba
   const Samples<T>& samples = batch.samples;
   check_inputs(network, samples.X);
   if (batch.size < 1) throw std::invalid_argument("the batch is empty; expected at least one row");
-  if (!batch.order && (samples.X.rows() < batch.size || samples.y.rows < batch.size))
-    throw std::invalid_argument("the batch has " + std::to_string(batch.size) + " rows; X has " +
+  const Index rows = batch.order ? samples.X.rows() : batch.size;
+  if (samples.X.rows() < rows || samples.y.rows < rows)
+    throw std::invalid_argument("the batch has " + std::to_string(rows) + " rows; X has " +
                                 std::to_string(samples.X.rows()) + " and y " + std::to_string(samples.y.rows));
   check_targets(network, loss, samples.y, batch.size, batch.order);
 }
 
-/// The tape is one of this network and has room for the rows.
+/// The tape is for such a network and has room for the rows.
 template <class T>
 void check_tape(const Network<T>& network, Tape<T>& tape, Index rows, TapeContents contents = {}) {
   if (rows < 1) throw std::invalid_argument("the batch is empty; expected at least one row");

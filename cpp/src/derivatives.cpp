@@ -8,7 +8,7 @@
 #include "chainrule/backprop.hpp"
 #include "checks.hpp"
 #include "layer.hpp"
-#include "loss_mean.hpp"
+#include "row_blocks.hpp"
 #include "sweeps.hpp"
 #include "weight_tiles.hpp"
 
@@ -16,17 +16,14 @@ namespace chainrule {
 
 namespace {
 
-/// Calls block(rows) for as many rows at a time as the tape holds.
+/// `in_row_blocks` of as many rows as the tape holds, with so many passes over the network for each row.
 template <class T, class Block>
-void in_tape_blocks(Index rows, Tape<T>& tape, const BetweenBlocks& between, const Block& block) {
+void in_tape_blocks(const Network<T>& network, Index rows, Index passes, Tape<T>& tape, const BetweenBlocks& between,
+                    const Block& block) {
   if (rows < 1) throw std::invalid_argument("there are no rows; expected at least one");
   if (tape.capacity() < 1) throw std::invalid_argument("the tape holds no rows; expected at least one");
   tape.set_draw({});
-  const Index blocks = parts_of(rows, tape.capacity());
-  for (Index i = 0; i < blocks; ++i) {
-    if (i > 0 && between) between();
-    block(part(rows, blocks, i));
-  }
+  in_row_blocks(rows, tape.capacity(), static_cast<double>(passes) * forward_operations(network, 1), between, block);
 }
 
 /// Forward as far as a σ' asks for: an output that is linear is left out.
@@ -83,7 +80,8 @@ class JacobianRows {
         first_(first),
         rows_(tape.rows() * seeds),
         threads_(threads_for(forward_operations(network, rows_))),
-        parts_(parts_through(network, rows_, threads_)),
+        wide_(pitch<T>(network.widest())),
+        parts_(parts_through(network, rows_, wide_, threads_)),
         packed_(parts_ > 1 && fits_packed<T>(network)) {}
 
   /// From the outputs: use(rows, …) gets da_{L,io}/dX as row (i, o).
@@ -151,9 +149,8 @@ class JacobianRows {
   /// Takes rows through `layers`, which leaves the result in its third argument.
   template <class Use, class Layers>
   void through(const Use& use, const Layers& layers) {
-    const Index wide = pitch<T>(network_.widest());
-    through_layers(network_, rows_, parts_, threads_, 2 * wide, [&](Range rows, int threads, T* memory) {
-      Rows<T> now{memory, wide}, next{memory + rows.size() * wide, wide};
+    through_layers(network_, rows_, parts_, threads_, 2 * wide_, [&](Range rows, int threads, T* memory) {
+      Rows<T> now{memory, wide_}, next{memory + rows.size() * wide_, wide_};
       layers(rows, threads, now, next);
       use(rows, Rows<const T>(now));
     });
@@ -171,7 +168,7 @@ class JacobianRows {
   Tape<T>& tape_;
   Index seeds_, first_, rows_;
   int threads_;
-  Index parts_;
+  Index wide_, parts_;
   bool packed_;
 };
 
@@ -179,13 +176,12 @@ class JacobianRows {
 template <class T>
 class ROperator {
  public:
-  ROperator(const Network<T>& network, const Loss& loss, Tape<T>& tape, Tape<T>& R, ConstVectorView<T> v, T scale)
+  ROperator(const Network<T>& network, const Loss& loss, Tape<T>& tape, Tape<T>& R, ConstVectorView<T> v)
       : network_(network),
         loss_(loss),
         tape_(tape),
         R_(R),
         v_(v),
-        scale_(scale),
         threads_(threads_for(2 * forward_operations(network, tape.rows()))),  // twice a step's work
         pitch_(pitch<T>(network.widest())),
         scratch_(checked_product(tape.rows(), pitch_)) {}
@@ -196,16 +192,19 @@ class ROperator {
     pack_weights(
         network_, v_.data(), threads_, [&](Index l) { return R_.weight_panels(l); },
         [&](Index l) { return l > 1 ? R_.transposed_panels(l) : nullptr; });
-    through_layers(network_, n, parts_through(network_, n, threads_), threads_, 0, [&](Range part_of, int threads, T*) {
-      const auto of_block = [&](Range block) { return Range{part_of.begin + block.begin, part_of.begin + block.end}; };
-      for (Index l = 1; l <= L; ++l)
-        in_forward_blocks(network_, l, part_of.size(), threads, false,
-                          [&](Range block, Range columns) { forward(l, of_block(block), columns); });
-      output(part_of);
-      for (Index l = L; l > 1; --l)
-        in_blocks<T>(part_of.size(), network_.units(l - 1), threads,
-                     [&](Range block, Range columns) { backward(l, of_block(block), columns); });
-    });
+    through_layers(network_, n, parts_through(network_, n, pitch_, threads_), threads_, 0,
+                   [&](Range part_of, int threads, T*) {
+                     const auto of_block = [&](Range block) {
+                       return Range{part_of.begin + block.begin, part_of.begin + block.end};
+                     };
+                     for (Index l = 1; l <= L; ++l)
+                       in_forward_blocks(network_, l, part_of.size(), threads, false,
+                                         [&](Range block, Range columns) { forward(l, of_block(block), columns); });
+                     output(part_of);
+                     for (Index l = L; l > 1; --l)
+                       in_blocks<T>(part_of.size(), network_.units(l - 1), threads,
+                                    [&](Range block, Range columns) { backward(l, of_block(block), columns); });
+                   });
   }
 
   /// to = or, with `add`, += R[dW_l; db_l], for all l
@@ -253,11 +252,10 @@ class ROperator {
     const Rows<T> y = rows_of(tape_.target(), rows.begin), Rdelta = rows_of(R_.delta(L), rows.begin);
     const T* weight = tape_.row_weight() + rows.begin;
     copy<T>(count, units, of(R_), Rdelta);
-    kernels<T>().loss_curvature[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), scale_, weight,
-                                               Rdelta);
+    kernels<T>().loss_curvature[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), weight, Rdelta);
     if (logits) return;
     const Rows<T> g = scratch(rows, 0);
-    kernels<T>().loss[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), scale_, weight,
+    kernels<T>().loss[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), weight,
                                      tape_.row_loss() + rows.begin, g);
     Slopes<T>::of(network_, tape_, L, rows.begin, {0, units})
         .directional_derivative(count, rows_of(R_.pre_activation(L), rows.begin), g, Rdelta);
@@ -287,7 +285,6 @@ class ROperator {
   const Loss& loss_;
   Tape<T>&tape_, &R_;
   ConstVectorView<T> v_;
-  T scale_;
   int threads_;
   Index pitch_;
   Buffer<T> scratch_;
@@ -299,7 +296,7 @@ template <class T, class Sample>
 void for_samples(const Network<T>& network, const Loss& loss, const Samples<T>& samples, Tape<T>& tape,
                  double operations, const BetweenBlocks& between, const Sample& sample) {
   const Samples<T> unweighted{samples.X, samples.y};
-  in_tape_blocks(samples.X.rows(), tape, between, [&](Range block) {
+  in_tape_blocks(network, samples.X.rows(), 3, tape, between, [&](Range block) {
     const Batch<T> batch{unweighted.from(block.begin), block.size()};
     deltas(network, loss, batch, tape, {.loss_weight = static_cast<double>(block.size())});
     const int threads = threads_for(operations * static_cast<double>(block.size()));
@@ -317,10 +314,11 @@ template <class T>
 void jacobian(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, Tape<T>& tape, T* to,
               const BetweenBlocks& between) {
   const Index inputs = network.inputs(), outputs = network.outputs();
-  in_tape_blocks(X.rows(), tape, between, [&](Range block) {
+  const Index seeds = std::min(inputs, outputs);
+  in_tape_blocks(network, X.rows(), seeds + 1, tape, between, [&](Range block) {
     forward_for_slopes<T>(network, X.part(block.begin, block.end), tape);
     T* block_to = to + block.begin * outputs * inputs;
-    JacobianRows<T> jacobian(network, tape, std::min(inputs, outputs), 0);
+    JacobianRows<T> jacobian(network, tape, seeds, 0);
     if (outputs <= inputs) {
       jacobian.backward([&](Range rows, Rows<const T> from) {
         copy<T>(rows.size(), inputs, from, {block_to + rows.begin * inputs, inputs});
@@ -342,7 +340,7 @@ void input_gradient(const Network<T>& network, const std::type_identity_t<Inputs
   if (output < 0 || output >= network.outputs())
     throw std::invalid_argument("output is " + std::to_string(output) + "; this network has outputs 0 to " +
                                 std::to_string(network.outputs() - 1));
-  in_tape_blocks(X.rows(), tape, between, [&](Range block) {
+  in_tape_blocks(network, X.rows(), 2, tape, between, [&](Range block) {
     forward_for_slopes<T>(network, X.part(block.begin, block.end), tape);
     JacobianRows<T>(network, tape, 1, output).backward([&](Range rows, Rows<const T> from) {
       copy<T>(rows.size(), inputs, from, {to + (block.begin + rows.begin) * inputs, inputs});
@@ -358,11 +356,11 @@ void jvp(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, co
     throw std::invalid_argument("V is (" + std::to_string(V.rows()) + ", " + std::to_string(V.cols()) +
                                 "); expected (" + std::to_string(X.rows()) + ", " + std::to_string(network.inputs()) +
                                 ")");
-  in_tape_blocks(X.rows(), tape, between, [&](Range block) {
+  in_tape_blocks(network, X.rows(), 2, tape, between, [&](Range block) {
     forward_for_slopes<T>(network, X.part(block.begin, block.end), tape);
     const Index n = block.size();
     const int all_threads = threads_for(forward_operations(network, n));
-    const Index parts = parts_through(network, n, all_threads);
+    const Index parts = parts_through(network, n, pitch<T>(network.widest()), all_threads);
     const bool packed = parts > 1 && fits_packed<T>(network);
     const auto panels = [&](Index l) { return packed ? tape.weight_panels(l) : nullptr; };
     pack_weights(network, network.parameters().data(), all_threads, panels, no_panels<T>);
@@ -427,14 +425,13 @@ void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
   if (!R.is_for(network) || !R.fits(tape.capacity(), {.pre_activations = true}))
     throw std::invalid_argument("R is a tape that keeps pre-activations and holds as many rows as the other");
   const double total = Batch<T>{samples, samples.X.rows()}.weight();
-  const double divisor = mean_divisor(loss, network.outputs(), total);
   bool add = false;
-  in_tape_blocks(samples.X.rows(), tape, between, [&](Range block) {
+  in_tape_blocks(network, samples.X.rows(), 9, tape, between, [&](Range block) {
     const Batch<T> batch{samples.from(block.begin), block.size()};
     if (batch.weight() == 0) return;
     deltas(network, loss, batch, tape, {.loss_weight = batch.weight() / total});
     R.set_rows(block.size());
-    ROperator<T> r(network, loss, tape, R, v, static_cast<T>(1 / divisor));
+    ROperator<T> r(network, loss, tape, R, v);
     r.by_rows();
     r.by_weights(to, add);
     add = true;

@@ -20,7 +20,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 template <class T>
 GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, double eps,
-                              const std::function<void()>& between) {
+                              const BetweenBlocks& between) {
   if (!(eps > 0)) throw std::invalid_argument("eps is " + std::to_string(eps) + "; expected a number > 0");
   GradientCheck result{};
 
@@ -80,8 +80,8 @@ GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const
 }
 
 template GradientCheck check_gradients(const Network<float>&, const Loss&, const Samples<float>&, double,
-                                       const std::function<void()>&);
+                                       const BetweenBlocks&);
 template GradientCheck check_gradients(const Network<double>&, const Loss&, const Samples<double>&, double,
-                                       const std::function<void()>&);
+                                       const BetweenBlocks&);
 
 }  // namespace chainrule

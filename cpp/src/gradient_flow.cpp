@@ -130,6 +130,10 @@ void LayerTotals<T>::add(Tape<T>& tape) {
 
 template <class T>
 std::vector<LayerFlow> LayerTotals<T>::flows() const {
+  if (layers_.empty()) {
+    constexpr double nothing = std::numeric_limits<double>::quiet_NaN();
+    return std::vector<LayerFlow>(static_cast<std::size_t>(network_.depth()), {{}, {}, nothing, nothing, nothing});
+  }
   std::vector<LayerFlow> flows;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Layer& layer = layers_[i];
@@ -197,6 +201,11 @@ void FlowRecorder<T>::step_done(FitState<T>& state) {
   const std::lock_guard<std::mutex> lock(record_.mutex);
   record_.steps = number(state);
   if (!flow) return;
+  if (!record_.every && recorded_epoch_ == state.epoch) {  // that was not the epoch's last step
+    record_.recorded.pop_back();
+    record_.flows.pop_back();
+  }
+  recorded_epoch_ = state.epoch;
   record_.recorded.push_back(record_.steps);
   record_.flows.push_back(std::move(*flow));
   record_.histograms = std::move(histograms);

@@ -152,11 +152,10 @@ void in_forward_blocks(const Network<T>& network, Index l, Index rows, int threa
   parallel(chunks, threads, [&](std::ptrdiff_t i) { block(part(rows, chunks, i), Range{0, units}); });
 }
 
-/// Into how many parts rows are cut that go through all layers without a tape: chunks that stay in the second-level
-/// cache; or, of a large network, rows enough to make up for fetching the weights.
+/// Into how many parts rows of so many numbers are cut that go through all layers without a tape: chunks that stay in
+/// the second-level cache; or, of a large network, rows enough to make up for fetching the weights.
 template <class T>
-Index parts_through(const Network<T>& network, Index rows, int threads) {
-  const Index wide = pitch<T>(network.widest());
+Index parts_through(const Network<T>& network, Index rows, Index wide, int threads) {
   if (!fits_packed<T>(network)) return parts_of(rows, std::clamp<Index>((Index{2} << 20) / wide, 64, 512));
   return chunk_count<T>(rows, threads, std::clamp<Index>(32768 / wide, 64, 512));
 }

@@ -44,9 +44,9 @@ Network<T>::Network(const Network& other)
     : inputs_(other.inputs_), layers_(other.layers_), offsets_(other.offsets_), theta_(other.theta_), id_(next_id()) {}
 
 template <class T>
-Index Network<T>::widest() const {
-  Index result = inputs_;
-  for (const Layer& layer : layers_) result = std::max(result, layer.units);
+Index Network<T>::widest(Index first) const {
+  Index result = 0;
+  for (Index l = first; l <= depth(); ++l) result = std::max(result, units(l));
   return result;
 }
 

@@ -20,19 +20,33 @@ class Search {
   bool in(const Matrix& m, const std::string& tensor, Index layer, NonFinite::Cause cause) {
     for (Index r = 0; r < m.rows(); ++r)
       for (Index c = 0; c < m.cols(); ++c)
-        if (const auto value = static_cast<double>(m(r, c)); !std::isfinite(value)) {
-          found_.cause = cause;
-          found_.tensor = tensor;
-          found_.layer = layer;
-          found_.row = r;
-          found_.column = c;
-          found_.value = value;
-          return true;
-        }
+        if (finds(static_cast<double>(m(r, c)), r, c, tensor, layer, cause)) return true;
+    return false;
+  }
+
+  /// In what is stored of a batch of sparse samples.
+  template <class T>
+  bool in_stored(const Batch<T>& batch) {
+    for (Index r = 0; r < batch.size; ++r) {
+      const auto x = batch.samples.X.stored(batch.row(r));
+      for (Index k = 0; k < x.count; ++k)
+        if (finds(static_cast<double>(x.values[k]), r, x.columns[k], "X", 0, NonFinite::Cause::bad_input)) return true;
+    }
     return false;
   }
 
  private:
+  bool finds(double value, Index row, Index column, const std::string& tensor, Index layer, NonFinite::Cause cause) {
+    if (std::isfinite(value)) return false;
+    found_.cause = cause;
+    found_.tensor = tensor;
+    found_.layer = layer;
+    found_.row = row;
+    found_.column = column;
+    found_.value = value;
+    return true;
+  }
+
   NonFinite& found_;
 };
 
@@ -45,7 +59,8 @@ bool search(const Network<T>& network, const Loss& loss, const Batch<T>& batch, 
   const Index L = network.depth();
   Search search(found);
   const bool is_found = [&] {
-    if (search.in(tape.activation(0), "X", 0, Cause::bad_input)) return true;
+    const bool sparse = batch.samples.X.mostly_zeros();
+    if (sparse ? search.in_stored(batch) : search.in(tape.activation(0), "X", 0, Cause::bad_input)) return true;
     for (Index l = 1; l <= L; ++l) {
       if (search.in(network.weight(l), weight_name(l), l, Cause::bad_weight)) return true;
       if (search.in(network.bias(l), bias_name(l), l, Cause::bad_weight)) return true;
@@ -84,7 +99,7 @@ std::string text(const NonFinite& where) {
 template <class T>
 std::optional<NonFinite> find_non_finite(const Network<T>& network, const Loss& loss, const Batch<T>& batch,
                                          const Objective& objective, const std::optional<MaskDraw>& draw, Index first) {
-  Tape<T> tape(network, batch.size, {.pre_activations = true});
+  Tape<T> tape(network, batch.size, {.inputs = !batch.samples.X.mostly_zeros(), .pre_activations = true});
   tape.set_draw(draw);
   NonFinite found;
   if (search(network, loss, batch, objective, tape, first, found)) return found;

@@ -8,6 +8,7 @@
 #include "checks.hpp"
 #include "layer.hpp"
 #include "loss_mean.hpp"
+#include "row_blocks.hpp"
 
 namespace chainrule {
 
@@ -16,15 +17,16 @@ namespace {
 /// Takes the rows through the network without a tape: use(rows, a_L, targets), or z_L for a_L if `logits`, where
 /// `targets` is room for as many rows.
 template <class T, class Use>
-void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Use& use) {
-  const Index n = X.rows(), depth = network.depth(), wide = pitch<T>(network.widest());
+void stream_block(const Network<T>& network, const Inputs<T>& X, bool logits, const Use& use) {
+  const Index n = X.rows(), depth = network.depth();
+  const Index wide = pitch<T>(network.widest(X.mostly_zeros() ? 1 : 0));
   const int all_threads = threads_for(forward_operations(network, n));
 
   // The weights rearranged once for several chunks.
   std::vector<T*> panels;
   const auto panels_of = [&](Index l) { return panels.empty() ? nullptr : panels[static_cast<std::size_t>(l)]; };
   Buffer<T> memory_of_panels;
-  const Index parts = parts_through(network, n, all_threads);
+  const Index parts = parts_through(network, n, wide, all_threads);
   if (parts > 1 && fits_packed<T>(network)) {
     const auto size = [&](Index l) {
       return worth_packing(network, l, n) ? panels_size<T>(network.units(l - 1) + 1, network.units(l)) : 0;
@@ -67,17 +69,27 @@ void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const Us
   });
 }
 
+template <class T, class Use>
+void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const BetweenBlocks& between, const Use& use) {
+  in_row_blocks(X.rows(), X.rows(), forward_operations(network, 1), between, [&](Range block) {
+    stream_block<T>(network, X.part(block.begin, block.end), logits, [&](Range rows, Rows<T> x, Rows<T> targets) {
+      use(Range{block.begin + rows.begin, block.begin + rows.end}, x, targets);
+    });
+  });
+}
+
 /// The loss of each sample, summed over its outputs where it is their mean.
 template <class T>
-Vector<double> sample_losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples) {
+Vector<double> sample_losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
+                             const BetweenBlocks& between) {
   const Index outputs = network.outputs(), n = samples.X.rows();
   if (n > 0) check_batch(network, loss, Batch<T>{samples, n});
   Buffer<T> loss_parameter(outputs);
   fill_loss_parameters(loss, outputs, loss_parameter.data());
   Vector<double> row_loss(n);
-  stream<T>(network, samples.X, from_logits(loss), [&](Range rows, Rows<T> x, Rows<T> targets) {
+  stream<T>(network, samples.X, from_logits(loss), between, [&](Range rows, Rows<T> x, Rows<T> targets) {
     for (Index r = 0; r < rows.size(); ++r) samples.y.load(rows.begin + r, outputs, targets.row(r));
-    kernels<T>().loss[loss.index()](rows.size(), outputs, x, targets, loss_parameter.data(), T(1), nullptr,
+    kernels<T>().loss[loss.index()](rows.size(), outputs, x, targets, loss_parameter.data(), nullptr,
                                     row_loss.data() + rows.begin, {nullptr, 0});
   });
   return row_loss;
@@ -86,32 +98,33 @@ Vector<double> sample_losses(const Network<T>& network, const Loss& loss, const 
 }  // namespace
 
 template <class T>
-void predict(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, T* output) {
+void predict(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, T* output,
+             const BetweenBlocks& between) {
   check_inputs(network, X);
-  if (X.rows() == 0) return;
-  stream<T>(network, X, false, [&](Range rows, Rows<T> a, Rows<T>) {
+  stream<T>(network, X, false, between, [&](Range rows, Rows<T> a, Rows<T>) {
     for (Index r = 0; r < rows.size(); ++r)
       copy_row(a.row(r), network.outputs(), output + (rows.begin + r) * network.outputs());
   });
 }
 
 template <class T>
-Vector<double> losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples) {
-  return sample_losses(network, loss, samples) / mean_divisor(loss, network.outputs(), 1);
+Vector<double> losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
+                      const BetweenBlocks& between) {
+  return sample_losses(network, loss, samples, between) / mean_divisor(loss, network.outputs(), 1);
 }
 
 template <class T>
-double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& samples) {
+double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& samples, const BetweenBlocks& between) {
   const Batch<T> batch{samples, samples.X.rows()};
   if (batch.size < 1) throw std::invalid_argument("X has no rows; expected at least one");
-  const Vector<double> row_loss = sample_losses(network, loss, samples);
+  const Vector<double> row_loss = sample_losses(network, loss, samples, between);
   return weighted_mean(batch, row_loss.data(), mean_divisor(loss, network.outputs(), batch.weight()));
 }
 
-#define CHAINRULE_INSTANTIATE(T)                                                        \
-  template void predict(const Network<T>&, const std::type_identity_t<Inputs<T>>&, T*); \
-  template Vector<double> losses(const Network<T>&, const Loss&, const Samples<T>&);    \
-  template double evaluate(const Network<T>&, const Loss&, const Samples<T>&);
+#define CHAINRULE_INSTANTIATE(T)                                                                              \
+  template void predict(const Network<T>&, const std::type_identity_t<Inputs<T>>&, T*, const BetweenBlocks&); \
+  template Vector<double> losses(const Network<T>&, const Loss&, const Samples<T>&, const BetweenBlocks&);    \
+  template double evaluate(const Network<T>&, const Loss&, const Samples<T>&, const BetweenBlocks&);
 CHAINRULE_INSTANTIATE(float)
 CHAINRULE_INSTANTIATE(double)
 

@@ -28,14 +28,14 @@ double OneCycle::rate(double lr, const Progress& at) const {
     return to + (from - to) / 2 * (1 + std::cos(pi * share));
   };
   const double first = lr / div_factor, last = first / final_div_factor;
-  const double end = static_cast<double>(at.epochs * at.steps_per_epoch) - 1;
+  const double end = static_cast<double>(at.epochs) * static_cast<double>(at.steps_per_epoch) - 1;
   const double top = pct_start * (end + 1) - 1, step = static_cast<double>(at.step);
   if (step <= top) return along_cosine(first, lr, top > 0 ? step / top : 1);
   return along_cosine(lr, last, end > top ? std::min(1.0, (step - top) / (end - top)) : 1);
 }
 
 double Warmup::rate(double lr, const Progress& at) const {
-  const auto steps = static_cast<double>(epochs * at.steps_per_epoch);
+  const double steps = static_cast<double>(epochs) * static_cast<double>(at.steps_per_epoch);
   return lr * (start_factor + (1 - start_factor) * std::min(1.0, static_cast<double>(at.step) / steps));
 }
 

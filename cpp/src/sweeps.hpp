@@ -91,12 +91,12 @@ class Sweeps {
   }
 
   /// δ_L of some rows from the loss, whose values go to the tape.
-  void output_from_loss(const Loss& loss, double divisor, Range rows) {
+  void output_from_loss(const Loss& loss, Range rows) {
     const Rows<T> x = rows_of(from_logits(loss) ? tape_.pre_activation(depth_) : tape_.activation(depth_), rows.begin);
     const Rows<T> delta = rows_of(tape_.delta(depth_), rows.begin);
     kernel_.loss[loss.index()](rows.size(), network_.outputs(), x, rows_of(tape_.target(), rows.begin),
-                               tape_.loss_parameter(), static_cast<T>(1 / divisor), tape_.row_weight() + rows.begin,
-                               tape_.row_loss() + rows.begin, delta);
+                               tape_.loss_parameter(), tape_.row_weight() + rows.begin, tape_.row_loss() + rows.begin,
+                               delta);
     if (!from_logits(loss))
       times_derivative(depth_, rows, {0, network_.outputs()});
     else if (options_.bound > 0)

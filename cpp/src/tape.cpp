@@ -101,7 +101,9 @@ bool Tape<T>::has_layers_of(const Network<T>& network) {
   const Index depth = network.depth();
   if (static_cast<Index>(activations_.size()) != depth + 1) return false;
   for (Index l = 1; l <= depth; ++l)
-    if (deltas_[static_cast<std::size_t>(l)].columns != network.units(l)) return false;
+    if (deltas_[static_cast<std::size_t>(l)].columns != network.units(l) || dropout_[l] != network.dropout(l) ||
+        (needs_z(network.activation(l)) && !has_pre_activation(l)))
+      return false;
   if (activations_.front().pitch > 0 && activations_.front().columns != network.inputs()) return false;
   network_id_ = network.id();
   return true;

@@ -10,6 +10,7 @@
 
 #include "chainrule/predict.hpp"
 #include "chainrule/random.hpp"
+#include "checks.hpp"
 #include "engine/kernels.hpp"
 #include "gathered.hpp"
 #include "tensor_sums.hpp"
@@ -83,7 +84,7 @@ class Batches {
 
   /// Of which the batches are made.
   Index rows() const { return gathered_ ? all_ : here_; }
-  Index count() const { return (all_ + size_ - 1) / size_; }
+  Index count() const { return engine::parts_of(all_, size_); }
   /// Rows of batch i, over all ranks.
   Index size(Index i) const { return std::min(size_, all_ - i * size_); }
   /// Goes on to batch i.
@@ -156,7 +157,8 @@ class OneBlock : public Source<T> {
 
 /// The loss of the validation samples of all ranks, added up sample by sample.
 template <class T>
-double validate_in_order(const Network<T>& network, const Loss& loss, const Samples<T>& validation, Ranks& ranks) {
+double validate_in_order(const Network<T>& network, const Loss& loss, const Samples<T>& validation, Ranks& ranks,
+                         const BetweenBlocks& between) {
   const Index n = validation.X.rows();
   std::vector<double> counts(static_cast<std::size_t>(ranks.size));
   counts[static_cast<std::size_t>(ranks.rank)] = static_cast<double>(n);
@@ -164,7 +166,7 @@ double validate_in_order(const Network<T>& network, const Loss& loss, const Samp
   const double before = std::accumulate(counts.begin(), counts.begin() + ranks.rank, 0.0);
   Vector<double> terms =
       Vector<double>::Zero(2 * static_cast<Index>(std::accumulate(counts.begin(), counts.end(), 0.0)));
-  const Vector<double> of_mine = losses(network, loss, validation);
+  const Vector<double> of_mine = losses(network, loss, validation, between);
   const Batch<T> batch{validation, n};
   for (Index i = 0; i < n; ++i) {
     const Index place = 2 * (static_cast<Index>(before) + i);
@@ -182,9 +184,10 @@ double validate_in_order(const Network<T>& network, const Loss& loss, const Samp
 
 /// The loss of the validation samples of all ranks.
 template <class T>
-double validate(const Network<T>& network, const Loss& loss, const Samples<T>& validation, Ranks* ranks) {
-  if (ranks && ranks->reproducible) return validate_in_order(network, loss, validation, *ranks);
-  const double mean = evaluate(network, loss, validation);
+double validate(const Network<T>& network, const Loss& loss, const Samples<T>& validation, Ranks* ranks,
+                const BetweenBlocks& between) {
+  if (ranks && ranks->reproducible) return validate_in_order(network, loss, validation, *ranks, between);
+  const double mean = evaluate(network, loss, validation, between);
   if (!ranks) return mean;
   const double weight = Batch<T>{validation, validation.X.rows()}.weight();
   double sums[] = {weight > 0 ? mean * weight : 0, weight};
@@ -270,7 +273,7 @@ class Fit {
     batches_.go_to(b);
     const Index first = batches_.start(b), last = batches_.start(b + 1);
     const double weight = batches_.weight();
-    const Index steps_per_epoch = (rows_ + batch_size_ - 1) / batch_size_;
+    const Index steps_per_epoch = engine::parts_of(rows_, batch_size_);
     optimizer_.set_lr(rate_.at({state_.epoch - 1, options_.epochs, state_.step, steps_per_epoch}));
     ++state_.step;
     state_.last_of_epoch = last_of_epoch;
@@ -365,7 +368,7 @@ class Fit {
   T* tree_sum(Index first, Index last, double weight, bool observed) {
     const Index parameters = network_.parameter_count();
     if (!tree_) tree_.emplace(*ranks_, parameters + 1);
-    T* const data = tree_->sum((last - first + part_size_ - 1) / part_size_, [&](Index i, T* to, bool add) {
+    T* const data = tree_->sum(engine::parts_of(last - first, part_size_), [&](Index i, T* to, bool add) {
       const T loss = static_cast<T>(part_gradient(first + i * part_size_, last, weight, observed, to, add));
       to[parameters] = add ? to[parameters] + loss : loss;
     });
@@ -376,11 +379,16 @@ class Fit {
   /// The gradient of the part of a batch that starts at place `from`; returns its loss.
   double part_gradient(Index from, Index last, double weight, bool observed, T* to, bool add) {
     tape_->set_draw(draw(from));
+    meanwhile();
     const Batch<T> part = batches_.cut(from, std::min(from + part_size_, last), weight);
     const VectorView<T> whole(to, network_.parameter_count());
     const double loss = gradient(network_, loss_, part, *tape_, whole, {options_.objective.loss_weight}, add);
     if (observed) rows_done();
     return loss;
+  }
+
+  void meanwhile() {
+    for (Observer<T>* observer : observers_) observer->meanwhile();
   }
 
   void rows_done() {
@@ -392,10 +400,12 @@ class Fit {
     ++history.steps_left_out;
     const bool is_first = !history.non_finite;
     const bool cut_knows_rows = options_.shuffle && !reproducible();
-    for (Index from = first; from < last && !history.non_finite; from += part_size_)
+    for (Index from = first; from < last && !history.non_finite; from += part_size_) {
+      meanwhile();
       history.non_finite =
           find_non_finite(network_, loss_, batches_.cut(from, std::min(from + part_size_, last), weight),
                           options_.objective, draw(from), rows_before_ + (cut_knows_rows ? 0 : from));
+    }
     if (history.steps_left_out == 1 && history.non_finite && history.non_finite->is_of_sample())
       history.non_finite->row = batches_.row(history.non_finite->row);
     if (ranks_ && is_first) history.non_finite = found_by_any(history.non_finite, *ranks_);
@@ -413,7 +423,7 @@ class Fit {
     History& history = progress_.history;
     state_.loss = total_ / total_share_;
     state_.penalty = total_penalty_ / total_share_;
-    if (validation_) state_.validation_loss = validate(network_, loss_, *validation_, ranks_);
+    if (validation_) state_.validation_loss = validate(network_, loss_, *validation_, ranks_, [this] { meanwhile(); });
     const double watched = state_.validation_loss.value_or(state_.loss);
     history.loss.push_back(state_.loss);
     history.penalty.push_back(state_.penalty);
@@ -473,6 +483,9 @@ History fit_source(Network<T>& network, const Loss& loss, Source<T>& source, con
                    FitProgress<T> progress, std::shared_ptr<Tape<T>> tape) {
   check(options, source.rows());
   check_output(loss, network.activation(network.depth()), network.outputs());
+  // A rank need not hold any.
+  if (validation && (validation->X.rows() > 0 || !options.ranks))
+    check_batch(network, loss, Batch<T>{*validation, validation->X.rows()});
   optimizer.attach(network);
   return Fit<T>(network, loss, source, validation, optimizer, options, observers, std::move(progress), std::move(tape))
       .run();
@@ -495,6 +508,7 @@ History fit(Network<T>& network, const Loss& loss, const Samples<T>& samples, co
             Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers,
             FitProgress<T> progress, std::shared_ptr<Tape<T>> tape) {
   if (samples.X.rows() < 1) throw std::invalid_argument("X has no rows; expected at least one");
+  check_batch(network, loss, Batch<T>{samples, samples.X.rows()});
   OneBlock<T> source(samples);
   return fit_source(network, loss, source, validation, optimizer, options, observers, std::move(progress),
                     std::move(tape));

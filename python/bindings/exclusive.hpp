@@ -1,6 +1,5 @@
 #pragma once
 
-#include <pthread.h>
 #include <pybind11/pybind11.h>
 
 #include <atomic>
@@ -8,6 +7,10 @@
 #include <cstdint>
 #include <stdexcept>
 #include <thread>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
 
 namespace chainrule::bindings {
 
@@ -70,7 +73,9 @@ class Lock {
   static std::uint64_t this_thread() {
     static std::atomic<std::uint32_t> threads{0};
     static std::atomic<std::uint32_t> processes{0};
+#if defined(__unix__) || defined(__APPLE__)
     [[maybe_unused]] static const int registered = pthread_atfork(nullptr, nullptr, [] { ++processes; });
+#endif
     thread_local const std::uint32_t number = ++threads;
     return std::uint64_t{processes.load(std::memory_order_relaxed)} << 32 | number;
   }

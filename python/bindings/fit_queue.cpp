@@ -13,7 +13,7 @@ namespace chainrule::bindings {
 void FitQueue::run(const py::object& on_progress) {
   FitSignals signals;
   const py::gil_scoped_release release;
-  const auto work = std::async(std::launch::async, [&] {
+  auto work = std::async(std::launch::async, [&] {
     engine::parallel(static_cast<std::ptrdiff_t>(fits_.size()), num_threads(), [&](std::ptrdiff_t i) {
       if (signals.stop) return;
       Entry& entry = fits_[static_cast<std::size_t>(i)];
@@ -34,6 +34,7 @@ void FitQueue::run(const py::object& on_progress) {
       throw;
     }
   }
+  work.get();
   if (on_progress.is_none()) return;
   const py::gil_scoped_acquire acquire;
   on_progress(signals.epochs.load());

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <stdexcept>
 #include <vector>
 
 namespace chainrule::bindings {
@@ -49,6 +50,9 @@ class QueueReport : public Observer<T> {
 
   void step_done(FitState<T>& state) override {
     if (signals_.stop.load(std::memory_order_relaxed)) state.stop = true;
+  }
+  void meanwhile() override {
+    if (signals_.stop.load(std::memory_order_relaxed)) throw std::runtime_error("the fits were ended");
   }
   void epoch_done(FitState<T>&) override { signals_.epochs.fetch_add(1, std::memory_order_relaxed); }
 

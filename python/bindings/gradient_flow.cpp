@@ -47,14 +47,16 @@ void read(const double* from, LayerFlow& flow) { flow = {known(from[0]), known(f
 template <class Row>
 py::array_t<double> array_of(std::span<const GradientFlow> flows, std::vector<Row> GradientFlow::* rows,
                              Index figures) {
-  const Index count = flows.empty() ? 0 : static_cast<Index>((flows.front().*rows).size());
-  py::array_t<double> result({static_cast<Index>(flows.size()), count, figures});
+  const std::size_t count = flows.empty() ? 0 : (flows.front().*rows).size();
+  py::array_t<double> result({static_cast<Index>(flows.size()), static_cast<Index>(count), figures});
   double* to = result.mutable_data();
-  for (const GradientFlow& flow : flows)
+  for (const GradientFlow& flow : flows) {
+    if ((flow.*rows).size() != count) throw std::logic_error("the record is of networks of different depths");
     for (const Row& row : flow.*rows) {
       write(row, to);
       to += figures;
     }
+  }
   return result;
 }
 
@@ -136,6 +138,11 @@ void register_gradient_flow(py::module_& module) {
   py::class_<FlowRecord>(module, "FlowRecord")
       .def(py::init<std::optional<Index>>(), py::arg("every"))
       .def_readonly("every", &FlowRecord::every)
+      .def("__len__",
+           [](const FlowRecord& record) {
+             const std::lock_guard<std::mutex> lock(record.mutex);
+             return record.recorded.size();
+           })
       .def_property_readonly("steps",
                              [](const FlowRecord& record) {
                                const std::lock_guard<std::mutex> lock(record.mutex);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "arrays.hpp"
 #include "exclusive.hpp"
@@ -36,6 +37,7 @@ class Model : public AnyModel {
     for (std::size_t i = 0; i < activations.size(); ++i)
       layers.push_back({layer_sizes[i + 1], activations[i], dropout[i]});
     network_ = std::make_shared<Network<T>>(layer_sizes.front(), std::move(layers));
+    const py::gil_scoped_release release;
     if (!inits.empty()) initialise(*network_, inits, seed);
   }
 
@@ -153,16 +155,16 @@ class Model : public AnyModel {
     std::optional<py::gil_scoped_release> release;
     if (in.rows() * parameter_count() > 10000) release.emplace();
     if (in.sparse)
-      chainrule::predict<T>(*network_, *in.sparse, to);
+      chainrule::predict<T>(*network_, *in.sparse, to, check_signals);
     else
-      chainrule::predict<T>(*network_, in.dense.view(), to);
+      chainrule::predict<T>(*network_, in.dense.view(), to, check_signals);
     return output;
   }
 
   double evaluate(const py::object& X, const py::object& y, const py::object& sample_weight) const {
     const SamplesIn<T> in = samples(X, y, sample_weight);
     const py::gil_scoped_release release;
-    return chainrule::evaluate(*network_, loss_, in.view());
+    return chainrule::evaluate(*network_, loss_, in.view(), check_signals);
   }
 
   double step(const py::object& X, const py::object& y, AnyOptimizer& optimizer, const py::object& sample_weight) {
@@ -246,13 +248,15 @@ class Model : public AnyModel {
   /// What the last forward and backward pass left is over.
   void forget() { ran_forward_ = has_gradient_ = false; }
 
-  /// Views into an earlier tape keep that alive.
-  const std::shared_ptr<Tape<T>>& grow_tape(Index rows, TapeContents contents) {
-    if (!tape_ || !tape_->fits(rows, contents)) tape_ = std::make_shared<Tape<T>>(*network_, rows, contents);
-    return tape_;
+  /// The tape, made large enough; until it is given back the model makes another where it needs one.
+  std::shared_ptr<Tape<T>> take_tape(Index rows, TapeContents contents) {
+    grow_tape(rows, contents);
+    return std::exchange(tape_, nullptr);
   }
+  void give_tape(std::shared_ptr<Tape<T>> tape) { tape_ = std::move(tape); }
 
-  /// A tape for calls that leave the last forward and backward pass as they are: of 16 MB or so at most.
+  /// A tape for calls that leave the last forward and backward pass as they are: of 16 MB or so at most, or of 256
+  /// rows.
   Tape<T>& scratch(Index rows) {
     constexpr Index most_numbers = (Index{16} << 20) / static_cast<Index>(sizeof(T)), fewest_rows = 256;
     const Index largest = std::max(fewest_rows, most_numbers / (3 * network_->widest() * network_->depth()));
@@ -279,6 +283,11 @@ class Model : public AnyModel {
   void require_rows(Index rows) const {
     if (!ran_forward_ || tape_->rows() != rows)
       throw std::runtime_error("another forward(X), step or fit has come in between");
+  }
+
+  /// Views into an earlier tape keep that alive.
+  void grow_tape(Index rows, TapeContents contents) {
+    if (!tape_ || !tape_->fits(rows, contents)) tape_ = std::make_shared<Tape<T>>(*network_, rows, contents);
   }
 
   /// Makes the tape large enough, and ready for a batch with masks of its own.

@@ -21,13 +21,14 @@ class AnyOptimizer {
     rule_ = std::move(rule);
   }
 
-  /// It with the state for networks of T; std::invalid_argument where it belongs to one of the other type.
+  /// It with the state for networks of T; std::invalid_argument where it belongs to one of the other type. A fit that
+  /// is at work with it sets the rule itself.
   template <class T>
   Optimizer<T>& of() {
     if (std::holds_alternative<std::monostate>(state_)) state_.template emplace<Optimizer<T>>(rule_);
     auto* state = std::get_if<Optimizer<T>>(&state_);
     if (!state) throw std::invalid_argument("the optimizer belongs to another network; make a new one or reset() it");
-    state->set_rule(rule_);
+    if (uses_.count == 0) state->set_rule(rule_);
     return *state;
   }
 

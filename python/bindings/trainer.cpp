@@ -19,18 +19,29 @@ class Interruption : public Observer<T> {
  public:
   void step_done(FitState<T>&) override {
     if (++steps_ < steps_between_) return;
-    const auto now = std::chrono::steady_clock::now();
-    const std::chrono::duration<double> passed = now - last_;
-    const double pace = passed.count() > 0 ? 0.02 / passed.count() : 2;
+    const double passed = seconds_since_last();
+    const double pace = passed > 0 ? pause / passed : 2;
     steps_between_ = std::max<Index>(1, static_cast<Index>(static_cast<double>(steps_between_) * std::min(2.0, pace)));
-    steps_ = 0;
-    last_ = now;
-    check_signals();
+    ask();
+  }
+  void meanwhile() override {
+    if (seconds_since_last() > pause) ask();
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr double pause = 0.02;
+
+  double seconds_since_last() const { return std::chrono::duration<double>(Clock::now() - last_).count(); }
+  void ask() {
+    steps_ = 0;
+    last_ = Clock::now();
+    check_signals();
+  }
+
+  // To read the clock takes as long as a tenth of the smallest step.
   Index steps_ = 0, steps_between_ = 1;
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+  Clock::time_point last_ = Clock::now();
 };
 
 /// Counts the epochs of a model and tells Python of each.
@@ -109,16 +120,25 @@ class SourceIn : public Source<T> {
   std::optional<Samples<T>> view_;
 };
 
-/// What the last forward and backward pass left is over with a fit, and with what its callbacks looked at.
+/// A model's tape for the time of a fit, whose callbacks get another. What the last forward and backward pass left is
+/// over with it, and with what the callbacks looked at.
 template <class T>
-class Forget {
+class TapeOfFit {
  public:
-  explicit Forget(Model<T>& model) : model_(model) { model_.forget(); }
-  ~Forget() { model_.forget(); }
-  Forget(const Forget&) = delete;
+  explicit TapeOfFit(Model<T>& model) : model_(model) { model_.forget(); }
+  ~TapeOfFit() {
+    model_.forget();
+    if (tape_) model_.give_tape(std::move(tape_));
+  }
+  TapeOfFit(const TapeOfFit&) = delete;
+
+  const std::shared_ptr<Tape<T>>& take(Index rows, TapeContents contents) {
+    return tape_ = model_.take_tape(rows, contents);
+  }
 
  private:
   Model<T>& model_;
+  std::shared_ptr<Tape<T>> tape_;
 };
 
 /// Takes model and optimizer back to where a fit was after so many epochs.
@@ -194,7 +214,7 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
     if (!resume) options.seed = ranks.attr("seed").cast<std::uint64_t>();
   }
   const auto run = [=, &model](const std::vector<Observer<T>*>& observers) {
-    const Forget<T> forget(model);
+    TapeOfFit<T> tape(model);
     std::optional<Selection<T>> chosen_held_out;
     if (held_out) chosen_held_out.emplace(held_out->view(), validation_rows);
     const Samples<T>* const validation_samples = chosen_held_out ? &chosen_held_out->samples() : nullptr;
@@ -205,10 +225,9 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
     }
     const Selection<T> chosen(in->view(), rows);
     const Inputs<T>& chosen_X = chosen.samples().X;
-    const auto& tape = model.grow_tape(std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()}),
-                                       {.inputs = !chosen_X.mostly_zeros()});
+    const Index tape_rows = std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()});
     return chainrule::fit<T>(model.network(), model.loss(), chosen.samples(), validation_samples, **mine, options,
-                             observers, progress, tape);
+                             observers, progress, tape.take(tape_rows, {.inputs = !chosen_X.mostly_zeros()}));
   };
   if (queue) {
     if (model.lock().is_held_here()) throw std::runtime_error("this network is in the midst of a fit");

@@ -27,7 +27,10 @@ class Communicator(Protocol):
         """Number of processes."""
 
     def allreduce(self, array: npt.NDArray[Any]) -> object:
-        """Add up a contiguous array of floats over all processes, in place; every process gets the same bits."""
+        """Add up a contiguous array of floats over all processes, in place; every process gets the same bits.
+
+        The array's memory may end with the call: who wants its numbers later keeps a copy.
+        """
 
     def bcast(self, array: npt.NDArray[Any]) -> object:
         """Overwrite a contiguous array of floats by that of process 0, in place."""

@@ -240,3 +240,25 @@ TEST_CASE_TEMPLATE("gradient flow: steps that are left out count, and are record
   CHECK(record.flows.back().parameters[0].nan + record.flows.back().parameters[0].inf > 0);
   CHECK(record.histograms.size() == 2);
 }
+
+TEST_CASE("gradient flow: the last step of each epoch, of blocks that nobody knows the number of") {
+  struct Blocks : Source<double> {
+    Samples<double> block;
+    int given = 0;
+    explicit Blocks(const Samples<double>& block) : block(block) {}
+    Index rows() const override { return 0; }
+    const Samples<double>* next() override { return given++ % 4 < 3 ? &block : nullptr; }
+  };
+  auto problem = make_problem<double>({{3, 4, 1}, 12}, {Tanh{}, Identity{}}, MSE{}, 5);
+  Blocks source(problem.samples());
+  Optimizer<double> optimizer(SGD{0.1});
+  FitOptions options;
+  options.epochs = 2;
+  options.batch_size = 6;
+  FlowRecord record({});
+  FlowRecorder<double> recorder(record, problem.network);
+  fit<double>(problem.network, problem.loss, source, nullptr, optimizer, options, {&recorder});
+  CHECK(record.steps == 12);
+  CHECK(record.recorded == std::vector<Index>{6, 12});
+  CHECK(record.flows.size() == 2);
+}

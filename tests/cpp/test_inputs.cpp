@@ -193,3 +193,19 @@ TEST_CASE_TEMPLATE("inputs: a gradient that overflows by a large stored number i
   CHECK_FALSE(std::isfinite(step<T>(network, MSE{}, {{X, y}, 3}, tape, optimizer)));
   CHECK(support::same_bits(Vector<T>(network.parameters()), before));
 }
+
+TEST_CASE_TEMPLATE("inputs: a stored number that is not finite is found where it is", T, float, double) {
+  Network<T> network(9, {{3, Tanh{}}, {1, Identity{}}});
+  const std::vector<T> values{1, 2, std::numeric_limits<T>::quiet_NaN()};
+  const std::vector<std::int32_t> columns{0, 4, 7};
+  const std::vector<std::int64_t> starts{0, 1, 1, 3};
+  const SparseRows<T> X{values.data(), columns.data(), starts.data(), 3, 9};
+  const Matrix<T> y = Matrix<T>::Zero(3, 1);
+  REQUIRE(Inputs<T>(X).mostly_zeros());
+  const auto found = find_non_finite<T>(network, MSE{}, {{X, y}, 3}, {}, {}, 0);
+  REQUIRE(found);
+  CHECK(found->cause == NonFinite::Cause::bad_input);
+  CHECK(found->tensor == "X");
+  CHECK(found->row == 2);
+  CHECK(found->column == 7);
+}

@@ -437,9 +437,9 @@ TEST_CASE_TEMPLATE("kernels: losses and their derivatives equal the textbook's",
           CAPTURE(weighted);
           const Kernels<T>& kernels = kernels_of<T>(set);
           const Index rows = 3, lane = lanes(kernels);
-          const T scale = T(0.25);
           const auto xs = draw.matrix<T>(rows, columns, -4, 4), ys = draw.matrix<T>(rows, columns, 0, 1);
-          const auto weight = draw.vector<T>(rows, 0, 2);
+          Vector<T> weight = draw.vector<T>(rows, 0, 2);
+          if (!weighted) weight.setConstant(T(0.25));
           Vector<T> parameter = Vector<T>::Zero(round_up(columns, lane));
           for (Index j = 0; j < columns; ++j) parameter[j] = static_cast<T>(reference::loss_parameter(loss, j));
           Guarded<T> x(rows, columns, lane), y = x, delta = x;
@@ -448,7 +448,7 @@ TEST_CASE_TEMPLATE("kernels: losses and their derivatives equal the textbook's",
           std::array<double, 4> row_loss{0, 0, 0, 99}, alone = row_loss;
           const auto call = [&](std::array<double, 4>& to, Rows<T> delta_rows) {
             kernels.loss[loss.index()](rows, columns, std::as_const(x).rows(), std::as_const(y).rows(),
-                                       parameter.data(), scale, weighted ? weight.data() : nullptr, to.data(),
+                                       parameter.data(), delta_rows.data ? weight.data() : nullptr, to.data(),
                                        delta_rows);
           };
           call(row_loss, delta.rows());
@@ -461,8 +461,8 @@ TEST_CASE_TEMPLATE("kernels: losses and their derivatives equal the textbook's",
           for (Index i = 0; i < rows; ++i) {
             const Eigen::VectorXd x_i = xs.row(i).template cast<double>(), y_i = ys.row(i).template cast<double>();
             const double exact = reference::row_loss(loss, x_i, y_i);
-            const double factor = 0.25 * (weighted ? static_cast<double>(weight[i]) : 1.0);
-            const Eigen::VectorXd exact_delta = factor * reference::row_loss_gradient(loss, x_i, y_i);
+            const Eigen::VectorXd exact_delta =
+                static_cast<double>(weight[i]) * reference::row_loss_gradient(loss, x_i, y_i);
             CHECK(std::abs(row_loss[static_cast<std::size_t>(i)] - exact) <=
                   32 * epsilon<T> * std::max(1.0, std::abs(exact)));
             const Eigen::VectorXd ours = delta.values().row(i).template cast<double>();
@@ -484,6 +484,7 @@ TEST_CASE("kernels: derivatives of losses equal central differences of the losse
       // Away from the kinks, at x = y and |x - y| = δ.
       const Matrix<double> xs = ys + draw.matrix<double>(rows, columns, 0.01, 0.3);
       Vector<double> parameter = Vector<double>::Zero(round_up(columns, lanes(kernels)));
+      const Vector<double> weight = Vector<double>::Ones(rows);
       for (Index j = 0; j < columns; ++j) parameter[j] = reference::loss_parameter(loss, j);
       Guarded<double> x(rows, columns, lanes(kernels)), y = x, delta = x;
       y = ys;
@@ -491,7 +492,7 @@ TEST_CASE("kernels: derivatives of losses equal central differences of the losse
         Eigen::VectorXd row_loss(rows);
         x = at;
         kernels.loss[loss.index()](rows, columns, std::as_const(x).rows(), std::as_const(y).rows(), parameter.data(),
-                                   1.0, nullptr, row_loss.data(), delta.rows());
+                                   weight.data(), row_loss.data(), delta.rows());
         return row_loss;
       };
       const auto direction = draw.matrix<double>(rows, columns);

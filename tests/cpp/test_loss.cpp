@@ -214,3 +214,14 @@ TEST_CASE_TEMPLATE("loss: quantiles stand target by target", T, float, double) {
   const double slopes[] = {-0.1, -0.5, 0.1, -0.1, 0.5, 0.1};
   for (Index j = 0; j < 6; ++j) CHECK(std::abs(static_cast<double>(found.gradient(0, j)) - slopes[j] / 6) <= 1e-7);
 }
+
+TEST_CASE("loss: weights whose sum is beyond the range of float") {
+  const Matrix<float> x = support::Draw(1).matrix<float>(32, 3), y = Matrix<float>::Constant(32, 3, 0.5f);
+  const Vector<float> one = Vector<float>::Ones(32), large = Vector<float>::Constant(32, 0x1p122f);
+  for (const Loss& loss : {Loss(MSE{}), Loss(CrossEntropy{})}) {
+    const Result<float> plain = result<float>(loss, x, y, one), weighted = result<float>(loss, x, y, large);
+    CHECK(plain.gradient.norm() > 0);
+    CHECK(support::same_bits(weighted.gradient, plain.gradient));
+    CHECK(weighted.loss == plain.loss);
+  }
+}

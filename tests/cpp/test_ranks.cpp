@@ -8,6 +8,7 @@
 #include <numeric>
 #include <thread>
 
+#include "chainrule/gradient_flow.hpp"
 #include "chainrule/trainer.hpp"
 #include "gathered.hpp"
 #include "support.hpp"
@@ -272,5 +273,34 @@ TEST_CASE_TEMPLATE("gathered: samples of all ranks in their order, negative zero
       CHECK(seen(i, 9) == problem.weight[row]);
       if (row == 7) CHECK(!std::signbit(seen(i, 1)));
     }
+  }
+}
+
+TEST_CASE_TEMPLATE("ranks: gradient flow of steps in which a rank has no rows", T, float, double) {
+  const auto problem = make_problem<T>({{4, 7, 3}, 18}, {ReLU{}, Identity{}}, MSE{}, 1);
+  for (const bool reproducible : {false, true}) {
+    CAPTURE(reproducible);
+    FitOptions options;
+    options.batch_size = 3;  // one part, where batches are cut into parts
+    options.shuffle = false;
+    std::vector<Index> rows(3);
+    on_ranks(3, 18, reproducible, [&](Ranks& ranks, Index n) {
+      FitOptions mine = options;
+      mine.ranks = &ranks;
+      Network<T> network(problem.network);
+      Optimizer<T> optimizer(SGD{0.1});
+      FlowRecord record(1);
+      FlowRecorder<T> recorder(record, network);
+      fit<T>(network, problem.loss, share(problem, ranks.first, n), nullptr, optimizer, mine, {&recorder});
+      CHECK(record.flows.size() == 6);
+      for (const GradientFlow& flow : record.flows) {
+        CHECK(flow.parameters.size() == 4);
+        CHECK(flow.parameters[0].norm > 0);
+        REQUIRE(flow.layers.size() == 2);
+        for (const LayerFlow& layer : flow.layers) CHECK(std::isnan(layer.delta_norm) == (flow.rows == 0));
+        rows[static_cast<std::size_t>(ranks.rank)] += flow.rows;
+      }
+    });
+    CHECK(std::accumulate(rows.begin(), rows.end(), Index{0}) == 18);
   }
 }

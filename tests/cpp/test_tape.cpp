@@ -117,3 +117,19 @@ TEST_CASE_TEMPLATE("tape: too large to count or to hold", T, float, double) {
   CHECK_THROWS_AS(Tape<T>(network, -1), std::length_error);
   CHECK_THROWS_AS(Tape<T>(network, Index{1} << 48), std::bad_alloc);
 }
+
+TEST_CASE_TEMPLATE("tape: of a network of equal sizes that asks for more, or drops out otherwise", T, float, double) {
+  const auto problem_of = [](const Activation& hidden) {
+    return make_problem<T>({{3, 4, 2}, 5}, {hidden, Identity{}}, MSE{}, 1);
+  };
+  const auto plain = problem_of(Tanh{}), other = problem_of(ReLU{}), curved = problem_of(GELU{});
+  Tape<T> tape(plain.network, 5);
+  CHECK(tape.is_for(other.network));
+  CHECK_FALSE(tape.is_for(curved.network));
+  CHECK_THROWS_AS(forward<T>(curved.network, curved.X, tape), std::invalid_argument);
+  CHECK(Tape<T>(curved.network, 5).is_for(plain.network));
+  CHECK(Tape<T>(plain.network, 5, {.pre_activations = true}).is_for(curved.network));
+  const Network<T> thinned(3, {{4, Tanh{}, 0.5}, {2, Identity{}}});
+  CHECK_FALSE(tape.is_for(thinned));
+  CHECK_FALSE(Tape<T>(thinned, 5).is_for(plain.network));
+}

@@ -574,6 +574,30 @@ TEST_CASE_TEMPLATE("trainer: no samples, or another network's optimizer", T, flo
   CHECK(same_bits(parameters(other.network), start));
 }
 
+TEST_CASE_TEMPLATE("trainer: samples that do not fit throw before anything changes", T, float, double) {
+  auto problem = make_problem<T>({{4, 7, 3}, 10}, {Tanh{}, Identity{}}, CrossEntropy{}, 1);
+  const Vector<T> before = parameters(problem.network);
+  Optimizer<T> optimizer(Adam{});
+  const auto fit_with = [&](const Samples<T>& samples, const Samples<T>* validation, bool shuffle) {
+    FitOptions options = in_order();
+    options.shuffle = shuffle;
+    chainrule::fit<T>(problem.network, problem.loss, samples, validation, optimizer, options);
+  };
+  const Samples<T> good = problem.samples();
+  std::vector<std::int64_t> labels = problem.labels;
+  labels.back() = 3;
+  const Samples<T> unknown_label{good.X, Targets<T>(labels.data(), 10)}, short_y{good.X, {problem.labels.data(), 9}};
+  const Matrix<T> narrow = problem.X.leftCols(3);
+  const Samples<T> narrow_X{narrow, good.y};
+  for (const bool shuffle : {false, true})
+    for (const Samples<T>* bad : {&unknown_label, &short_y, &narrow_X}) {
+      CHECK_THROWS_AS(fit_with(*bad, nullptr, shuffle), std::invalid_argument);
+      CHECK_THROWS_AS(fit_with(good, bad, shuffle), std::invalid_argument);
+    }
+  CHECK(same_bits(parameters(problem.network), before));
+  CHECK(optimizer.steps() == 0);
+}
+
 TEST_CASE_TEMPLATE("trainer: XOR is learned", T, float, double) {
   Network<T> network(2, {{4, Tanh{}}, {1, Sigmoid{}}});
   support::Draw draw(5);
@@ -812,4 +836,25 @@ TEST_CASE_TEMPLATE("trainer: micro-batches add up to the batch's gradient", T, f
     CHECK(support::relative_error(parameters(parts.network), parameters(whole.network)) < support::tolerance<T>);
     CHECK(history.loss.back() == doctest::Approx(expected.loss.back()).epsilon(1e-5));
   }
+}
+
+TEST_CASE_TEMPLATE("trainer: an observer may end a long step or validation in its midst", T, float, double) {
+  struct Impatient : Observer<T> {
+    int calls = 0, last = 0;
+    void meanwhile() override {
+      if (++calls == last) throw std::runtime_error("enough");
+    }
+  };
+  auto problem = sample<T>();
+  FitOptions options = in_order();
+  options.micro_batch = 1;
+  Optimizer<T> optimizer(SGD{});
+  Impatient counting;
+  fit<T>(problem, optimizer, options, {&counting});
+  CHECK(counting.calls == 10);
+  Impatient ending;
+  ending.last = 2;
+  const Vector<T> before = parameters(problem.network);
+  CHECK_THROWS_WITH(fit<T>(problem, optimizer, options, {&ending}), "enough");
+  CHECK(same_bits(parameters(problem.network), before));
 }

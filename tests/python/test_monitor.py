@@ -292,3 +292,21 @@ def test_tensorboard_files(tmp_path):
         assert figures["loss/validation", epoch] == pytest.approx(history.validation_loss[epoch - 1], rel=1e-6)
         norm = flow.norm[4 * epoch - 1, 2]
         assert figures["gradient_norm/layers.1.weight", epoch] == pytest.approx(norm, rel=1e-6)
+
+
+def test_what_a_callback_looks_at_is_not_taken_for_the_last_batch():
+    X, y = smooth_data(n=50)
+    mlp, flow = cr.MLP([4, 20, 7, 2], seed=1), cr.GradientFlow()
+    mlp.forward(X)
+    mlp.fit(X, y, epochs=2, batch_size=16, monitor=flow, callbacks=[lambda report: report.mlp.forward(X[:5] * 1000)])
+    assert [sum(histogram.counts) for histogram in flow.report().histograms] == [2 * 20, 2 * 7, 2 * 2]
+    with pytest.raises(RuntimeError, match="run forward"):
+        mlp.activations  # noqa: B018
+
+
+def test_the_last_step_of_each_epoch_of_an_iterable_of_blocks():
+    X, y = smooth_data(n=48)
+    flow = cr.GradientFlow(every=None)
+    blocks = [(X[i : i + 16], y[i : i + 16]) for i in range(0, 48, 16)]
+    cr.MLP([4, 5, 2], seed=0).fit(blocks, epochs=2, batch_size=8, monitor=flow)
+    assert flow.steps.tolist() == [6, 12]

@@ -3,6 +3,7 @@
 #include "chainrule/activation.hpp"
 #include "chainrule/backprop.hpp"
 #include "chainrule/batch.hpp"
+#include "chainrule/between_blocks.hpp"
 #include "chainrule/derivatives.hpp"
 #include "chainrule/gradient_check.hpp"
 #include "chainrule/gradient_flow.hpp"

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <functional>
 #include <type_traits>
 
 #include "chainrule/batch.hpp"
+#include "chainrule/between_blocks.hpp"
 #include "chainrule/loss.hpp"
 #include "chainrule/network.hpp"
 #include "chainrule/tape.hpp"
@@ -13,9 +13,6 @@ namespace chainrule {
 // Derivatives beside the gradient of the loss. Rows go through the tape in blocks of as many as it holds, so that
 // memory is bounded however many there are. They are those of the network as it predicts: nothing drops out. Results
 // are packed by rows, and may not lie where an argument does.
-
-/// Called between two blocks. It may throw to end a long call, whose results are then incomplete.
-using BetweenBlocks = std::function<void()>;
 
 /// da_L/dX, row by row: from the outputs back, or from the inputs forth where those are fewer.
 template <class T>

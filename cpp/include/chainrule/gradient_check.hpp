@@ -1,10 +1,10 @@
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "chainrule/batch.hpp"
+#include "chainrule/between_blocks.hpp"
 #include "chainrule/loss.hpp"
 #include "chainrule/network.hpp"
 
@@ -25,6 +25,6 @@ struct GradientCheck {
 /// called between two parameters and may throw.
 template <class T>
 GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, double eps = 1e-6,
-                              const std::function<void()>& between = {});
+                              const BetweenBlocks& between = {});
 
 }  // namespace chainrule

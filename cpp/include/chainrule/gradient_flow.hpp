@@ -39,6 +39,7 @@ class LayerTotals {
   /// The rows that are on the tape.
   void add(Tape<T>& tape);
   Index rows() const { return rows_; }
+  /// For each layer; NaN without rows.
   std::vector<LayerFlow> flows() const;
   void clear();
 
@@ -100,6 +101,7 @@ class FlowRecorder : public Observer<T> {
 
   FlowRecord& record_;
   const Index steps_before_;
+  Index recorded_epoch_ = 0;  // of the last record; 0 before
   LayerTotals<T> totals_;
 };
 

@@ -35,7 +35,7 @@ class Network {
   Index units(Index l) const { return l == 0 ? inputs_ : layers_[l - 1].units; }
   Index inputs() const { return inputs_; }
   Index outputs() const { return units(depth()); }
-  Index widest() const;  // max_l d_l
+  Index widest(Index first = 0) const;  // max d_l over l ≥ first
   const Activation& activation(Index l) const { return layers_[l - 1].activation; }
   double dropout(Index l) const { return l == 0 ? 0 : layers_[l - 1].dropout; }
   const std::vector<Layer>& layers() const { return layers_; }

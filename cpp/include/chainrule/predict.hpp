@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "chainrule/batch.hpp"
+#include "chainrule/between_blocks.hpp"
 #include "chainrule/loss.hpp"
 #include "chainrule/network.hpp"
 
@@ -11,14 +12,16 @@ namespace chainrule {
 /// a_L for the rows of X, without caching; safe from many threads at once.
 template <class T>
 void predict(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X /* (n, d_0) */,
-             T* output /* (n, d_L), packed */);
+             T* output /* (n, d_L), packed */, const BetweenBlocks& between = {});
 
 /// The loss of each sample, without caching.
 template <class T>
-Vector<double> losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples);
+Vector<double> losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
+                      const BetweenBlocks& between = {});
 
 /// The loss, without caching: the weighted mean of those.
 template <class T>
-double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& samples);
+double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
+                const BetweenBlocks& between = {});
 
 }  // namespace chainrule

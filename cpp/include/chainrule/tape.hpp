@@ -40,7 +40,7 @@ class Tape {
   Tape(const Network<T>& network, Index capacity, TapeContents contents = {});
 
   Index capacity() const { return capacity_; }
-  /// Whether it is one of these layers.
+  /// Whether it has what these layers need.
   bool is_for(const Network<T>& network) { return network.id() == network_id_ || has_layers_of(network); }
   bool fits(Index rows, TapeContents contents = {}) const {
     return rows <= capacity_ && (contents_.inputs || !contents.inputs) &&
@@ -70,7 +70,7 @@ class Tape {
   void drop_out(Index l, Index first_row, Index last_row, Index first_column, Index last_column);
 
   MatrixView<T> target() { return view(target_); }        // y, (n, d_L): labels as one-hot rows
-  T* row_weight() { return row_weight_.data(); }          // (n,)
+  T* row_weight() { return row_weight_.data(); }          // (n,), of each sample's loss in the batch's
   double* row_loss() { return row_loss_.data(); }         // (n,)
   T* loss_parameter() { return loss_parameter_.data(); }  // (d_L,)
 

@@ -87,7 +87,7 @@ struct FitState {
   T* gradient = nullptr;                          // laid out like θ, at `gradient_ready`; else nullptr
   const std::vector<TensorSums>* sums = nullptr;  // of W_1, b_1, W_2, …, at `step_done` where they are wanted
   bool left_out = false;                          // the step, for it was not finite
-  bool last_of_epoch = false;
+  bool last_of_epoch = false;                     // or of a block, where nobody knows how many there are
   bool stop = false;
 
   FitState(Network<T>& network, Optimizer<T>& optimizer, Tape<T>* tape, const FitOptions& options,
@@ -117,6 +117,8 @@ class Observer {
   virtual void step_done(FitState<T>&) {}  // or left out
   virtual void epoch_done(FitState<T>&) {}
   virtual void fit_done(FitState<T>&) {}  // with the last batch still on the tape
+  /// Now and then while parts of a batch or validation samples are worked through. It may throw.
+  virtual void meanwhile() {}
 };
 
 /// Where the samples come from: block by block, the same ones in each epoch. Only one block is in memory at a time.

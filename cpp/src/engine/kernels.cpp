@@ -238,8 +238,8 @@ CHAINRULE_INLINE V loss_slope(V x, V y, V parameter) {
 
 /// `loss` of one column, with rows for lanes.
 template <class L, class T>
-void loss_of_column(Size rows, Rows<const T> x, Rows<const T> y, T parameter, T scale, const T* weight,
-                    double* row_loss, Rows<T> delta) {
+void loss_of_column(Size rows, Rows<const T> x, Rows<const T> y, T parameter, const T* weight, double* row_loss,
+                    Rows<T> delta) {
   using V = FullVec<T>;
   for (Size first = 0; first < rows; first += V::size) {
     const int count = static_cast<int>(rows - first < V::size ? rows - first : V::size);
@@ -249,19 +249,19 @@ void loss_of_column(Size rows, Rows<const T> x, Rows<const T> y, T parameter, T 
     L::value(V::load(xs), V::load(ys), V(parameter)).store(values);
     for (int i = 0; i < count; ++i) row_loss[first + i] = static_cast<double>(values[i]);
     if (!delta.data) continue;
-    const V factor = weight ? V(scale) * V::load(weight + first, count) : V(scale);
+    const V factor = V::load(weight + first, count);
     (factor * loss_slope<L>(V::load(xs), V::load(ys), V(parameter))).store(values);
     for (int i = 0; i < count; ++i) *delta.row(first + i) = values[i];
   }
 }
 
 template <class L, class T>
-void loss(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter, T scale, const T* weight,
+void loss(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter, const T* weight,
           double* row_loss, Rows<T> delta) {
-  if (columns == 1) return loss_of_column<L>(rows, x, y, *parameter, scale, weight, row_loss, delta);
+  if (columns == 1) return loss_of_column<L>(rows, x, y, *parameter, weight, row_loss, delta);
   in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
     for (Size r = 0; r < rows; ++r) {
-      const V factor = V(weight ? scale * weight[r] : scale);
+      const V factor = V(delta.data ? weight[r] : T(0));
       V total = V(0);
       for (Size c = 0; c < columns; c += V::size) {
         const V xs = V::load(x.row(r) + c), ys = V::load(y.row(r) + c), p = V::load(parameter + c);
@@ -275,7 +275,7 @@ void loss(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* pa
 
 /// Σ_j y_j (ln Σ_k e^{x_k} - x_j)
 template <class T>
-void cross_entropy(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T*, T scale, const T* weight,
+void cross_entropy(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T*, const T* weight,
                    double* row_loss, Rows<T> delta) {
   in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
     for (Size first = 0; first < rows; first += V::size) {
@@ -299,7 +299,7 @@ void cross_entropy(Size rows, Size columns, Rows<const T> x, Rows<const T> y, co
       for (Size i = 0; i < count; ++i) {
         row_loss[first + i] = static_cast<double>(losses[i]);
         if (!delta.data) continue;
-        const V factor = V(weight ? scale * weight[first + i] : scale), share = V(shares[i]);
+        const V factor = V(weight[first + i]), share = V(shares[i]);
         T* to = delta.row(first + i);
         for (Size c = 0; c < columns; c += V::size)
           (factor * (V::load(to + c) * share - V::load(y.row(first + i) + c))).store(to + c);
@@ -309,11 +309,11 @@ void cross_entropy(Size rows, Size columns, Rows<const T> x, Rows<const T> y, co
 }
 
 template <class L, class T>
-void loss_curvature(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter, T scale,
-                    const T* weight, Rows<T> Rx) {
+void loss_curvature(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter, const T* weight,
+                    Rows<T> Rx) {
   using V = FullVec<T>;
   for (Size r = 0; r < rows; ++r) {
-    const V factor = V(weight ? scale * weight[r] : scale);
+    const V factor = V(weight[r]);
     for (Size c = 0; c < columns; c += V::size) {
       const V curvature = L::second_derivative(V::load(x.row(r) + c), V::load(y.row(r) + c), V::load(parameter + c));
       (factor * curvature * V::load(Rx.row(r) + c)).store(Rx.row(r) + c);
@@ -321,10 +321,10 @@ void loss_curvature(Size rows, Size columns, Rows<const T> x, Rows<const T> y, c
   }
 }
 
-/// With p = softmax(x): factor Σ_j y_j · p_j (Rx_j - Σ_k p_k Rx_k)
+/// With p = softmax(x): weight Σ_j y_j · p_j (Rx_j - Σ_k p_k Rx_k)
 template <class T>
-void cross_entropy_curvature(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T*, T scale,
-                             const T* weight, Rows<T> Rx) {
+void cross_entropy_curvature(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T*, const T* weight,
+                             Rows<T> Rx) {
   using V = FullVec<T>;
   for (Size first = 0; first < rows; first += V::size) {
     const Size count = rows - first < V::size ? rows - first : V::size;
@@ -343,7 +343,7 @@ void cross_entropy_curvature(Size rows, Size columns, Rows<const T> x, Rows<cons
     (sums(dot) / totals).store(means);
     (sums(mass) / totals).store(shares);
     for (Size i = 0; i < count; ++i) {
-      const V factor = V(weight ? scale * weight[first + i] : scale) * V(shares[i]), mean = V(means[i]);
+      const V factor = V(weight[first + i]) * V(shares[i]), mean = V(means[i]);
       for (Size c = 0; c < columns; c += V::size) {
         T* to = Rx.row(first + i) + c;
         (factor * e.power(i, c) * (V::load(to) - mean)).store(to);

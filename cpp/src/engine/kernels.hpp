@@ -105,13 +105,13 @@ struct Kernels {
   /// The derivative of δ = g ⊙ σ'(z) along (Rz, Rg): Rg ← Rg ⊙ σ'(z) + g ⊙ σ''(z) ⊙ Rz
   void (*directional_derivative[activation_count])(Size rows, Size columns, Rows<const T> z, Rows<const T> a,
                                                    Rows<const T> Rz, Rows<const T> g, Rows<T> Rg, T parameter);
-  /// row_loss[i] = Σ_j ℓ(x_ij, y_ij);  δ_ij = scale · weight_i · dℓ/dx. `parameter` is per column, `weight` may be null
-  /// (all one), and δ too (not wanted).
-  void (*loss[loss_count])(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter, T scale,
+  /// row_loss[i] = Σ_j ℓ(x_ij, y_ij);  δ_ij = weight_i · dℓ/dx. `parameter` is per column. δ may be null (not wanted),
+  /// and `weight` then too.
+  void (*loss[loss_count])(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter,
                            const T* weight, double* row_loss, Rows<T> delta);
-  /// The derivative of scale · weight_i · dℓ/dx along Rx: Rx_ij ← scale · weight_i · Σ_k d²ℓ/dx_ij dx_ik · Rx_ik
+  /// The derivative of weight_i · dℓ/dx along Rx: Rx_ij ← weight_i · Σ_k d²ℓ/dx_ij dx_ik · Rx_ik
   void (*loss_curvature[loss_count])(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter,
-                                     T scale, const T* weight, Rows<T> Rx);
+                                     const T* weight, Rows<T> Rx);
   /// One update of a (rows, columns) part of θ, in which rows are packed; moments are laid out like it, or null. Unless
   /// `sums` is null, those of the gradient and of the update are added to it.
   void (*update[rule_count])(Size rows, Size columns, Rows<const T> gradient, T* theta, T* const* moments, Size stride,

@@ -6,15 +6,14 @@
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
-#include <fstream>
 #include <mutex>
 #include <stdexcept>
-#include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 #include "chainrule/threads.hpp"
+#include "cpu_quota.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -197,29 +196,12 @@ int affinity() {
   return n > 0 ? static_cast<int>(n) : 1;
 }
 
-/// Processors that the control group's quota amounts to, rounded up; 0 without one.
-int quota() {
-  double limit = 0, period = 0;
-  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2) {
-    std::string text;
-    v2 >> text >> period;
-    if (text == "max" || !v2) return 0;
-    limit = std::strtod(text.c_str(), nullptr);
-  } else {
-    std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    if (!(v1_quota >> limit) || !(v1_period >> period)) return 0;
-  }
-  if (limit <= 0 || period <= 0) return 0;
-  const int n = static_cast<int>((limit + period - 1) / period);
-  return n > 0 ? n : 1;
-}
-
 int initial_threads() {
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {
     const int n = std::atoi(text);
     if (n > 0) return n;
   }
-  const int cores = affinity(), limit = quota();
+  const int cores = affinity(), limit = cpu_quota();
   return limit > 0 && limit < cores ? limit : cores;
 }
 
@@ -243,7 +225,8 @@ int threads_for(double operations) {
 void parallel(std::ptrdiff_t count, int threads, UnitRef unit) {
   if (count <= 0) return;
   const FlushSubnormals flush;
-  if (threads > 1 && count > 1 && pool().run(static_cast<std::uint32_t>(count), threads, unit)) return;
+  const int useful = count < threads ? static_cast<int>(count) : threads;
+  if (useful > 1 && pool().run(static_cast<std::uint32_t>(count), useful, unit)) return;
   for (std::ptrdiff_t i = 0; i < count; ++i) unit(i);
 }
 
