@@ -25,21 +25,6 @@ void store_gradient(Sweeps<T>& sweeps, const Network<T>& network, VectorView<T> 
                     });
 }
 
-template <class T>
-void load_inputs(const Batch<T>& batch, Range rows, Rows<T> a0) {
-  for (Index r = rows.begin; r < rows.end; ++r) batch.samples.X.load(batch.row(r), a0.row(r));
-}
-
-/// With scale · w_i, which T may hold where it does not hold the scale alone.
-template <class T>
-void load_targets(const Batch<T>& batch, double scale, Range rows, Tape<T>& tape) {
-  const Rows<T> target = rows_of(tape.target());
-  const Index columns = tape.target().cols();
-  for (Index r = rows.begin; r < rows.end; ++r) batch.samples.y.load(batch.row(r), columns, target.row(r));
-  for (Index r = rows.begin; r < rows.end; ++r)
-    tape.row_weight()[r] = static_cast<T>(scale * static_cast<double>(batch.weight(r)));
-}
-
 /// The first sweep of a step. Returns the loss.
 template <class T>
 double sweep_rows(Sweeps<T>& sweeps, const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
@@ -173,7 +158,7 @@ double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch
   check_batch(network, loss, batch);
   check_tape(network, tape, batch.size);
   tape.set_rows(batch.size);
-  Sweeps<T> sweeps(network, tape, {.keep_panels = true});
+  Sweeps<T> sweeps(network, tape);
   return sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
 }
 

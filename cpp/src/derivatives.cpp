@@ -4,10 +4,12 @@
 #include <cmath>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "chainrule/backprop.hpp"
 #include "checks.hpp"
 #include "layer.hpp"
+#include "loss_mean.hpp"
 #include "row_blocks.hpp"
 #include "sweeps.hpp"
 #include "weight_tiles.hpp"
@@ -172,7 +174,7 @@ class JacobianRows {
   bool packed_;
 };
 
-/// The derivative R of everything on the tape of a batch, along v.
+/// The way back of a batch that has gone forward, and beside it the derivative R of everything along v.
 template <class T>
 class ROperator {
  public:
@@ -182,29 +184,27 @@ class ROperator {
         tape_(tape),
         R_(R),
         v_(v),
-        threads_(threads_for(2 * forward_operations(network, tape.rows()))),  // twice a step's work
-        pitch_(pitch<T>(network.widest())),
-        scratch_(checked_product(tape.rows(), pitch_)) {}
+        logits_(from_logits(loss)),
+        threads_(threads_for(2 * forward_operations(network, tape.rows()))) {}  // twice a step's work
 
   /// The tape's panels are those of the weights, and R's become those of v.
   void by_rows() {
     const Index L = network_.depth(), n = tape_.rows();
-    pack_weights(
-        network_, v_.data(), threads_, [&](Index l) { return R_.weight_panels(l); },
-        [&](Index l) { return l > 1 ? R_.transposed_panels(l) : nullptr; });
-    through_layers(network_, n, parts_through(network_, n, pitch_, threads_), threads_, 0,
-                   [&](Range part_of, int threads, T*) {
-                     const auto of_block = [&](Range block) {
-                       return Range{part_of.begin + block.begin, part_of.begin + block.end};
-                     };
-                     for (Index l = 1; l <= L; ++l)
-                       in_forward_blocks(network_, l, part_of.size(), threads, false,
-                                         [&](Range block, Range columns) { forward(l, of_block(block), columns); });
-                     output(part_of);
-                     for (Index l = L; l > 1; --l)
-                       in_blocks<T>(part_of.size(), network_.units(l - 1), threads,
-                                    [&](Range block, Range columns) { backward(l, of_block(block), columns); });
-                   });
+    for (const auto& [theta, tape] : {std::pair(network_.parameters().data(), &tape_), std::pair(v_.data(), &R_)})
+      pack_weights(
+          network_, theta, threads_, [&](Index l) { return tape->weight_panels(l); },
+          [&](Index l) { return l > 1 ? tape->transposed_panels(l) : nullptr; });
+    const Index parts = parts_through(network_, n, pitch<T>(network_.widest()), threads_);
+    through_layers(network_, n, parts, threads_, 0, [&](Range part_of, int threads, T*) {
+      const auto of_block = [&](Range block) { return Range{part_of.begin + block.begin, part_of.begin + block.end}; };
+      for (Index l = 1; l <= L; ++l)
+        in_forward_blocks(network_, l, part_of.size(), threads, logits_ && l == L,
+                          [&](Range block, Range columns) { forward(l, of_block(block), columns); });
+      output(part_of);
+      for (Index l = L; l > 1; --l)
+        in_blocks<T>(part_of.size(), network_.units(l - 1), threads,
+                     [&](Range block, Range columns) { backward(l, of_block(block), columns); });
+    });
   }
 
   /// to = or, with `add`, += R[dW_l; db_l], for all l
@@ -223,71 +223,76 @@ class ROperator {
 
  private:
   static void nothing(Range, Range) {}
+  Weights<T> of_weights(Index l, const T* panels) const { return {network_, l, panels}; }
   Weights<T> of_v(Index l, const T* panels) const {
     return {network_, l, panels, v_.data() + network_.offset(l), false};
   }
 
+  /// Rz_l = Ra_{l-1} W_l + [a_{l-1} 1] v_l;  Ra_l = Rz_l ⊙ σ'_l
   void forward(Index l, Range rows, Range columns) {
-    const Index count = rows.size();
+    const Index count = rows.size(), L = network_.depth();
     const Rows<T> Ra = rows_of(R_.activation(l), rows.begin).columns_from(columns.begin);
     // Nobody asks for Rz_l where σ''_l = 0.
-    const bool keeps_Rz = l == network_.depth() || !piecewise_linear(network_.activation(l));
+    const bool keeps_Rz = l == L || !piecewise_linear(network_.activation(l));
     const Rows<T> Rz = keeps_Rz ? rows_of(R_.pre_activation(l), rows.begin).columns_from(columns.begin) : Ra;
     of_v(l, R_.weight_panels(l)).forward(count, rows_of(tape_.activation(l - 1), rows.begin), columns, Rz);
     if (l > 1)
-      Weights<T>{network_, l, tape_.weight_panels(l)}.forward(count, rows_of(R_.activation(l - 1), rows.begin), columns,
-                                                              Rz, false, true);
+      of_weights(l, tape_.weight_panels(l))
+          .forward(count, rows_of(R_.activation(l - 1), rows.begin), columns, Rz, false, true);
+    if (l == L && logits_) return;
     if (keeps_Rz) copy<T>(count, columns.size(), Rz, Ra);
     Slopes<T>::of(network_, tape_, l, rows.begin, columns).times_derivative(count, Ra);
     if (columns.end == network_.units(l))  // R1 stands beside Ra
       for (Index r = 0; r < count; ++r) Ra.row(r)[columns.size()] = T(0);
   }
 
+  /// δ_L and Rδ_L
   void output(Range rows) {
     const Index L = network_.depth(), units = network_.outputs(), count = rows.size();
-    const bool logits = from_logits(loss_);
     const auto of = [&](Tape<T>& tape) {
-      return rows_of(logits ? tape.pre_activation(L) : tape.activation(L), rows.begin);
+      return rows_of(logits_ ? tape.pre_activation(L) : tape.activation(L), rows.begin);
     };
-    const Rows<T> y = rows_of(tape_.target(), rows.begin), Rdelta = rows_of(R_.delta(L), rows.begin);
+    const Rows<T> y = rows_of(tape_.target(), rows.begin);
+    const Rows<T> delta = rows_of(tape_.delta(L), rows.begin), Rdelta = rows_of(R_.delta(L), rows.begin);
     const T* weight = tape_.row_weight() + rows.begin;
+    kernels<T>().loss[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), weight,
+                                     tape_.row_loss() + rows.begin, delta);
     copy<T>(count, units, of(R_), Rdelta);
     kernels<T>().loss_curvature[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), weight, Rdelta);
-    if (logits) return;
-    const Rows<T> g = scratch(rows, 0);
-    kernels<T>().loss[loss_.index()](count, units, of(tape_), y, tape_.loss_parameter(), weight,
-                                     tape_.row_loss() + rows.begin, g);
-    Slopes<T>::of(network_, tape_, L, rows.begin, {0, units})
-        .directional_derivative(count, rows_of(R_.pre_activation(L), rows.begin), g, Rdelta);
+    if (!logits_) times_derivatives(L, rows, {0, units}, delta, Rdelta);
   }
 
+  /// δ_{l-1} and Rδ_{l-1}
   void backward(Index l, Range rows, Range columns) {
     const Index count = rows.size();
-    const Rows<T> delta = rows_of(tape_.delta(l), rows.begin);
-    const Rows<T> Rg = rows_of(R_.delta(l - 1), rows.begin).columns_from(columns.begin);
-    const Slopes<T> slopes = Slopes<T>::of(network_, tape_, l - 1, rows.begin, columns);
-    const Weights<T> weights{network_, l, tape_.transposed_panels(l)};
-    weights.backward(count, rows_of(R_.delta(l), rows.begin), columns, Rg);
-    of_v(l, R_.transposed_panels(l)).backward(count, delta, columns, Rg, true);
-    if (piecewise_linear(slopes.activation)) {
-      slopes.times_derivative(count, Rg);
-      return;
-    }
-    const Rows<T> g = scratch(rows, columns.begin);
-    weights.backward(count, delta, columns, g);
-    slopes.directional_derivative(count, rows_of(R_.pre_activation(l - 1), rows.begin).columns_from(columns.begin), g,
-                                  Rg);
+    const auto before = [&](Tape<T>& tape) {
+      return rows_of(tape.delta(l - 1), rows.begin).columns_from(columns.begin);
+    };
+    const Rows<T> delta = rows_of(tape_.delta(l), rows.begin), Rdelta = rows_of(R_.delta(l), rows.begin);
+    const Weights<T> weights = of_weights(l, tape_.transposed_panels(l));
+    weights.backward(count, delta, columns, before(tape_));
+    weights.backward(count, Rdelta, columns, before(R_));
+    of_v(l, R_.transposed_panels(l)).backward(count, delta, columns, before(R_), true);
+    times_derivatives(l - 1, rows, columns, before(tape_), before(R_));
   }
 
-  Rows<T> scratch(Range rows, Index column) { return {scratch_.data() + rows.begin * pitch_ + column, pitch_}; }
+  /// From g = dL/da_l and Rg to δ_l = g ⊙ σ'_l and Rδ_l = Rg ⊙ σ'_l + g ⊙ σ''_l ⊙ Rz_l, in their places.
+  void times_derivatives(Index l, Range rows, Range columns, Rows<T> g, Rows<T> Rg) {
+    const Slopes<T> slopes = Slopes<T>::of(network_, tape_, l, rows.begin, columns);
+    if (piecewise_linear(slopes.activation))
+      slopes.times_derivative(rows.size(), Rg);
+    else
+      slopes.directional_derivative(rows.size(), rows_of(R_.pre_activation(l), rows.begin).columns_from(columns.begin),
+                                    g, Rg);
+    slopes.times_derivative(rows.size(), g);
+  }
 
   const Network<T>& network_;
   const Loss& loss_;
   Tape<T>&tape_, &R_;
   ConstVectorView<T> v_;
+  bool logits_;
   int threads_;
-  Index pitch_;
-  Buffer<T> scratch_;
 };
 
 /// Puts blocks of the samples on the tape, with the δ of each sample's own loss, and calls sample(i, row of the tape)
@@ -425,18 +430,31 @@ void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
   if (!R.is_for(network) || !R.fits(tape.capacity(), {.pre_activations = true}))
     throw std::invalid_argument("R is a tape that keeps pre-activations and holds as many rows as the other");
   const double total = Batch<T>{samples, samples.X.rows()}.weight();
+  if (total == 0) {
+    to.setZero();
+    return;
+  }
+  const double scale = 1 / mean_divisor(loss, network.outputs(), total);
   bool add = false;
-  in_tape_blocks(network, samples.X.rows(), 9, tape, between, [&](Range block) {
+  in_tape_blocks(network, samples.X.rows(), 8, tape, between, [&](Range block) {
     const Batch<T> batch{samples.from(block.begin), block.size()};
-    if (batch.weight() == 0) return;
-    deltas(network, loss, batch, tape, {.loss_weight = batch.weight() / total});
-    R.set_rows(block.size());
+    check_batch(network, loss, batch);
+    check_tape(network, tape, batch.size);
+    fill_loss_parameters(loss, network.outputs(), tape.loss_parameter());
+    tape.set_rows(batch.size);
+    R.set_rows(batch.size);
+    Sweeps<T>(network, tape, {.logits_only = from_logits(loss)})
+        .by_rows(
+            [&](Range rows) {
+              load_inputs(batch, rows, rows_of(tape.activation(0)));
+              load_targets(batch, scale, rows, tape);
+            },
+            nullptr);
     ROperator<T> r(network, loss, tape, R, v);
     r.by_rows();
     r.by_weights(to, add);
     add = true;
   });
-  if (!add) to.setZero();  // all samples weigh nothing
 }
 
 #define CHAINRULE_INSTANTIATE(T)                                                                                       \

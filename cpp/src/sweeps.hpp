@@ -17,10 +17,24 @@ struct SweepOptions {
   bool logits_only = false;          // leaves out the output's activation, which a loss from the logits does without
   bool without_output = false;       // ends the way forward before the last layer
   const Batch<T>* sparse = nullptr;  // takes the place of a_0 on the tape
-  bool keep_panels = false;          // makes the tape's panels in any case those of the weights
   bool one_thread = false;           // whatever there is to do
   T bound = 0;                       // unless 0, the first sweep looks for numbers that exceed it; a NaN does
 };
+
+template <class T>
+void load_inputs(const Batch<T>& batch, Range rows, Rows<T> a0) {
+  for (Index r = rows.begin; r < rows.end; ++r) batch.samples.X.load(batch.row(r), a0.row(r));
+}
+
+/// With scale · w_i, which T may hold where it does not hold the scale alone.
+template <class T>
+void load_targets(const Batch<T>& batch, double scale, Range rows, Tape<T>& tape) {
+  const Rows<T> target = rows_of(tape.target());
+  const Index columns = tape.target().cols();
+  for (Index r = rows.begin; r < rows.end; ++r) batch.samples.y.load(batch.row(r), columns, target.row(r));
+  for (Index r = rows.begin; r < rows.end; ++r)
+    tape.row_weight()[r] = static_cast<T>(scale * static_cast<double>(batch.weight(r)));
+}
 
 /// The two sweeps over the batch on a tape.
 template <class T>
@@ -34,7 +48,7 @@ class Sweeps {
         threads_(options.one_thread ? 1 : threads_for(forward_operations(network, rows_))),
         chunks_(chunk_count<T>(rows_, threads_)),
         options_(options),
-        packed_(tape.has_panels() && (chunks_ > 1 || options.keep_panels)) {}
+        packed_(tape.has_panels() && chunks_ > 1) {}
   bool sparse() const { return options_.sparse; }
   /// Whether no number exceeded the bound.
   bool all_within() const { return all_within_; }
@@ -177,8 +191,7 @@ class Sweeps {
 
   /// Room for W_l rearranged, where that pays.
   T* weight_panels(Index l) {
-    return options_.keep_panels || ((l > 1 || !sparse()) && worth_packing(network_, l, rows_)) ? tape_.weight_panels(l)
-                                                                                               : nullptr;
+    return (l > 1 || !sparse()) && worth_packing(network_, l, rows_) ? tape_.weight_panels(l) : nullptr;
   }
 
   template <class Chunk>
