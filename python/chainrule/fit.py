@@ -12,13 +12,13 @@ from chainrule._arguments import boolean, known_name, shown
 from chainrule.checkpoint import checkpoints
 from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.history import Callback, History, Observer, epoch_observer
-from chainrule.memory import as_bytes, copy_bytes, micro_batch_within, n_rows_of, resident
+from chainrule.memory import as_bytes, bytes_beside, micro_batch_within, n_rows_of, resident
 from chainrule.monitor import GradientFlow
 from chainrule.non_finite import NonFiniteError
 from chainrule.optimizers import OptimizerLike
 from chainrule.schedules import ScheduleLike
 from chainrule.serialization import describe
-from chainrule.stream import BLOCK_BYTES, ArrayStream, Stream, all_zero, as_stream, is_on_disk
+from chainrule.stream import BLOCK_BYTES, BLOCKS_AT_A_TIME, ArrayStream, Stream, all_zero, as_stream, is_on_disk
 from chainrule.training import FitSettings, Validation, fit_settings
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def fit(
         memory map (numpy.memmap; also chunked arrays as of h5py or zarr), or, without y, an iterable of blocks (X, y)
         or (X, y, sample_weight) that gives the same ones in every epoch. No batch reaches from one block of an iterable
         into the next: the last of each may be smaller. Its blocks may come from `predict` of this network, or from
-        anything of a copy of it.
+        anything of a copy of it. With `comm` nothing is read in blocks: a memory map of the network's dtype is used
+        where it is, and any other array on the disk is loaded whole.
     y : array-like of shape (N, d_L), or (N,)
         Their targets; see the Notes of `MLP`.
     epochs : int
@@ -118,8 +119,9 @@ def fit(
         stored.
     memory_limit : int or str, optional
         Bytes, or a text such as "2GB" or "512MiB", below which the memory of the whole process is to stay, with all
-        that `checkpoint` and `resume` take. Picks the largest `micro_batch` that does, and tells it in the History.
-        Where not even one row at a time does, a ValueError tells how much is needed, before anything is trained.
+        that `checkpoint` and `resume` take, and with the pages of memory maps; blocks of an iterable are not counted.
+        Picks the largest `micro_batch` that does, and tells it in the History. Where not even one row at a time does,
+        a ValueError tells how much is needed, before anything is trained.
     comm : mpi4py communicator, optional
         Train together with the other processes of a job, ``mpiexec -n 4 python -m mpi4py train.py``: each gives its own
         rows of X and y (see `shard`), whose weights may all be zero on some, and the same other arguments. Batches,
@@ -200,10 +202,10 @@ def fit(
     try:
         with epoch_observer(self, settings["epochs"], callbacks, progress, watched) as on_epoch:
             if limit is not None:
-                copies = _sample_bytes(self, X, y, source)
+                beside = _sample_bytes(self, (X, y, sample_weight), source)
                 writes = first and checkpoint is not None
                 settings["micro_batch"] = micro_batch_within(
-                    limit, self, settings, n_rows, copies, ranks is not None, writes, resume
+                    limit, self, settings, n_rows, beside, ranks is not None, writes, resume
                 )
             samples = None if ranks or y is None else (X, y)
             limited = limit is not None
@@ -278,14 +280,15 @@ def _stream(mlp: MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, li
             f"X is a generator, which gives its blocks once, and epochs is {settings['epochs']}; expected an iterable "
             "that starts anew each time, such as a list or an object whose __iter__ is a generator"
         )
-    # Two blocks and what one is put together from take at most half of what there is.
-    room = BLOCK_BYTES if limit is None else max(2**20, min(BLOCK_BYTES, (limit - resident()) // 8))
+    # All blocks together take at most half of what there is.
+    half = None if limit is None else (limit - resident()) // 2
+    room = BLOCK_BYTES if half is None else max(2**20, min(BLOCK_BYTES, half // BLOCKS_AT_A_TIME))
     stream = as_stream(mlp, X, y, settings["sample_weight"], settings["batch_size"], settings["shuffle"], room)
     stream.first_epoch, stream.seed = mlp._model.epochs_trained, mlp.seed
     return stream
 
 
-def _sample_bytes(mlp: MLP, X: Any, y: npt.ArrayLike | None, source: Stream | None) -> int:
+def _sample_bytes(mlp: MLP, samples: tuple[Any, ...], source: Stream | None) -> int:
     if isinstance(source, ArrayStream):
-        return 4 * source.block_bytes
-    return 0 if source else copy_bytes(X, mlp.dtype) + copy_bytes(y, mlp.dtype)
+        return source.most_bytes()
+    return 0 if source else sum(bytes_beside(array, mlp.dtype) for array in samples if array is not None)

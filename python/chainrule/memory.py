@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from chainrule._arguments import integer, shown
 from chainrule._core import SGD, RMSprop
+from chainrule.stream import mapped_bytes
 
 if TYPE_CHECKING:
     from chainrule._core import Optimizer
@@ -93,7 +96,7 @@ def micro_batch_within(
     fixed += (P * kept + mlp.n_parameters) * writes + P * (kept + 3) * resumes
     if settings["validation"] is not None:
         fixed += 8 * n_rows_of(settings["validation"][1])
-        fixed += sum(copy_bytes(array, mlp.dtype) for array in settings["validation"])
+        fixed += sum(bytes_beside(array, mlp.dtype) for array in settings["validation"])
     tape = mlp._model.tape_bytes
     whole = min(settings["micro_batch"] or batch_size, batch_size)
     stored = together or settings["clip_norm"] is not None or whole < batch_size
@@ -108,21 +111,43 @@ def micro_batch_within(
     return min(rows, whole)
 
 
-def copy_bytes(array: Any, dtype: np.dtype[Any]) -> int:
-    """Return what the core's copy of an array or sparse matrix takes: nothing where it is used as it is, or refused."""
+def bytes_beside(array: Any, dtype: np.dtype[Any]) -> int:
+    """Return what an array or sparse matrix takes beside itself in a fit: pages of a file, and copies of it.
+
+    Nothing for what is refused.
+    """
     if hasattr(array, "tocsr"):
         return int(array.nnz * (max(array.dtype.itemsize, dtype.itemsize) + 12) + 8 * array.shape[0])
-    if (
-        isinstance(array, np.ndarray)
-        and array.dtype == dtype
-        and (array.ndim < 2 or array.strides[1] == dtype.itemsize)
-    ):
-        return 0
     try:
-        shape = np.shape(array)
+        size = math.prod(np.shape(array))
     except ValueError:  # not rectangular
         return 0
-    return int(np.prod(shape)) * max(8 if getattr(array, "ndim", 2) < 2 else 0, dtype.itemsize)
+    copy = size * max(8 if getattr(array, "ndim", 2) < 2 else 0, dtype.itemsize)
+    if isinstance(array, np.ndarray):
+        return mapped_bytes(array) + (0 if is_used_in_place(array, dtype) else copy)
+    own = getattr(array, "dtype", None)  # that numpy.asarray makes an array of
+    return int(size * getattr(own, "itemsize", 8)) + (0 if own == dtype else copy)
+
+
+def is_used_in_place(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether the core takes an array as it is: `usable` of python/bindings/arrays.cpp."""
+    columns = array.shape[1] if array.ndim == 2 else 1
+    return (
+        array.ndim in (1, 2)
+        and array.dtype is dtype
+        and array.flags.aligned
+        and (columns == 1 or array.strides[1] == dtype.itemsize)
+        and array.strides[0] >= columns * dtype.itemsize
+        and not is_of_a_tape(array)
+    )
+
+
+def is_of_a_tape(array: npt.NDArray[Any]) -> bool:
+    """Whether an array looks into what a forward pass has kept."""
+    base = array.base
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return repr(base).startswith('<capsule object "chainrule.Tape"')
 
 
 def n_rows_of(array: Any) -> int:
