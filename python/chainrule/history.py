@@ -188,7 +188,7 @@ def epoch_observer(
 
         def advance(report: EpochReport) -> None:
             figures = {"loss": report.loss, "val_loss": report.validation_loss}
-            if monitor is not None and len(monitor.steps):
+            if monitor is not None and len(monitor._record):
                 figures["min_grad"] = monitor.smallest_gradient()
             bar.set_postfix({name: f"{x:.4g}" for name, x in figures.items() if x is not None}, refresh=False)
             bar.update(report.epoch - bar.n)
