@@ -95,9 +95,10 @@ def fit(
         Whether to show a progress bar on the standard error stream, with the losses and the smallest norm of a layer's
         weight gradient.
     checkpoint : str or path-like, optional
-        A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs and at the
-        end. `load` reads the network as it was then, with `patience` too: that of the best epoch is what `fit` leaves.
-        Needs the extra "io".
+        A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs, and after
+        the last one, whether `epochs`, `patience` or a callback made it that. A fit that ends otherwise, within an
+        epoch by ``on_nonfinite="stop"`` or by an exception, leaves the file as it last was. `load` reads the network as
+        it was then, with `patience` too: that of the best epoch is what `fit` leaves. Needs the extra "io".
     checkpoint_every : int, default 1
         Epochs from one checkpoint to the next, at least 1.
     resume : bool, default False
