@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from chainrule._arguments import boolean, known_name, shown
-from chainrule.checkpoint import checkpoints
+from chainrule.checkpoint import CheckpointSettings, checkpoints
 from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.history import Callback, History, Observer, epoch_observer
 from chainrule.memory import as_bytes, bytes_beside, micro_batch_within, n_rows_of, resident
@@ -22,6 +22,7 @@ from chainrule.stream import BLOCK_BYTES, BLOCKS_AT_A_TIME, ArrayStream, Stream,
 from chainrule.training import FitSettings, Validation, fit_settings
 
 if TYPE_CHECKING:
+    from chainrule._core import FlowRecord
     from chainrule.mlp import MLP
 
 
@@ -172,78 +173,32 @@ def fit(
         micro_batch=micro_batch,
     )
     progress, reproducible = boolean("progress", progress), boolean("reproducible", reproducible)
-    known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
-    if not isinstance(monitor, GradientFlow | None):
-        raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
-    if y is None and hasattr(X, "shape"):
-        raise TypeError("y is None; expected real numbers, the targets of the rows of X")
     limit = None if memory_limit is None else as_bytes(memory_limit)
-    if reproducible and comm is None:
-        raise ValueError(
-            "reproducible is True without comm; expected a communicator (one process alone always gives the "
-            "same bits, for any number of threads)"
-        )
-    if reproducible and limit is not None:
-        raise ValueError(
-            "memory_limit is given with reproducible; expected micro_batch instead, the same for any number of ranks"
-        )
+    _check_options(X, y, monitor, on_nonfinite, limit, comm, reproducible)
     ranks = source = None
     if comm is not None:
-        if y is None:
-            raise ValueError("comm is given and X is an iterable; expected arrays, each process with its own rows")
         ranks = _join(self, X, settings, on_nonfinite, as_communicator(comm), reproducible)
     elif y is None or is_on_disk(X):
         source = _stream(self, X, y, settings, limit)
-    n_rows = ranks.rows if ranks else source.rows if source else n_rows_of(X)
-    first = ranks is None or ranks.rank == 0
-    progress = progress and first
+    progress = progress and (ranks is None or ranks.rank == 0)
     # The bar shows a gradient: of the last step of each epoch, where nobody asked for more.
     watched = GradientFlow(every=None) if progress and monitor is None else monitor
     flow = None if watched is None else watched._attach(self)
     try:
         with epoch_observer(self, settings["epochs"], callbacks, progress, watched) as on_epoch:
-            if limit is not None:
-                beside = _sample_bytes(self, (X, y, sample_weight), source)
-                writes = first and checkpoint is not None
-                settings["micro_batch"] = micro_batch_within(
-                    limit, self, settings, n_rows, beside, ranks is not None, writes, resume
-                )
-            samples = None if ranks or y is None else (X, y)
-            limited = limit is not None
-            written = checkpoints(
-                self,
-                n_rows,
-                samples,
-                source,
-                settings,
-                checkpoint,
-                checkpoint_every,
-                resume,
-                writes=first,
-                limited=limited,
-                reproducible=reproducible,
+            saving = _prepare(
+                self, X, y, ranks, source, settings, flow, limit, checkpoint, checkpoint_every, resume, reproducible
             )
-            resumed = written["resume"]
-            if resumed and flow is not None:
-                flow.begin(resumed["step"])
-            if ranks:
-                on_epoch = _agreed(on_epoch, ranks)
-                ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
-            if resumed and len(resumed["loss"]) > settings["epochs"]:
-                done = len(resumed["loss"])
-                raise ValueError(f"epochs is {settings['epochs']}; expected at least the {done} of {checkpoint}")
-            if resumed and source:
-                source.first_epoch, source.seed = resumed["epochs_trained"], resumed["seed"]
             arrays = (None, None) if source else (X, y)
             record = self._model.fit(
                 *arrays,
-                on_epoch=on_epoch,
+                on_epoch=_agreed(on_epoch, ranks) if ranks else on_epoch,
                 monitor=flow,
                 on_nonfinite=on_nonfinite,
                 ranks=ranks,
                 source=source,
                 **settings,
-                **written,
+                **saving,
             )
     except (ValueError, NonFiniteError) as error:
         if isinstance(source, ArrayStream):
@@ -256,9 +211,88 @@ def fit(
         ranks.done()
     history = History.of(record, monitor, settings["micro_batch"])
     if isinstance(source, ArrayStream) and history.non_finite:
+        resumed = saving["resume"]
         epochs_before = source.first_epoch - (len(resumed["loss"]) if resumed else 0)
         history.non_finite = source.with_row(history.non_finite, epochs_before + history.non_finite.epoch - 1)
     return history
+
+
+def _check_options(
+    X: Any,
+    y: npt.ArrayLike | None,
+    monitor: GradientFlow | None,
+    on_nonfinite: str,
+    limit: int | None,
+    comm: Any,
+    reproducible: bool,
+) -> None:
+    """Check the arguments that only `MLP.fit` has, and which of them go together."""
+    known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
+    if not isinstance(monitor, GradientFlow | None):
+        raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
+    if y is None and hasattr(X, "shape"):
+        raise TypeError("y is None; expected real numbers, the targets of the rows of X")
+    if reproducible and comm is None:
+        raise ValueError(
+            "reproducible is True without comm; expected a communicator (one process alone always gives the "
+            "same bits, for any number of threads)"
+        )
+    if reproducible and limit is not None:
+        raise ValueError(
+            "memory_limit is given with reproducible; expected micro_batch instead, the same for any number of ranks"
+        )
+    if comm is not None and y is None:
+        raise ValueError("comm is given and X is an iterable; expected arrays, each process with its own rows")
+
+
+def _prepare(
+    mlp: MLP,
+    X: Any,
+    y: npt.ArrayLike | None,
+    ranks: Ranks | None,
+    source: Stream | None,
+    settings: FitSettings,
+    flow: FlowRecord | None,
+    limit: int | None,
+    checkpoint: str | os.PathLike[str] | None,
+    checkpoint_every: int,
+    resume: bool,
+    reproducible: bool,
+) -> CheckpointSettings:
+    """Pick the micro-batch that keeps to the limit, and read the checkpoint that the fit goes on from."""
+    n_rows = ranks.rows if ranks else source.rows if source else n_rows_of(X)
+    writes = ranks is None or ranks.rank == 0
+    if limit is not None:
+        beside = _sample_bytes(mlp, (X, y, settings["sample_weight"]), source)
+        settings["micro_batch"] = micro_batch_within(
+            limit, mlp, settings, n_rows, beside, ranks is not None, writes and checkpoint is not None, resume
+        )
+    saving = checkpoints(
+        mlp,
+        n_rows,
+        None if ranks or y is None else (X, y),
+        source,
+        settings,
+        checkpoint,
+        checkpoint_every,
+        resume,
+        writes=writes,
+        limited=limit is not None,
+        reproducible=reproducible,
+    )
+    resumed = saving["resume"]
+    if ranks:
+        ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
+    if resumed is None:
+        return saving
+    if len(resumed["loss"]) > settings["epochs"]:
+        done = len(resumed["loss"])
+        raise ValueError(f"epochs is {settings['epochs']}; expected at least the {done} of {checkpoint}")
+    if flow is not None:
+        flow.begin(resumed["step"])
+    if source:
+        source.first_epoch, source.seed = resumed["epochs_trained"], resumed["seed"]
+    return saving
 
 
 def _join(mlp: MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Communicator, reproducible: bool) -> Ranks:
