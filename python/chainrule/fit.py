@@ -301,7 +301,7 @@ def _join(mlp: MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Comm
     agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
     own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, on_nonfinite, reproducible]
     no_weight = all_zero(settings["sample_weight"])
-    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible, no_weight)
+    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible, no_weight, checks_first=True)
 
 
 def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
