@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+import chainrule
 from chainrule._arguments import integer, shown
-from chainrule._core import SGD, RMSprop
+from chainrule.optimizers import OPTIMIZERS, Optimizer
 from chainrule.stream import mapped_bytes
 
 if TYPE_CHECKING:
-    from chainrule._core import Optimizer
-    from chainrule.mlp import MLP
     from chainrule.training import FitSettings
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -49,17 +48,17 @@ def resident() -> int:
 
 
 def moments(optimizer: Optimizer) -> int:
-    """Return how many numbers an optimizer keeps for each parameter."""
-    if isinstance(optimizer, SGD):
-        return int(optimizer.momentum != 0)
-    if isinstance(optimizer, RMSprop):
-        return 1 + int(optimizer.momentum != 0) + int(optimizer.centered)
-    return 2
+    """Return how many numbers an optimizer keeps for each parameter: as many as one of the same settings does."""
+    kind = next(kind for kind in OPTIMIZERS.values() if isinstance(optimizer, kind))
+    twin = kind(**{name: getattr(optimizer, name) for name in kind().__getstate__()[0]})
+    chainrule.MLP([1, 1]).step([[0]], [0], twin)
+    _, (_, _, _, kept) = twin.__getstate__()
+    return sum(moment is not None for moment in kept)
 
 
 def micro_batch_within(
     limit: int,
-    mlp: MLP,
+    mlp: chainrule.MLP,
     settings: FitSettings,
     n_rows: int,
     samples_bytes: int,
