@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
+import chainrule
 from chainrule._arguments import boolean, known_name, shown
+from chainrule._core import FlowRecord
 from chainrule.checkpoint import CheckpointSettings, checkpoints
 from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.history import Callback, History, Observer, epoch_observer
@@ -21,13 +23,9 @@ from chainrule.serialization import describe
 from chainrule.stream import BLOCK_BYTES, BLOCKS_AT_A_TIME, ArrayStream, Stream, all_zero, as_stream, is_on_disk
 from chainrule.training import FitSettings, Validation, fit_settings
 
-if TYPE_CHECKING:
-    from chainrule._core import FlowRecord
-    from chainrule.mlp import MLP
-
 
 def fit(
-    self: MLP,
+    self: chainrule.MLP,
     X: npt.ArrayLike | Iterable[tuple[npt.ArrayLike, ...]],
     y: npt.ArrayLike | None = None,
     *,
@@ -246,7 +244,7 @@ def _check_options(
 
 
 def _prepare(
-    mlp: MLP,
+    mlp: chainrule.MLP,
     X: Any,
     y: npt.ArrayLike | None,
     ranks: Ranks | None,
@@ -295,7 +293,9 @@ def _prepare(
     return saving
 
 
-def _join(mlp: MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Communicator, reproducible: bool) -> Ranks:
+def _join(
+    mlp: chainrule.MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Communicator, reproducible: bool
+) -> Ranks:
     network = {name: value for name, value in describe(mlp).items() if name != "seed"}
     samples = ("sample_weight", "validation")
     agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
@@ -309,7 +309,7 @@ def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
     return lambda *report: ranks.epoch_done(on_epoch is not None and on_epoch(*report))
 
 
-def _stream(mlp: MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, limit: int | None) -> Stream:
+def _stream(mlp: chainrule.MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, limit: int | None) -> Stream:
     if y is None and isinstance(X, Generator) and settings["epochs"] > 1:
         raise ValueError(
             f"X is a generator, which gives its blocks once, and epochs is {settings['epochs']}; expected an iterable "
@@ -323,7 +323,7 @@ def _stream(mlp: MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, li
     return stream
 
 
-def _sample_bytes(mlp: MLP, samples: tuple[Any, ...], source: Stream | None) -> int:
+def _sample_bytes(mlp: chainrule.MLP, samples: tuple[Any, ...], source: Stream | None) -> int:
     if isinstance(source, ArrayStream):
         return source.most_bytes()
     return 0 if source else sum(bytes_beside(array, mlp.dtype) for array in samples if array is not None)

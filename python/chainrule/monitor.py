@@ -13,12 +13,11 @@ from chainrule._extras import optional_package
 from chainrule._json import jsonable
 from chainrule._names import parameter_names
 from chainrule._table import Table
+from chainrule._types import Axes
 from chainrule.diagnosis import Finding
 from chainrule.gradient_flow import GradientFlowReport, report_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from chainrule._core import FlowRows
     from chainrule.mlp import MLP
 

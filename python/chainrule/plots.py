@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from chainrule._extras import optional_package
+from chainrule._types import Axes
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from chainrule.gradient_flow import GradientFlowReport
     from chainrule.history import History
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from chainrule._extras import optional_package
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from chainrule.history import EpochReport
+from chainrule._types import Self
+from chainrule.history import EpochReport
 
 
 class TensorBoard:
