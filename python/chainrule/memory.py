@@ -118,25 +118,27 @@ def bytes_beside(array: Any, dtype: np.dtype[Any]) -> int:
     if hasattr(array, "tocsr"):
         return int(array.nnz * (max(array.dtype.itemsize, dtype.itemsize) + 12) + 8 * array.shape[0])
     try:
-        size = math.prod(np.shape(array))
+        size = int(math.prod(np.shape(array)))
     except ValueError:  # not rectangular
         return 0
-    copy = size * max(8 if getattr(array, "ndim", 2) < 2 else 0, dtype.itemsize)
     if isinstance(array, np.ndarray):
-        return mapped_bytes(array) + (0 if is_used_in_place(array, dtype) else copy)
-    own = getattr(array, "dtype", None)  # that numpy.asarray makes an array of
-    return int(size * getattr(own, "itemsize", 8)) + (0 if own == dtype else copy)
+        read, in_place = mapped_bytes(array), is_used_in_place(array, dtype)
+    else:  # numpy.asarray makes an array of it
+        own = getattr(array, "dtype", None)
+        read, in_place = int(size * getattr(own, "itemsize", 8)), own == dtype
+    if size == n_rows_of(array):  # it may be class labels, which are copied twice, in 64 bits
+        return read + 2 * 8 * size
+    return read + (0 if in_place else size * dtype.itemsize)
 
 
 def is_used_in_place(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> bool:
-    """Whether the core takes an array as it is: `usable` of python/bindings/arrays.cpp."""
-    columns = array.shape[1] if array.ndim == 2 else 1
+    """Whether the core takes an array of several columns as it is: `usable` of python/bindings/arrays.cpp."""
     return (
-        array.ndim in (1, 2)
+        array.ndim == 2
         and array.dtype is dtype
         and array.flags.aligned
-        and (columns == 1 or array.strides[1] == dtype.itemsize)
-        and array.strides[0] >= columns * dtype.itemsize
+        and array.strides[1] == dtype.itemsize
+        and array.strides[0] >= array.shape[1] * dtype.itemsize
         and not is_of_a_tape(array)
     )
 

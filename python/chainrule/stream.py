@@ -224,20 +224,23 @@ def row_bytes(array: Any, dtype: np.dtype[Any]) -> int:
     if not shape:
         return 0
     row = int(math.prod(shape[1:]) * max(array.dtype.itemsize, dtype.itemsize))
-    return max(row, abs(int(array.strides[0]))) if isinstance(array, np.memmap) else row
+    return max(row, abs(int(array.strides[0]))) if _is_mapped(array) else row
 
 
 def mapped_bytes(array: Any) -> int:
     """Return how much of a file a memory map spans; 0 for any other array."""
-    if not isinstance(array, np.memmap):
+    if not _is_mapped(array):
         return 0
     last = sum((n - 1) * abs(stride) for n, stride in zip(array.shape, array.strides, strict=True))
     return int(last + array.itemsize)
 
 
+def _is_mapped(array: Any) -> bool:
+    return isinstance(array, np.memmap) and getattr(array, "_mmap", None) is not None  # which copies have not
+
+
 def _can_forget_pages(array: Any) -> bool:
-    has_pages = isinstance(array, np.memmap) and getattr(array, "_mmap", None) is not None
-    return has_pages and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED")
+    return _is_mapped(array) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED")
 
 
 def _forget_pages(array: Any) -> None:

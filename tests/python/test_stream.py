@@ -440,8 +440,16 @@ class TestMemoryLimit:
         assert {name for name, is_copied in copied.items() if is_copied} == set(arrays) - {"whole", "every other row"}
         for name, X in arrays.items():
             assert memory.bytes_beside(X, mlp.dtype) == X.size * 8 * copied[name], name
-        for y, itself in ((np.ones(10), True), (np.ones(20)[::2], True), (np.ones(10)[::-1], False)):
-            assert memory.bytes_beside(y, mlp.dtype) == (0 if itself else 80)
+
+    @pytest.mark.parametrize("dtype", ["int8", "float32", "float64"])
+    def test_class_labels_count_by_the_copies_in_64_bits(self, dtype):
+        mlp = cr.MLP([1, 2], loss="cross_entropy", dtype="float64", seed=0)
+        X, y = np.ones((10**5, 1)), np.ones(10**5, dtype)
+        tracemalloc.start()
+        mlp.evaluate(X, y)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert 8 * 10**5 < peak < memory.bytes_beside(y, mlp.dtype) + 10**5
 
     def test_what_is_loaded_whole_with_comm_counts(self, maps, least):
         """A memory map by its pages, any other array on the disk by itself, and the core's copies of both."""
