@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from chainrule import _core
 from chainrule._arguments import known_name
-
-if TYPE_CHECKING:
-    from chainrule._core import Config
+from chainrule._types import Config
 
 
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:

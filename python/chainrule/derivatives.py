@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy.typing as npt
 
+import chainrule
 from chainrule._arguments import integer
-
-if TYPE_CHECKING:
-    from chainrule._core import _FloatArray as FloatArray
-    from chainrule.mlp import MLP
+from chainrule._types import FloatArray
 
 
-def input_gradient(self: MLP, X: npt.ArrayLike, output: int | None = None) -> FloatArray:
+def input_gradient(self: chainrule.MLP, X: npt.ArrayLike, output: int | None = None) -> FloatArray:
     """Differentiate one output with respect to the inputs, sample by sample: what each input does to it there.
 
     The gradient of the loss with respect to X is what `pullback` returns.
@@ -40,7 +36,7 @@ def input_gradient(self: MLP, X: npt.ArrayLike, output: int | None = None) -> Fl
     return self._model.input_gradient(X, output)
 
 
-def jacobian(self: MLP, X: npt.ArrayLike) -> FloatArray:
+def jacobian(self: chainrule.MLP, X: npt.ArrayLike) -> FloatArray:
     """Differentiate every output with respect to every input, sample by sample.
 
     From the outputs back, or from the inputs forth where those are fewer.
@@ -63,7 +59,7 @@ def jacobian(self: MLP, X: npt.ArrayLike) -> FloatArray:
     return self._model.jacobian(X)
 
 
-def jvp(self: MLP, X: npt.ArrayLike, V: npt.ArrayLike) -> FloatArray:
+def jvp(self: chainrule.MLP, X: npt.ArrayLike, V: npt.ArrayLike) -> FloatArray:
     """Differentiate the outputs along a direction for each sample, in one forward pass: Jacobian times vector.
 
     Parameters
@@ -86,7 +82,7 @@ def jvp(self: MLP, X: npt.ArrayLike, V: npt.ArrayLike) -> FloatArray:
     return self._model.jvp(X, V)
 
 
-def per_sample_gradients(self: MLP, X: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
+def per_sample_gradients(self: chainrule.MLP, X: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
     """Compute the gradient of each sample's own loss; their mean is the gradient of the loss.
 
     Parameters
@@ -111,7 +107,7 @@ def per_sample_gradients(self: MLP, X: npt.ArrayLike, y: npt.ArrayLike) -> Float
     return self._model.per_sample_gradients(X, y)
 
 
-def per_sample_gradient_norms(self: MLP, X: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
+def per_sample_gradient_norms(self: chainrule.MLP, X: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
     """Compute the norm of the gradient of each sample's own loss, without those gradients.
 
     ``‖g_i‖² = Σ_l (|a_{l-1,i}|² + 1) |δ_{l,i}|²``: one backward pass is enough, in bounded memory.
@@ -141,7 +137,11 @@ def per_sample_gradient_norms(self: MLP, X: npt.ArrayLike, y: npt.ArrayLike) -> 
 
 
 def hvp(
-    self: MLP, X: npt.ArrayLike, y: npt.ArrayLike, v: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    self: chainrule.MLP,
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    v: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None = None,
 ) -> FloatArray:
     """Multiply the Hessian of the loss by a vector: exactly, without it, in the time of two to three gradients.
 

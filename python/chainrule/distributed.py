@@ -130,6 +130,8 @@ class Ranks:
     """The processes of one fit, as the core sees them.
 
     `no_weight` says that the weights of this process's samples are all zero, which those of all processes must not be.
+    The parameters of process 0 go to all at once or, with `checks_first`, with the first sum: by then the core has
+    found nothing wrong with the samples.
 
     Attributes
     ----------
@@ -149,9 +151,11 @@ class Ranks:
         agreed: object,
         reproducible: bool = False,
         no_weight: bool = False,
+        checks_first: bool = False,
     ) -> None:
         self._comm = comm
         self._parameters = parameters
+        self._has_parameters = False
         self.rank, self.size = comm.rank, comm.size
         self.reproducible = reproducible
         self.agree("network, its count of epochs or the arguments of fit", repr(agreed).encode())
@@ -162,10 +166,17 @@ class Ranks:
         halves = np.array([seed >> 32, seed & 0xFFFFFFFF], dtype=np.float64)  # of a number that float64 cannot hold
         comm.bcast(halves)
         self.seed = int(halves[0]) << 32 | int(halves[1])
-        comm.bcast(parameters)
+        if not checks_first:
+            self._take_parameters()
 
     def sum(self, array: npt.NDArray[Any]) -> None:
+        if not self._has_parameters:
+            self._take_parameters()
         self._comm.allreduce(array)
+
+    def _take_parameters(self) -> None:
+        self._comm.bcast(self._parameters)
+        self._has_parameters = True
 
     def epoch_done(self, stop: bool) -> bool:
         """Check that all have the same parameters, to the bit; return whether any wants to stop."""

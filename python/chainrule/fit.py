@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
+import chainrule
 from chainrule._arguments import boolean, known_name, shown
-from chainrule.checkpoint import checkpoints
+from chainrule._core import FlowRecord
+from chainrule.checkpoint import CheckpointSettings, checkpoints
 from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.history import Callback, History, Observer, epoch_observer
-from chainrule.memory import as_bytes, copy_bytes, micro_batch_within, n_rows_of, resident
+from chainrule.memory import as_bytes, bytes_beside, micro_batch_within, n_rows_of, resident
 from chainrule.monitor import GradientFlow
 from chainrule.non_finite import NonFiniteError
 from chainrule.optimizers import OptimizerLike
 from chainrule.schedules import ScheduleLike
 from chainrule.serialization import describe
-from chainrule.stream import BLOCK_BYTES, ArrayStream, Stream, all_zero, as_stream, is_on_disk
+from chainrule.stream import BLOCK_BYTES, BLOCKS_AT_A_TIME, ArrayStream, Stream, all_zero, as_stream, is_on_disk
 from chainrule.training import FitSettings, Validation, fit_settings
-
-if TYPE_CHECKING:
-    from chainrule.mlp import MLP
 
 
 def fit(
-    self: MLP,
+    self: chainrule.MLP,
     X: npt.ArrayLike | Iterable[tuple[npt.ArrayLike, ...]],
     y: npt.ArrayLike | None = None,
     *,
@@ -60,7 +59,8 @@ def fit(
         memory map (numpy.memmap; also chunked arrays as of h5py or zarr), or, without y, an iterable of blocks (X, y)
         or (X, y, sample_weight) that gives the same ones in every epoch. No batch reaches from one block of an iterable
         into the next: the last of each may be smaller. Its blocks may come from `predict` of this network, or from
-        anything of a copy of it.
+        anything of a copy of it. With `comm` nothing is read in blocks: a memory map of the network's dtype is used
+        where it is, and any other array on the disk is loaded whole.
     y : array-like of shape (N, d_L), or (N,)
         Their targets; see the Notes of `MLP`.
     epochs : int
@@ -94,9 +94,10 @@ def fit(
         Whether to show a progress bar on the standard error stream, with the losses and the smallest norm of a layer's
         weight gradient.
     checkpoint : str or path-like, optional
-        A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs and at the
-        end. `load` reads the network as it was then, with `patience` too: that of the best epoch is what `fit` leaves.
-        Needs the extra "io".
+        A file, for this fit alone, that is replaced as `save` does it after every `checkpoint_every` epochs, and after
+        the last one, whether `epochs`, `patience` or a callback made it that. A fit that ends otherwise, within an
+        epoch by ``on_nonfinite="stop"`` or by an exception, leaves the file as it last was. `load` reads the network as
+        it was then, with `patience` too: that of the best epoch is what `fit` leaves. Needs the extra "io".
     checkpoint_every : int, default 1
         Epochs from one checkpoint to the next, at least 1.
     resume : bool, default False
@@ -118,8 +119,9 @@ def fit(
         stored.
     memory_limit : int or str, optional
         Bytes, or a text such as "2GB" or "512MiB", below which the memory of the whole process is to stay, with all
-        that `checkpoint` and `resume` take. Picks the largest `micro_batch` that does, and tells it in the History.
-        Where not even one row at a time does, a ValueError tells how much is needed, before anything is trained.
+        that `checkpoint` and `resume` take, and with the pages of memory maps; blocks of an iterable are not counted.
+        Picks the largest `micro_batch` that does, and tells it in the History. Where not even one row at a time does,
+        a ValueError tells how much is needed, before anything is trained.
     comm : mpi4py communicator, optional
         Train together with the other processes of a job, ``mpiexec -n 4 python -m mpi4py train.py``: each gives its own
         rows of X and y (see `shard`), whose weights may all be zero on some, and the same other arguments. Batches,
@@ -169,78 +171,32 @@ def fit(
         micro_batch=micro_batch,
     )
     progress, reproducible = boolean("progress", progress), boolean("reproducible", reproducible)
-    known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
-    if not isinstance(monitor, GradientFlow | None):
-        raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
-    if y is None and hasattr(X, "shape"):
-        raise TypeError("y is None; expected real numbers, the targets of the rows of X")
     limit = None if memory_limit is None else as_bytes(memory_limit)
-    if reproducible and comm is None:
-        raise ValueError(
-            "reproducible is True without comm; expected a communicator (one process alone always gives the "
-            "same bits, for any number of threads)"
-        )
-    if reproducible and limit is not None:
-        raise ValueError(
-            "memory_limit is given with reproducible; expected micro_batch instead, the same for any number of ranks"
-        )
+    _check_options(X, y, monitor, on_nonfinite, limit, comm, reproducible)
     ranks = source = None
     if comm is not None:
-        if y is None:
-            raise ValueError("comm is given and X is an iterable; expected arrays, each process with its own rows")
         ranks = _join(self, X, settings, on_nonfinite, as_communicator(comm), reproducible)
     elif y is None or is_on_disk(X):
         source = _stream(self, X, y, settings, limit)
-    n_rows = ranks.rows if ranks else source.rows if source else n_rows_of(X)
-    first = ranks is None or ranks.rank == 0
-    progress = progress and first
+    progress = progress and (ranks is None or ranks.rank == 0)
     # The bar shows a gradient: of the last step of each epoch, where nobody asked for more.
     watched = GradientFlow(every=None) if progress and monitor is None else monitor
     flow = None if watched is None else watched._attach(self)
     try:
         with epoch_observer(self, settings["epochs"], callbacks, progress, watched) as on_epoch:
-            if limit is not None:
-                copies = _sample_bytes(self, X, y, source)
-                writes = first and checkpoint is not None
-                settings["micro_batch"] = micro_batch_within(
-                    limit, self, settings, n_rows, copies, ranks is not None, writes, resume
-                )
-            samples = None if ranks or y is None else (X, y)
-            limited = limit is not None
-            written = checkpoints(
-                self,
-                n_rows,
-                samples,
-                source,
-                settings,
-                checkpoint,
-                checkpoint_every,
-                resume,
-                writes=first,
-                limited=limited,
-                reproducible=reproducible,
+            saving = _prepare(
+                self, X, y, ranks, source, settings, flow, limit, checkpoint, checkpoint_every, resume, reproducible
             )
-            resumed = written["resume"]
-            if resumed and flow is not None:
-                flow.begin(resumed["step"])
-            if ranks:
-                on_epoch = _agreed(on_epoch, ranks)
-                ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
-            if resumed and len(resumed["loss"]) > settings["epochs"]:
-                done = len(resumed["loss"])
-                raise ValueError(f"epochs is {settings['epochs']}; expected at least the {done} of {checkpoint}")
-            if resumed and source:
-                source.first_epoch, source.seed = resumed["epochs_trained"], resumed["seed"]
             arrays = (None, None) if source else (X, y)
             record = self._model.fit(
                 *arrays,
-                on_epoch=on_epoch,
+                on_epoch=_agreed(on_epoch, ranks) if ranks else on_epoch,
                 monitor=flow,
                 on_nonfinite=on_nonfinite,
                 ranks=ranks,
                 source=source,
                 **settings,
-                **written,
+                **saving,
             )
     except (ValueError, NonFiniteError) as error:
         if isinstance(source, ArrayStream):
@@ -253,18 +209,99 @@ def fit(
         ranks.done()
     history = History.of(record, monitor, settings["micro_batch"])
     if isinstance(source, ArrayStream) and history.non_finite:
+        resumed = saving["resume"]
         epochs_before = source.first_epoch - (len(resumed["loss"]) if resumed else 0)
         history.non_finite = source.with_row(history.non_finite, epochs_before + history.non_finite.epoch - 1)
     return history
 
 
-def _join(mlp: MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Communicator, reproducible: bool) -> Ranks:
+def _check_options(
+    X: Any,
+    y: npt.ArrayLike | None,
+    monitor: GradientFlow | None,
+    on_nonfinite: str,
+    limit: int | None,
+    comm: Any,
+    reproducible: bool,
+) -> None:
+    """Check the arguments that only `MLP.fit` has, and which of them go together."""
+    known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
+    if not isinstance(monitor, GradientFlow | None):
+        raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
+    if y is None and hasattr(X, "shape"):
+        raise TypeError("y is None; expected real numbers, the targets of the rows of X")
+    if reproducible and comm is None:
+        raise ValueError(
+            "reproducible is True without comm; expected a communicator (one process alone always gives the "
+            "same bits, for any number of threads)"
+        )
+    if reproducible and limit is not None:
+        raise ValueError(
+            "memory_limit is given with reproducible; expected micro_batch instead, the same for any number of ranks"
+        )
+    if comm is not None and y is None:
+        raise ValueError("comm is given and X is an iterable; expected arrays, each process with its own rows")
+
+
+def _prepare(
+    mlp: chainrule.MLP,
+    X: Any,
+    y: npt.ArrayLike | None,
+    ranks: Ranks | None,
+    source: Stream | None,
+    settings: FitSettings,
+    flow: FlowRecord | None,
+    limit: int | None,
+    checkpoint: str | os.PathLike[str] | None,
+    checkpoint_every: int,
+    resume: bool,
+    reproducible: bool,
+) -> CheckpointSettings:
+    """Pick the micro-batch that keeps to the limit, and read the checkpoint that the fit goes on from."""
+    n_rows = ranks.rows if ranks else source.rows if source else n_rows_of(X)
+    writes = ranks is None or ranks.rank == 0
+    if limit is not None:
+        beside = _sample_bytes(mlp, (X, y, settings["sample_weight"]), source)
+        settings["micro_batch"] = micro_batch_within(
+            limit, mlp, settings, n_rows, beside, ranks is not None, writes and checkpoint is not None, resume
+        )
+    saving = checkpoints(
+        mlp,
+        n_rows,
+        None if ranks or y is None else (X, y),
+        source,
+        settings,
+        checkpoint,
+        checkpoint_every,
+        resume,
+        writes=writes,
+        limited=limit is not None,
+        reproducible=reproducible,
+    )
+    resumed = saving["resume"]
+    if ranks:
+        ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
+    if resumed is None:
+        return saving
+    if len(resumed["loss"]) > settings["epochs"]:
+        done = len(resumed["loss"])
+        raise ValueError(f"epochs is {settings['epochs']}; expected at least the {done} of {checkpoint}")
+    if flow is not None:
+        flow.begin(resumed["step"])
+    if source:
+        source.first_epoch, source.seed = resumed["epochs_trained"], resumed["seed"]
+    return saving
+
+
+def _join(
+    mlp: chainrule.MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Communicator, reproducible: bool
+) -> Ranks:
     network = {name: value for name, value in describe(mlp).items() if name != "seed"}
     samples = ("sample_weight", "validation")
     agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
     own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, on_nonfinite, reproducible]
     no_weight = all_zero(settings["sample_weight"])
-    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible, no_weight)
+    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible, no_weight, checks_first=True)
 
 
 def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
@@ -272,20 +309,21 @@ def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
     return lambda *report: ranks.epoch_done(on_epoch is not None and on_epoch(*report))
 
 
-def _stream(mlp: MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, limit: int | None) -> Stream:
+def _stream(mlp: chainrule.MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, limit: int | None) -> Stream:
     if y is None and isinstance(X, Generator) and settings["epochs"] > 1:
         raise ValueError(
             f"X is a generator, which gives its blocks once, and epochs is {settings['epochs']}; expected an iterable "
             "that starts anew each time, such as a list or an object whose __iter__ is a generator"
         )
-    # Two blocks and what one is put together from take at most half of what there is.
-    room = BLOCK_BYTES if limit is None else max(2**20, min(BLOCK_BYTES, (limit - resident()) // 8))
+    # All blocks together take at most half of what there is.
+    half = None if limit is None else (limit - resident()) // 2
+    room = BLOCK_BYTES if half is None else max(2**20, min(BLOCK_BYTES, half // BLOCKS_AT_A_TIME))
     stream = as_stream(mlp, X, y, settings["sample_weight"], settings["batch_size"], settings["shuffle"], room)
     stream.first_epoch, stream.seed = mlp._model.epochs_trained, mlp.seed
     return stream
 
 
-def _sample_bytes(mlp: MLP, X: Any, y: npt.ArrayLike | None, source: Stream | None) -> int:
+def _sample_bytes(mlp: chainrule.MLP, samples: tuple[Any, ...], source: Stream | None) -> int:
     if isinstance(source, ArrayStream):
-        return 4 * source.block_bytes
-    return 0 if source else copy_bytes(X, mlp.dtype) + copy_bytes(y, mlp.dtype)
+        return source.most_bytes()
+    return 0 if source else sum(bytes_beside(array, mlp.dtype) for array in samples if array is not None)

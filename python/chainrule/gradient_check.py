@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
+import chainrule
 from chainrule._table import Table
-
-if TYPE_CHECKING:
-    from chainrule.mlp import MLP
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class GradientCheckReport:
 
 
 def check_gradients(
-    self: MLP, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    self: chainrule.MLP, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
 ) -> GradientCheckReport:
     """Compare backpropagation's gradient with central differences, parameter by parameter.
 

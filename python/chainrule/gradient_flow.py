@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from chainrule import plots
 from chainrule._extras import optional_package
 from chainrule._json import jsonable
 from chainrule._names import parameter_names
 from chainrule._table import Table
+from chainrule._types import Axes
 from chainrule.diagnosis import Finding, diagnose
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
-
     from chainrule._core import GradientFlow
 
 

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+import chainrule
 from chainrule import plots
 from chainrule._arguments import shown
 from chainrule._extras import optional_package, progress_bar
 from chainrule._json import jsonable
 from chainrule._table import Table
+from chainrule._types import Axes, FitRecord
+from chainrule.monitor import GradientFlow
 from chainrule.non_finite import NonFinite
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from chainrule._core import FitRecord
-    from chainrule.mlp import MLP
-    from chainrule.monitor import GradientFlow
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class EpochReport:
         What was given to the fit, with all that it has recorded so far.
     """
 
-    mlp: MLP
+    mlp: chainrule.MLP
     epoch: int
     epochs: int
     loss: float
@@ -177,7 +173,7 @@ class History:
 
 @contextmanager
 def epoch_observer(
-    mlp: MLP, epochs: int, callbacks: Iterable[Callback], progress: bool, monitor: GradientFlow | None = None
+    mlp: chainrule.MLP, epochs: int, callbacks: Iterable[Callback], progress: bool, monitor: GradientFlow | None = None
 ) -> Iterator[Observer | None]:
     """Give what the core is to call once an epoch: None where nobody listens, so that the loop stays in the core."""
     listeners = as_callbacks(callbacks)
@@ -188,7 +184,7 @@ def epoch_observer(
 
         def advance(report: EpochReport) -> None:
             figures = {"loss": report.loss, "val_loss": report.validation_loss}
-            if monitor is not None and len(monitor.steps):
+            if monitor is not None and len(monitor._record):
                 figures["min_grad"] = monitor.smallest_gradient()
             bar.set_postfix({name: f"{x:.4g}" for name, x in figures.items() if x is not None}, refresh=False)
             bar.update(report.epoch - bar.n)
@@ -196,7 +192,7 @@ def epoch_observer(
         yield observer(mlp, epochs, [advance, *listeners], monitor)
 
 
-def observer(mlp: MLP, epochs: int, callbacks: list[Callback], monitor: GradientFlow | None) -> Observer:
+def observer(mlp: chainrule.MLP, epochs: int, callbacks: list[Callback], monitor: GradientFlow | None) -> Observer:
     """Make all callbacks one that says whether to stop."""
 
     def on_epoch(epoch: int, loss: float, validation_loss: float | None, lr: float, penalty: float) -> bool:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+import chainrule
 from chainrule._arguments import integer, shown
-from chainrule._core import SGD, RMSprop
+from chainrule.optimizers import OPTIMIZERS, Optimizer
+from chainrule.stream import mapped_bytes
 
 if TYPE_CHECKING:
-    from chainrule._core import Optimizer
-    from chainrule.mlp import MLP
     from chainrule.training import FitSettings
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -46,17 +48,17 @@ def resident() -> int:
 
 
 def moments(optimizer: Optimizer) -> int:
-    """Return how many numbers an optimizer keeps for each parameter."""
-    if isinstance(optimizer, SGD):
-        return int(optimizer.momentum != 0)
-    if isinstance(optimizer, RMSprop):
-        return 1 + int(optimizer.momentum != 0) + int(optimizer.centered)
-    return 2
+    """Return how many numbers an optimizer keeps for each parameter: as many as one of the same settings does."""
+    kind = next(kind for kind in OPTIMIZERS.values() if isinstance(optimizer, kind))
+    twin = kind(**{name: getattr(optimizer, name) for name in kind().__getstate__()[0]})
+    chainrule.MLP([1, 1]).step([[0]], [0], twin)
+    _, (_, _, _, kept) = twin.__getstate__()
+    return sum(moment is not None for moment in kept)
 
 
 def micro_batch_within(
     limit: int,
-    mlp: MLP,
+    mlp: chainrule.MLP,
     settings: FitSettings,
     n_rows: int,
     samples_bytes: int,
@@ -93,7 +95,7 @@ def micro_batch_within(
     fixed += (P * kept + mlp.n_parameters) * writes + P * (kept + 3) * resumes
     if settings["validation"] is not None:
         fixed += 8 * n_rows_of(settings["validation"][1])
-        fixed += sum(copy_bytes(array, mlp.dtype) for array in settings["validation"])
+        fixed += sum(bytes_beside(array, mlp.dtype) for array in settings["validation"])
     tape = mlp._model.tape_bytes
     whole = min(settings["micro_batch"] or batch_size, batch_size)
     stored = together or settings["clip_norm"] is not None or whole < batch_size
@@ -108,21 +110,45 @@ def micro_batch_within(
     return min(rows, whole)
 
 
-def copy_bytes(array: Any, dtype: np.dtype[Any]) -> int:
-    """Return what the core's copy of an array or sparse matrix takes: nothing where it is used as it is, or refused."""
+def bytes_beside(array: Any, dtype: np.dtype[Any]) -> int:
+    """Return what an array or sparse matrix takes beside itself in a fit: pages of a file, and copies of it.
+
+    Nothing for what is refused.
+    """
     if hasattr(array, "tocsr"):
         return int(array.nnz * (max(array.dtype.itemsize, dtype.itemsize) + 12) + 8 * array.shape[0])
-    if (
-        isinstance(array, np.ndarray)
-        and array.dtype == dtype
-        and (array.ndim < 2 or array.strides[1] == dtype.itemsize)
-    ):
-        return 0
     try:
-        shape = np.shape(array)
+        size = int(math.prod(np.shape(array)))
     except ValueError:  # not rectangular
         return 0
-    return int(np.prod(shape)) * max(8 if getattr(array, "ndim", 2) < 2 else 0, dtype.itemsize)
+    if isinstance(array, np.ndarray):
+        read, in_place = mapped_bytes(array), is_used_in_place(array, dtype)
+    else:  # numpy.asarray makes an array of it
+        own = getattr(array, "dtype", None)
+        read, in_place = int(size * getattr(own, "itemsize", 8)), own == dtype
+    if size == n_rows_of(array):  # it may be class labels, which are copied twice, in 64 bits
+        return read + 2 * 8 * size
+    return read + (0 if in_place else size * dtype.itemsize)
+
+
+def is_used_in_place(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether the core takes an array of several columns as it is: `usable` of python/bindings/arrays.cpp."""
+    return (
+        array.ndim == 2
+        and array.dtype is dtype
+        and array.flags.aligned
+        and array.strides[1] == dtype.itemsize
+        and array.strides[0] >= array.shape[1] * dtype.itemsize
+        and not is_of_a_tape(array)
+    )
+
+
+def is_of_a_tape(array: npt.NDArray[Any]) -> bool:
+    """Whether an array looks into what a forward pass has kept."""
+    base = array.base
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return repr(base).startswith('<capsule object "chainrule.Tape"')
 
 
 def n_rows_of(array: Any) -> int:

@@ -7,7 +7,7 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +15,16 @@ import numpy.typing as npt
 from chainrule import _core, activations, c_export, derivatives, gradient_check, gradient_flow, losses, serialization
 from chainrule import fit as fitting
 from chainrule._arguments import integer, known_name, real, shown
+from chainrule._core import Activation, Init, Loss
 from chainrule._names import parameter_names
 from chainrule._table import Table
+from chainrule._types import FloatArray, Self, TorchModule, TorchSequential
 from chainrule.activations import ActivationLike, as_activation, as_hidden_activations
 from chainrule.c_export import Footprint
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.initializers import ZEROS, InitLike, as_init, default_init
 from chainrule.losses import LossLike, as_loss
 from chainrule.optimizers import Optimizer
-
-if TYPE_CHECKING:
-    from torch import nn
-    from typing_extensions import Self
-
-    from chainrule._core import Activation, Init, Loss
-    from chainrule._core import _FloatArray as FloatArray
 
 MODELS: dict[str, type[_core.ModelFloat32 | _core.ModelFloat64]] = {
     "float32": _core.ModelFloat32,
@@ -569,7 +564,7 @@ class MLP:
         return serialization.load(cls, path)
 
     @classmethod
-    def from_torch(cls, module: nn.Module, *, loss: LossLike | None = None, seed: int | None = None) -> Self:
+    def from_torch(cls, module: TorchModule, *, loss: LossLike | None = None, seed: int | None = None) -> Self:
         """Make a network that computes what a PyTorch module does. Needs the extra "torch".
 
         Parameters
@@ -601,7 +596,7 @@ class MLP:
 
         return torch.from_torch(cls, module, loss, seed)
 
-    def to_torch(self) -> nn.Sequential:
+    def to_torch(self) -> TorchSequential:
         """Return a PyTorch module that computes what `predict` does. Needs the extra "torch".
 
         Returns
@@ -616,7 +611,7 @@ class MLP:
         """
         from chainrule import torch
 
-        module: nn.Sequential = torch.to_torch(self)
+        module: TorchSequential = torch.to_torch(self)
         return module
 
     @classmethod

@@ -13,12 +13,11 @@ from chainrule._extras import optional_package
 from chainrule._json import jsonable
 from chainrule._names import parameter_names
 from chainrule._table import Table
+from chainrule._types import Axes
 from chainrule.diagnosis import Finding
 from chainrule.gradient_flow import GradientFlowReport, report_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from chainrule._core import FlowRows
     from chainrule.mlp import MLP
 
@@ -84,12 +83,8 @@ class GradientFlow:
         return parameter_names(len(self._activations))
 
     def __getattr__(self, name: str) -> npt.NDArray[np.float64]:
-        if name in PARAMETER_FIGURES:
-            figures, columns = self._rows()["parameters"], len(self.names)
-            return figures[:, :, PARAMETER_FIGURES.index(name)].reshape(len(figures), columns)
-        if name in LAYER_FIGURES:
-            figures, columns = self._rows()["layers"], len(self._activations)
-            return figures[:, :, LAYER_FIGURES.index(name)].reshape(len(figures), columns)
+        if name in (*PARAMETER_FIGURES, *LAYER_FIGURES):
+            return self._figures(self._rows(), name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def report(self, index: int = -1) -> GradientFlowReport:
@@ -109,11 +104,8 @@ class GradientFlow:
             If there are fewer steps.
         """
         count = self._recorded()
-        first = range(count)[index]
-        rows = self._record.flows(first, first + 1)
-        return report_of(
-            rows["parameters"][0], rows["layers"][0], rows["rows"][0], self._activations, rows["histograms"]
-        )
+        place = range(count)[index]
+        return self._report(self._record.flows(place, None if place == count - 1 else place + 1))
 
     def diagnose(self) -> list[Finding]:
         """Say what was wrong at the last recorded step; see `GradientFlowReport.diagnose`."""
@@ -121,13 +113,15 @@ class GradientFlow:
 
     def smallest_gradient(self) -> float:
         """Return the smallest norm of a layer's weight gradient at the last recorded step; NaN before."""
-        norms = self._record.flows(-1)["parameters"][:, 0::2, PARAMETER_FIGURES.index("norm")]
+        last = self._record.flows(len(self._record) - 1)["parameters"][-1:]
+        norms = last[:, 0::2, PARAMETER_FIGURES.index("norm")]
         return float(norms.min()) if norms.size else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
         """Return steps, names and all figures as lists, ready for JSON; None for what is not finite."""
-        figures = {name: getattr(self, name).tolist() for name in (*PARAMETER_FIGURES, *LAYER_FIGURES)}
-        return jsonable({"every": self.every, "steps": self.steps.tolist(), "names": self.names, **figures})
+        rows = self._rows()
+        figures = {name: self._figures(rows, name).tolist() for name in (*PARAMETER_FIGURES, *LAYER_FIGURES)}
+        return jsonable({"every": self.every, "steps": rows["recorded"], "names": self.names, **figures})
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with a row per step and parameter tensor, with the figures of its layer beside it.
@@ -138,8 +132,8 @@ class GradientFlow:
             Without pandas.
         """
         pandas = optional_package("pandas", "pandas")
-        index = pandas.MultiIndex.from_product([self.steps, self.names], names=["step", "name"])
         rows = self._rows()
+        index = pandas.MultiIndex.from_product([rows["recorded"], self.names], names=["step", "name"])
         parameters = rows["parameters"].reshape(-1, len(PARAMETER_FIGURES))
         layers = rows["layers"].repeat(2, axis=1).reshape(-1, len(LAYER_FIGURES))
         return pandas.DataFrame(
@@ -164,28 +158,31 @@ class GradientFlow:
             If nothing has been recorded yet.
         """
         self._recorded()
-        return plots.flow_over_time(self, ax)
+        rows = self._rows()
+        return plots.flow_over_time(rows["recorded"], self._figures(rows, "norm"), ax)
 
     def __str__(self) -> str:
-        return f"{self._table()}" if len(self.steps) else repr(self)
+        return f"{self._table()}" if len(self._record) else repr(self)
 
     def __repr__(self) -> str:
-        return f"GradientFlow(every={self.every}, {len(self.steps)} of {self._record.steps} steps recorded)"
+        return f"GradientFlow(every={self.every}, {len(self._record)} of {self._record.steps} steps recorded)"
 
     def _repr_html_(self) -> str:
-        return self._table()._repr_html_() if len(self.steps) else f"<p>{self!r}</p>"
+        return self._table()._repr_html_() if len(self._record) else f"<p>{self!r}</p>"
 
     def _table(self) -> Table:
-        norms, ratios = self.norm[:, 0::2], self.update_ratio[-1, 0::2]
+        rows = self._rows()
+        steps = rows["recorded"]
+        norms, ratios = (self._figures(rows, name)[:, 0::2] for name in ("norm", "update_ratio"))
         return Table(
-            ("weight", f"norm of dL/dW, steps {self.steps[0]} to {self.steps[-1]}", "first", "last", "update/weight"),
+            ("weight", f"norm of dL/dW, steps {steps[0]} to {steps[-1]}", "first", "last", "update/weight"),
             [
                 (
                     f"layers.{i}",
                     sparkline(norms[:, i], norms),
                     f"{norms[0, i]:.2e}",
                     f"{norms[-1, i]:.2e}",
-                    "-" if np.isnan(ratios[i]) else f"{ratios[i]:.1e}",
+                    "-" if np.isnan(ratios[-1, i]) else f"{ratios[-1, i]:.1e}",
                 )
                 for i in range(norms.shape[1])
             ],
@@ -193,11 +190,26 @@ class GradientFlow:
         )
 
     def _rows(self) -> FlowRows:
+        """Return a copy of all that is recorded, at a moment: another thread may be training."""
         return self._record.flows()
+
+    def _figures(self, rows: FlowRows, name: str) -> npt.NDArray[np.float64]:
+        """Return the figures of a name, by step and tensor or layer."""
+        if name in PARAMETER_FIGURES:
+            figures, place, columns = rows["parameters"], PARAMETER_FIGURES.index(name), len(self.names)
+        else:
+            figures, place, columns = rows["layers"], LAYER_FIGURES.index(name), len(self._activations)
+        return figures[:, :, place].reshape(len(figures), columns)
+
+    def _report(self, rows: FlowRows) -> GradientFlowReport:
+        """Return the report of the last of these steps."""
+        return report_of(
+            rows["parameters"][-1], rows["layers"][-1], rows["rows"][-1], self._activations, rows["histograms"]
+        )
 
     def _recorded(self) -> int:
         """Return how many steps have been recorded, or raise a RuntimeError if none has."""
-        count = len(self.steps)
+        count = len(self._record)
         if count == 0 and self._record.steps:
             every = "the last of an epoch" if self.every is None else f"every {self.every}"
             raise RuntimeError(f"none of the {self._record.steps} steps has been recorded, but only {every} is")

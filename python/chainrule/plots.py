@@ -10,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from chainrule._extras import optional_package
+from chainrule._types import Axes
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from chainrule.gradient_flow import GradientFlowReport
     from chainrule.history import History
-    from chainrule.monitor import GradientFlow
 
 # Of Okabe and Ito's palette for all kinds of sight.
 DARK, LIGHT, ACCENT = "#0072B2", "#E69F00", "#D55E00"
@@ -63,10 +61,10 @@ def gradient_flow(report: GradientFlowReport, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def flow_over_time(flow: GradientFlow, ax: Axes | None = None) -> Axes:
-    """Draw the norm of each layer's weight gradient over the steps as a heat map."""
+def flow_over_time(steps: Sequence[int], norm: npt.NDArray[np.float64], ax: Axes | None = None) -> Axes:
+    """Draw the norm of each layer's weight gradient, of `norm` by step and tensor, as a heat map."""
     ax = axes_or_new(ax)
-    norms, steps = flow.norm[:, 0::2], flow.steps
+    norms = norm[:, 0::2]
     logs = np.ma.log(np.ma.masked_invalid(norms))  # of zeros there is none
     groups = np.array_split(np.arange(len(steps)), min(len(steps), MOST_COLUMNS))
     values = np.ma.exp(np.ma.stack([logs[group].mean(axis=0) for group in groups], axis=1))
@@ -143,7 +141,9 @@ def page(history: History) -> list[Axes]:
     """Draw all of it on one page."""
     if history.monitor is None:
         raise ValueError("this history has no gradient flow; fit with monitor=chainrule.GradientFlow()")
-    report = history.monitor.report()
+    history.monitor._recorded()
+    record = history.monitor._rows()
+    report, steps = history.monitor._report(record), record["recorded"]
     count = len(report.layers)
     columns = min(count, 4)
     rows = math.ceil(count / columns)
@@ -154,20 +154,20 @@ def page(history: History) -> list[Axes]:
     histograms = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(count)]
     losses(history, top[0, 0])
     gradient_flow(report, top[0, 1])
-    top[0, 1].set_title(f"Gradient flow at step {history.monitor.steps[-1]}")
-    flow_over_time(history.monitor, top[1, 0])
-    update_ratios(history.monitor, top[1, 1])
+    top[0, 1].set_title(f"Gradient flow at step {steps[-1]}")
+    flow_over_time(steps, history.monitor._figures(record, "norm"), top[1, 0])
+    update_ratios(steps, history.monitor._figures(record, "update_ratio"), top[1, 1])
     return [*top.ravel(), *activations(report, histograms)]
 
 
-def update_ratios(flow: GradientFlow, ax: Axes) -> Axes:
-    """Draw ‖ΔW‖/‖W‖ of the first, a middle and the last layer over the steps."""
-    ratios = flow.update_ratio[:, 0::2]
+def update_ratios(steps: Sequence[int], update_ratio: npt.NDArray[np.float64], ax: Axes) -> Axes:
+    """Draw ‖ΔW‖/‖W‖ of the first, a middle and the last layer, of `update_ratio` by step and tensor."""
+    ratios = update_ratio[:, 0::2]
     last = ratios.shape[1] - 1
     chosen = sorted({0, last // 2, last})
     for layer, colour, line in zip(chosen, (DARK, LIGHT, ACCENT), ("-", "--", ":"), strict=False):
         values = ratios[:, layer]
-        ax.plot(flow.steps, values, color=colour, linestyle=line, label=f"layers.{layer}", marker=mark(values))
+        ax.plot(steps, values, color=colour, linestyle=line, label=f"layers.{layer}", marker=mark(values))
     if np.any(ratios > 0):
         ax.set_yscale("log")
     ax.axhline(1e-3, color="0.6", linewidth=0.8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from chainrule.mlp import MLP
 
 BLOCK_BYTES = 64 * 2**20
+BLOCKS_AT_A_TIME = 4  # a piece of the one that is read, that one, the one before, and the core's copy of that
 CHUNKS = 64  # of a shuffled block: pieces of the file that are read in one go
 
 Block: TypeAlias = tuple[Any, Any, Any]
@@ -120,15 +122,17 @@ class ArrayStream(Stream):
         self._arrays = arrays
         self._dtype = dtype
         self._shuffle = shuffle
-        row_bytes = max(1, int(np.prod(X.shape[1:]))) * dtype.itemsize
-        self.block_rows = max(1, block_bytes // (row_bytes * batch_size)) * batch_size
-        self.block_bytes = min(self.block_rows, self.rows) * row_bytes
+        self._row_bytes = max(1, sum(row_bytes(array, dtype) for array in arrays))
+        self.block_rows = max(1, block_bytes // (self._row_bytes * batch_size)) * batch_size
+
+    def most_bytes(self) -> int:
+        """Return the most that blocks take at a time, with the pages of the arrays that cannot be given back."""
+        blocks = BLOCKS_AT_A_TIME * min(self.block_rows, self.rows) * self._row_bytes
+        return blocks + sum(mapped_bytes(array) for array in self._arrays if not _can_forget_pages(array))
 
     def epoch(self, number: int) -> Iterator[Block]:
         for ranges in self._blocks_of(number):
             X, y, weight = (_rows_of(array, ranges) for array in self._arrays)
-            for array in self._arrays:
-                _forget_pages(array)
             if X.dtype.kind in "fiub":
                 with np.errstate(over="ignore"):  # the core tells where there is an infinity
                     X = X.astype(self._dtype, copy=False)
@@ -200,14 +204,49 @@ class BlockStream(Stream):
 
 
 def _rows_of(array: Any, ranges: list[tuple[int, int]]) -> Any:
-    return None if array is None else np.concatenate([np.asarray(array[first:last]) for first, last in ranges])
+    if array is None:
+        return None
+    rows = np.empty((sum(last - first for first, last in ranges), *array.shape[1:]), array.dtype)
+    filled = 0
+    for first, last in ranges:
+        rows[filled : filled + last - first] = array[first:last]
+        _forget_pages(array)  # at once: the system maps many more than those that were read
+        filled += last - first
+    return rows
+
+
+def row_bytes(array: Any, dtype: np.dtype[Any]) -> int:
+    """Return what a row takes as it is read or in the network's dtype, whichever is more; 0 for what has no rows.
+
+    Of a memory map with what is skipped between its rows, which is on the same pages.
+    """
+    shape = getattr(array, "shape", ())
+    if not shape:
+        return 0
+    row = int(math.prod(shape[1:]) * max(array.dtype.itemsize, dtype.itemsize))
+    return max(row, abs(int(array.strides[0]))) if _is_mapped(array) else row
+
+
+def mapped_bytes(array: Any) -> int:
+    """Return how much of a file a memory map spans; 0 for any other array."""
+    if not _is_mapped(array):
+        return 0
+    last = sum((n - 1) * abs(stride) for n, stride in zip(array.shape, array.strides, strict=True))
+    return int(last + array.itemsize)
+
+
+def _is_mapped(array: Any) -> bool:
+    return isinstance(array, np.memmap) and getattr(array, "_mmap", None) is not None  # which copies have not
+
+
+def _can_forget_pages(array: Any) -> bool:
+    return _is_mapped(array) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED")
 
 
 def _forget_pages(array: Any) -> None:
     """Tell the system that the pages of a memory map are not needed for now: else they count as this process's."""
-    pages = getattr(array, "_mmap", None)
-    if isinstance(array, np.memmap) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED") and pages is not None:
-        pages.madvise(mmap.MADV_DONTNEED)
+    if _can_forget_pages(array):
+        array._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def as_stream(

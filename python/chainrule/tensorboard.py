@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from chainrule._extras import optional_package
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-    from chainrule.history import EpochReport
+from chainrule._types import Self
+from chainrule.history import EpochReport
 
 
 class TensorBoard:
@@ -40,14 +36,14 @@ class TensorBoard:
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         self._writer = optional_package("tensorboardX", "tensorboard").SummaryWriter(os.fspath(log_dir))
-        self._last_step = 0  # of those that were recorded
+        self._recorded = 0  # steps, when the last epoch was written
 
     def __call__(self, report: EpochReport) -> None:
         """Write one epoch; `MLP.fit` calls it."""
         figures = {"loss/training": report.loss, "loss/validation": report.validation_loss, "lr": report.lr}
-        last_step = 0 if report.monitor is None else max(report.monitor.steps, default=0)
-        if report.monitor is not None and last_step != self._last_step:
-            self._last_step = last_step
+        recorded = 0 if report.monitor is None else len(report.monitor._record)
+        if report.monitor is not None and recorded != self._recorded:
+            self._recorded = recorded
             flow = report.monitor.report()
             for parameter in flow.parameters[0::2]:
                 figures[f"gradient_norm/{parameter.name}"] = parameter.norm

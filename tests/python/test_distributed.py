@@ -249,6 +249,22 @@ class TestAnyCommunicator:
 
         assert comm.run(train) == [True, True]
 
+    @pytest.mark.parametrize("reproducible", [True, False])
+    @pytest.mark.parametrize(
+        "y", [np.zeros((61, 3)), np.zeros((60, 2)), np.full((61, 2), np.nan)], ids=["columns", "rows", "NaN"]
+    )
+    def test_samples_that_are_refused_leave_the_ranks_as_they_are(self, data, y, reproducible):
+        comm = Threads(2)
+
+        def train(rank):
+            mlp, optimizer = cr.MLP([4, 8, 2], seed=rank), cr.Adam()
+            before = state(mlp, optimizer)
+            with pytest.raises(ValueError, match=r"^y "):
+                mlp.fit(data["X"], y, epochs=1, optimizer=optimizer, comm=comm, reproducible=reproducible)
+            return state(mlp, optimizer) == before
+
+        assert comm.run(train) == [True, True]
+
     def test_the_check_of_the_parameters_does_not_copy_them(self):
         comm, parameters = Threads(1), np.zeros(10**6)
 

@@ -220,6 +220,54 @@ def test_sparklines():
     assert "<table>" in flow._repr_html_()
 
 
+def test_the_smallest_gradient_is_of_the_last_step():
+    _, flow, _ = fitted()
+    smallest = flow.norm[:, 0::2].min(axis=1)
+    assert smallest.argmin() != len(smallest) - 1
+    assert flow.smallest_gradient() == smallest[-1]
+
+
+class Counted:
+    """A record that notes how many steps each copy of it holds."""
+
+    def __init__(self, record):
+        self._record, self.copied = record, []
+
+    def __getattr__(self, name):
+        return getattr(self._record, name)
+
+    def __len__(self):
+        return len(self._record)
+
+    def flows(self, *places):
+        rows = self._record.flows(*places)
+        self.copied.append(len(rows["recorded"]))
+        return rows
+
+
+def test_the_record_is_copied_once_or_not_at_all(axes, tmp_path):
+    """Of many steps it is large, and of another thread's fit it grows meanwhile."""
+    pytest.importorskip("pandas", reason="pandas is not installed: data frames are not checked")
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: event files are not checked")
+    mlp, flow, history = fitted()
+    flow._record = Counted(flow._record)
+    for calls, copied in (
+        ([flow.__repr__], []),
+        ([flow.report, flow.diagnose, flow.smallest_gradient], [1, 1, 1]),
+        ([flow.to_dict, flow.to_pandas, flow.__str__, flow._repr_html_], [12, 12, 12, 12]),
+        ([lambda: flow.plot(axes), history.plot_all], [12, 12]),
+    ):
+        flow._record.copied.clear()
+        for call in calls:
+            call()
+        assert flow._record.copied == copied
+    with cr.TensorBoard(tmp_path) as board:
+        flow._record.copied.clear()
+        for epoch in (1, 2):
+            board(cr.EpochReport(mlp, epoch, 2, 1.0, None, 0.1, flow))
+    assert flow._record.copied == [1]
+
+
 def test_the_bar_shows_the_smallest_gradient(capsys):
     X, y = smooth_data(n=50)
     cr.MLP([4, 5, 2], seed=0).fit(X, y, epochs=2, validation=(X, y), progress=True)

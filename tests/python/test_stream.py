@@ -2,6 +2,7 @@
 
 import re
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,32 @@ from chainrule import memory, stream
 
 def network(dtype="float64", **settings):
     return cr.MLP([4, 16, 2], hidden_activation="tanh", dtype=dtype, seed=3, **settings)
+
+
+class Chunked:
+    """An array on the disk as of h5py or zarr."""
+
+    chunks = (16, 1)
+
+    def __init__(self, array):
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __len__(self):
+        return len(self._array)
+
+    def __getitem__(self, rows):
+        return self._array[rows]
+
+    def __array__(self, dtype=None, copy=None):
+        return self._array.astype(dtype or self.dtype)
+
+
+class Alone:
+    """A communicator of one process."""
+
+    rank, size = 0, 1
+    allreduce = bcast = barrier = staticmethod(lambda *array: None)
 
 
 @pytest.fixture
@@ -53,7 +80,7 @@ class TestMemoryMaps:
 
     def test_shuffled_blocks_hold_every_sample_once_and_mixed(self):
         X = np.arange(5000.0)[:, None]
-        arrays = stream.ArrayStream((X, X, None), X.dtype, 8, True, 8 * 1000)
+        arrays = stream.ArrayStream((X, X, None), X.dtype, 8, True, 2 * 8 * 1000)
         epochs = []
         for epoch in range(2):
             blocks = [block[0].ravel() for block in arrays.epoch(epoch)]
@@ -62,6 +89,27 @@ class TestMemoryMaps:
             epochs.append(np.concatenate(blocks))
             assert same_bits(np.sort(epochs[-1]), X.ravel())
         assert not same_bits(*epochs)
+
+    def test_targets_and_weights_count_in_a_block(self):
+        """A row takes what it takes in the file or in the network's dtype, whichever is more."""
+        X, y, weight = np.zeros((1000, 3)), np.zeros((1000, 97), np.int8), np.zeros(1000, np.float32)
+        arrays = stream.ArrayStream((X, y, weight), np.dtype("float32"), 10, True, 100 * (3 * 8 + 97 * 4 + 4))
+        assert arrays.block_rows == 100
+        assert [len(block[1]) for block in arrays.epoch(0)] == [100] * 10
+        assert arrays.most_bytes() == 4 * 100 * (3 * 8 + 97 * 4 + 4)
+
+    def test_columns_that_are_skipped_are_on_the_same_pages(self, tmp_path):
+        both = np.lib.format.open_memmap(tmp_path / "both.npy", "w+", "float64", (100, 50))
+        arrays = stream.ArrayStream((both[:, :3], both[:, -1], None), both.dtype, 1, False, 20 * 2 * 50 * 8)
+        assert arrays.block_rows == 20
+
+    def test_pages_that_cannot_be_given_back_count(self, maps, tmp_path):
+        X_map, y_map, _, _ = maps(200)
+        changed = np.load(tmp_path / "X.npy", mmap_mode="c")
+        most = [
+            stream.ArrayStream((X, y_map, None), X.dtype, 10, False, 10 * 6 * 8).most_bytes() for X in (X_map, changed)
+        ]
+        assert most == [4 * 10 * 6 * 8, 4 * 10 * 6 * 8 + X_map.nbytes]
 
     def test_fits_of_one_epoch_are_one_of_three(self, maps, monkeypatch):
         monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
@@ -335,9 +383,9 @@ class TestMemoryLimit:
         """How many bytes a fit needs at least, beside those of the process."""
         monkeypatch.setattr("chainrule.memory.resident", lambda: 0)
 
-        def of(**arguments):
+        def of(*samples, **arguments):
             with pytest.raises(ValueError, match="this fit needs at least") as refused:
-                network().fit(*smooth_data(), epochs=1, memory_limit=1, **arguments)
+                network().fit(*(samples or smooth_data()), epochs=1, memory_limit=1, **arguments)
             return int(str(refused.value).split()[-1].replace(",", ""))
 
         return of
@@ -362,7 +410,54 @@ class TestMemoryLimit:
     def test_sparse_samples_count_by_what_they_store(self):
         sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: no sparse matrices")
         X = sparse.csr_array(([1.0, 2.0], ([3, 40], [5, 6])), shape=(50, 10**12))
-        assert memory.copy_bytes(X, np.dtype("float32")) == 2 * (8 + 12) + 50 * 8
+        assert memory.bytes_beside(X, np.dtype("float32")) == 2 * (8 + 12) + 50 * 8
+
+    def test_copies_of_the_core_count(self):
+        """Of arrays in any layout, as the core copies them."""
+        mlp, wide = cr.MLP([200, 1], dtype="float64", seed=0), np.ones((500, 400))
+        mlp.forward(wide[:, :200])
+        shifted = np.frombuffer(bytes(500 * 200 * 8 + 1), np.float64, offset=1).reshape(500, 200)
+        arrays = {
+            "whole": np.ones((500, 200)),
+            "every other row": wide[::2, :200],
+            "backwards": wide[::-1, :200],
+            "every other column": wide[:, ::2],
+            "columns backwards": wide[:, 199::-1],
+            "by columns": np.ones((500, 200), order="F"),
+            "one row repeated": np.broadcast_to(wide[0, :200], (500, 200)),
+            "unaligned": shifted,
+            "single precision": np.ones((500, 200), np.float32),
+            "other byte order": np.ones((500, 200), ">f8"),
+            "a tape's": mlp.activations[0],
+        }
+        copied = {}
+        for name, X in arrays.items():
+            y = np.ones(len(X))
+            tracemalloc.start()
+            mlp.evaluate(X, y)
+            copied[name] = tracemalloc.get_traced_memory()[1] > X.size * 8
+            tracemalloc.stop()
+        assert {name for name, is_copied in copied.items() if is_copied} == set(arrays) - {"whole", "every other row"}
+        for name, X in arrays.items():
+            assert memory.bytes_beside(X, mlp.dtype) == X.size * 8 * copied[name], name
+
+    @pytest.mark.parametrize("dtype", ["int8", "float32", "float64"])
+    def test_class_labels_count_by_the_copies_in_64_bits(self, dtype):
+        mlp = cr.MLP([1, 2], loss="cross_entropy", dtype="float64", seed=0)
+        X, y = np.ones((10**5, 1)), np.ones(10**5, dtype)
+        tracemalloc.start()
+        mlp.evaluate(X, y)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert 8 * 10**5 < peak < memory.bytes_beside(y, mlp.dtype) + 10**5
+
+    def test_what_is_loaded_whole_with_comm_counts(self, maps, least):
+        """A memory map by its pages, any other array on the disk by itself, and the core's copies of both."""
+        X_map, y_map, X, y = maps(5000)
+        in_memory = least(X, y, comm=Alone)
+        assert least(X_map, y_map, comm=Alone) - in_memory == X.nbytes + y.nbytes
+        assert least(Chunked(X), y, comm=Alone) - in_memory == X.nbytes
+        assert least(Chunked(X.astype(np.float32)), y, comm=Alone) - in_memory == X.nbytes // 2 + X.nbytes
 
     def test_a_batch_of_more_rows_than_a_memory_map_has(self, maps):
         X_map, y_map, X, y = maps(20)
@@ -388,3 +483,22 @@ print(mlp._model.tape_bytes(16384) > 400e6, 1 <= history.micro_batch < 16384, pe
         if not Path("/proc/self/status").exists():
             pytest.skip("there is no /proc: the peak of memory is not checked")
         assert run_python("-c", program).stdout.startswith("True True True")
+
+    def test_the_peak_stays_below_with_wide_targets_on_the_disk(self, run_python, tmp_path):
+        """Targets of 160 MB are read within 60 MB more than the process had."""
+        for name, columns in (("X", 2), ("y", 2000)):
+            np.save(tmp_path / f"{name}.npy", np.ones((20000, columns), np.float32))
+        program = r"""
+import re
+import numpy as np, chainrule as cr
+from chainrule import memory
+cr.set_num_threads(1)
+X, y = (np.load(f"{name}.npy", mmap_mode="r") for name in "Xy")
+limit = memory.resident() + 60_000_000
+cr.MLP([2, 2000], seed=0).fit(X, y, epochs=1, memory_limit=limit)
+peak = int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) * 1024
+print(peak <= limit, peak, limit)
+"""
+        if not Path("/proc/self/status").exists():
+            pytest.skip("there is no /proc: the peak of memory is not checked")
+        assert run_python("-c", program).stdout.startswith("True")
