@@ -72,9 +72,10 @@ bool of_a_tape(const py::array& a) {
   return base && PyCapsule_IsValid(base.ptr(), of_tape);
 }
 
-/// Rows of contiguous, aligned T, possibly apart from each other, that no call writes to.
+}  // namespace
+
 template <class T>
-bool usable(const py::array& a) {
+bool used_in_place(const py::array& a) {
   constexpr auto item = static_cast<py::ssize_t>(sizeof(T));
   if (!a.dtype().is(dtype_of<T>()) || reinterpret_cast<std::uintptr_t>(a.data()) % alignof(T) != 0) return false;
   if (of_a_tape(a)) return false;
@@ -82,6 +83,8 @@ bool usable(const py::array& a) {
   return a.ndim() == 2 && (a.strides(1) == item || a.shape(1) == 1) && a.strides(0) % item == 0 &&
          (a.strides(0) >= a.shape(1) * item);
 }
+
+namespace {
 
 template <class T>
 py::array copied(const py::array& a) {
@@ -104,7 +107,7 @@ py::array copied(const py::array& a) {
 /// `a` itself or a copy that can be used, 1-D as one column.
 template <class T>
 MatrixIn<T> in_place_or_copied(py::array a) {
-  if (!usable<T>(a)) a = copied<T>(a);
+  if (!used_in_place<T>(a)) a = copied<T>(a);
   constexpr auto item = static_cast<py::ssize_t>(sizeof(T));
   const Index columns = a.ndim() == 2 ? a.shape(1) : 1;
   // NumPy leaves the stride of a single row undefined.
@@ -304,6 +307,8 @@ template MatrixIn<float> vector(const py::object&, const char*, Index);
 template MatrixIn<double> vector(const py::object&, const char*, Index);
 template TargetsIn<float> targets(const py::object&, const char*, Index, const char*, Index, const Loss&);
 template TargetsIn<double> targets(const py::object&, const char*, Index, const char*, Index, const Loss&);
+template bool used_in_place<float>(const py::array&);
+template bool used_in_place<double>(const py::array&);
 template WeightsIn<float> weights(const py::object&, const char*, Index, const char*, bool);
 template WeightsIn<double> weights(const py::object&, const char*, Index, const char*, bool);
 

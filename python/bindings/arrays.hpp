@@ -27,6 +27,11 @@ struct MatrixIn {
   ConstMatrixView<T> view() const { return {data, rows, columns, Eigen::OuterStride<>(stride)}; }
 };
 
+/// Whether an array is taken as it is: rows of contiguous, aligned T, possibly apart from each other, that no call
+/// writes to.
+template <class T>
+bool used_in_place(const py::array& a);
+
 /// X: (n, columns), n ≥ 1, all finite.
 template <class T>
 MatrixIn<T> matrix(const py::object& given, const char* name, Index columns, const char* taker);

@@ -2,7 +2,9 @@
 
 #include <pybind11/numpy.h>
 
+#include <bit>
 #include <string>
+#include <variant>
 
 #include "register.hpp"
 #include "settings.hpp"
@@ -225,6 +227,12 @@ void register_optimizers(py::module_& module) {
                            "How parameters are updated: the settings, and the state of one run.\n\n"
                            "An optimizer belongs to the first network that it steps, until ``reset()``.")
       .def_property_readonly("t", &AnyOptimizer::steps, "Steps taken.")
+      .def_property_readonly(
+          "n_moments",
+          [](const AnyOptimizer& self) {
+            return std::popcount(std::visit([](const auto& rule) { return rule.moments(); }, self.rule()));
+          },
+          "How many numbers it keeps for each parameter, with these settings.")
       .def_property(
           "lr", [](const AnyOptimizer& self) { return learning_rate(self.rule()); },
           [](AnyOptimizer& self, const py::object& lr) {

@@ -278,7 +278,10 @@ void def_trainer(ModelClass<T>& model) {
            py::arg("monitor").none(true) = py::none(), py::arg("on_nonfinite") = "raise",
            py::arg("micro_batch") = py::none(), py::arg("ranks") = py::none(), py::arg("source") = py::none(),
            py::arg("shuffles").none(true) = py::none(), py::arg("batches_count_by_rows") = false)
-      .def("tape_bytes", &tape_bytes<T>, py::arg("rows"));
+      .def("tape_bytes", &tape_bytes<T>, py::arg("rows"))
+      .def(
+          "uses_in_place", [](const Model<T>&, const py::array& array) { return used_in_place<T>(array); },
+          py::arg("array"));
 }
 
 template void def_trainer(ModelClass<float>&);

@@ -326,4 +326,4 @@ def _stream(mlp: chainrule.MLP, X: Any, y: npt.ArrayLike | None, settings: FitSe
 def _sample_bytes(mlp: chainrule.MLP, samples: tuple[Any, ...], source: Stream | None) -> int:
     if isinstance(source, ArrayStream):
         return source.most_bytes()
-    return 0 if source else sum(bytes_beside(array, mlp.dtype) for array in samples if array is not None)
+    return 0 if source else sum(bytes_beside(array, mlp) for array in samples if array is not None)

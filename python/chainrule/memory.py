@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 import chainrule
 from chainrule._arguments import integer, shown
-from chainrule.optimizers import OPTIMIZERS, Optimizer
 from chainrule.stream import mapped_bytes
 
 if TYPE_CHECKING:
@@ -45,15 +44,6 @@ def resident() -> int:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-
-
-def moments(optimizer: Optimizer) -> int:
-    """Return how many numbers an optimizer keeps for each parameter: as many as one of the same settings does."""
-    kind = next(kind for kind in OPTIMIZERS.values() if isinstance(optimizer, kind))
-    twin = kind(**{name: getattr(optimizer, name) for name in kind().__getstate__()[0]})
-    chainrule.MLP([1, 1]).step([[0]], [0], twin)
-    _, (_, _, _, kept) = twin.__getstate__()
-    return sum(moment is not None for moment in kept)
 
 
 def micro_batch_within(
@@ -90,12 +80,12 @@ def micro_batch_within(
     P = mlp.n_parameters * mlp.dtype.itemsize
     optimizer = settings["optimizer"]
     fixed = resident() + OVERHEAD + samples_bytes + 2 * 8 * n_rows
-    kept = moments(optimizer) + (settings["patience"] is not None)
-    fixed += P * (kept + together - (0 if optimizer.t == 0 else moments(optimizer)))
+    kept = optimizer.n_moments + (settings["patience"] is not None)
+    fixed += P * (kept + together - (0 if optimizer.t == 0 else optimizer.n_moments))
     fixed += (P * kept + mlp.n_parameters) * writes + P * (kept + 3) * resumes
     if settings["validation"] is not None:
         fixed += 8 * n_rows_of(settings["validation"][1])
-        fixed += sum(bytes_beside(array, mlp.dtype) for array in settings["validation"])
+        fixed += sum(bytes_beside(array, mlp) for array in settings["validation"])
     tape = mlp._model.tape_bytes
     whole = min(settings["micro_batch"] or batch_size, batch_size)
     stored = together or settings["clip_norm"] is not None or whole < batch_size
@@ -110,45 +100,25 @@ def micro_batch_within(
     return min(rows, whole)
 
 
-def bytes_beside(array: Any, dtype: np.dtype[Any]) -> int:
+def bytes_beside(array: Any, mlp: chainrule.MLP) -> int:
     """Return what an array or sparse matrix takes beside itself in a fit: pages of a file, and copies of it.
 
     Nothing for what is refused.
     """
     if hasattr(array, "tocsr"):
-        return int(array.nnz * (max(array.dtype.itemsize, dtype.itemsize) + 12) + 8 * array.shape[0])
+        return int(array.nnz * (max(array.dtype.itemsize, mlp.dtype.itemsize) + 12) + 8 * array.shape[0])
     try:
         size = int(math.prod(np.shape(array)))
     except ValueError:  # not rectangular
         return 0
     if isinstance(array, np.ndarray):
-        read, in_place = mapped_bytes(array), is_used_in_place(array, dtype)
+        read, in_place = mapped_bytes(array), mlp._model.uses_in_place(array)
     else:  # numpy.asarray makes an array of it
         own = getattr(array, "dtype", None)
-        read, in_place = int(size * getattr(own, "itemsize", 8)), own == dtype
+        read, in_place = int(size * getattr(own, "itemsize", 8)), own == mlp.dtype
     if size == n_rows_of(array):  # it may be class labels, which are copied twice, in 64 bits
         return read + 2 * 8 * size
-    return read + (0 if in_place else size * dtype.itemsize)
-
-
-def is_used_in_place(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> bool:
-    """Whether the core takes an array of several columns as it is: `usable` of python/bindings/arrays.cpp."""
-    return (
-        array.ndim == 2
-        and array.dtype is dtype
-        and array.flags.aligned
-        and array.strides[1] == dtype.itemsize
-        and array.strides[0] >= array.shape[1] * dtype.itemsize
-        and not is_of_a_tape(array)
-    )
-
-
-def is_of_a_tape(array: npt.NDArray[Any]) -> bool:
-    """Whether an array looks into what a forward pass has kept."""
-    base = array.base
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return repr(base).startswith('<capsule object "chainrule.Tape"')
+    return read + (0 if in_place else size * mlp.dtype.itemsize)
 
 
 def n_rows_of(array: Any) -> int:

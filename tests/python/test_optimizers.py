@@ -341,3 +341,13 @@ def test_step_of_something_else(wrong):
     with pytest.raises(TypeError):
         optimizer.step(wrong)
     assert optimizer.t == 0
+
+
+@EVERY
+def test_n_moments_are_those_that_a_state_holds(name, settings):
+    optimizer = getattr(cr, name)(**settings)
+    mlp, X, y = small_net()
+    before = optimizer.n_moments
+    mlp.step(X, y, optimizer)
+    _, (_, _, _, kept) = optimizer.__getstate__()
+    assert optimizer.n_moments == before == sum(moment is not None for moment in kept)

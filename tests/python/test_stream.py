@@ -410,7 +410,7 @@ class TestMemoryLimit:
     def test_sparse_samples_count_by_what_they_store(self):
         sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: no sparse matrices")
         X = sparse.csr_array(([1.0, 2.0], ([3, 40], [5, 6])), shape=(50, 10**12))
-        assert memory.bytes_beside(X, np.dtype("float32")) == 2 * (8 + 12) + 50 * 8
+        assert memory.bytes_beside(X, cr.MLP([1, 1])) == 2 * (8 + 12) + 50 * 8
 
     def test_copies_of_the_core_count(self):
         """Of arrays in any layout, as the core copies them."""
@@ -439,7 +439,7 @@ class TestMemoryLimit:
             tracemalloc.stop()
         assert {name for name, is_copied in copied.items() if is_copied} == set(arrays) - {"whole", "every other row"}
         for name, X in arrays.items():
-            assert memory.bytes_beside(X, mlp.dtype) == X.size * 8 * copied[name], name
+            assert memory.bytes_beside(X, mlp) == X.size * 8 * copied[name], name
 
     @pytest.mark.parametrize("dtype", ["int8", "float32", "float64"])
     def test_class_labels_count_by_the_copies_in_64_bits(self, dtype):
@@ -449,7 +449,7 @@ class TestMemoryLimit:
         mlp.evaluate(X, y)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert 8 * 10**5 < peak < memory.bytes_beside(y, mlp.dtype) + 10**5
+        assert 8 * 10**5 < peak < memory.bytes_beside(y, mlp) + 10**5
 
     def test_what_is_loaded_whole_with_comm_counts(self, maps, least):
         """A memory map by its pages, any other array on the disk by itself, and the core's copies of both."""
