@@ -299,6 +299,11 @@ def test_an_activation_that_changes_between_fits_is_scikit_learns(classes):
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=0, atol=1e-10)
 
 
+def raises_in_the_third_epoch(report):
+    if report.epoch == 3:
+        raise ValueError("a callback")
+
+
 def failing_calls():
     X, y = load_iris(return_X_y=True)
     two, labels = y % 2, np.c_[y == 0, y > 0].astype(int)
@@ -336,6 +341,20 @@ def failing_calls():
             {"X": X, "y": 1e9 * y},
         ),
         "callback": (MLPRegressor, y, {"callbacks": [raises]}, "fit", {"X": X, "y": labels}),
+        "divergence, warm": (
+            MLPRegressor,
+            y,
+            {"solver": "sgd", "learning_rate_init": 1e9, "batch_size": 10, "warm_start": True},
+            "fit",
+            fit,
+        ),
+        "third epoch of another activation, warm": (
+            MLPRegressor,
+            y,
+            {"callbacks": [raises_in_the_third_epoch], "warm_start": True, "activation": "tanh"},
+            "fit",
+            {**fit, "validation_set": (X, y)},
+        ),
         "callback of lbfgs, warm": (
             MLPRegressor,
             y,
@@ -362,11 +381,7 @@ def test_a_failed_call_leaves_the_estimator_as_it_was(case):
 
 
 def test_epochs_that_a_warm_start_has_done_are_kept(regression):
-    def raises(report):
-        if report.epoch == 3:
-            raise ValueError("a callback")
-
-    fitted = MLPRegressor(warm_start=True, **FEW).fit(*regression).set_params(callbacks=[raises])
+    fitted = MLPRegressor(warm_start=True, **FEW).fit(*regression).set_params(callbacks=[raises_in_the_third_epoch])
     with pytest.raises(ValueError, match="a callback"):
         fitted.fit(*regression)
     assert fitted.n_iter_ == 3

@@ -326,10 +326,15 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         samples = Samples(X, targets, self._weights(y, sample_weight, whole=not incremental and comm is None))
         objective = self._objective()
         random = check_random_state(self.random_state)
+        before = getattr(self, "mlp_", None)
         if first:
             self._initialise([X.shape[1], *hidden], objective, X.dtype, random)
         else:
             self._take_over_settings(objective)
+        if self.mlp_ is not before:
+            # An optimizer belongs to the first network that it steps; an error leaves the lists to the one before.
+            for name in {"_optimizer", "loss_curve_", "validation_curve_", "validation_scores_"} & vars(self).keys():
+                setattr(self, name, copy.copy(getattr(self, name)))
         with threads(self.n_threads):
             if self._by_lbfgs:
                 fit_lbfgs(self, samples, objective, comm)
@@ -408,8 +413,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.mlp_ = self._network(mlp.layer_sizes, objective, mlp.dtype, mlp.seed)
         self.mlp_.parameters[:] = mlp.parameters
         self.mlp_._model.epochs_trained = mlp._model.epochs_trained
-        if hasattr(self, "_optimizer"):
-            self._optimizer = copy.deepcopy(self._optimizer)  # which belongs to the first network that it steps
 
 
 class Views(list[FloatArray]):
@@ -436,16 +439,19 @@ def unchanged_by_errors(method: Callable[..., Any]) -> Callable[..., Any]:
     """Let an estimator be as it was where the method raises, unless its network has been trained an epoch more."""
 
     @wraps(method)
-    def call(estimator: BaseMLP, *args: Any, **kwargs: Any) -> Any:
-        before = dict(estimator.__dict__)
-        mlp = before.get("mlp_")
+    def call(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        before: dict[str, Any] = dict(estimator.__dict__)
+        mlp: Any = before.get("mlp_")
         epochs = mlp._model.epochs_trained if mlp is not None else 0
+        parameters = mlp.parameters.copy() if mlp is not None and estimator.warm_start else None
         try:
             return method(estimator, *args, **kwargs)
         except BaseException:
             if mlp is None or estimator.mlp_ is not mlp or mlp._model.epochs_trained == epochs:
                 estimator.__dict__.clear()
                 estimator.__dict__.update(before)
+                if parameters is not None:
+                    mlp.parameters[:] = parameters
             raise
 
     return call

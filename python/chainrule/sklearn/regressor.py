@@ -212,8 +212,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         ------
         ValueError
             If an argument does not fit, or if the training diverges. The estimator is as it was then; only a network
-            that `warm_start` goes on with keeps the epochs that were done. With `early_stopping` a training that
-            diverges ends with the weights of the best epoch, if there was one, and a ConvergenceWarning.
+            that `warm_start` goes on with, as it is, keeps the epochs that were done and the steps since. With
+            `early_stopping` a training that diverges ends with the weights of the best epoch, if there was one, and a
+            ConvergenceWarning.
         """
         return self._fit(X, y, sample_weight, validation_set, comm, incremental=False)  # type: ignore[no-any-return]
 
@@ -240,7 +241,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument does not fit, and nothing has changed then; or if the training diverges.
+            If an argument does not fit, and nothing has changed then; or if the training diverges, and the network
+            keeps the steps that were taken.
         """
         return self._fit(X, y, sample_weight, None, incremental=True)  # type: ignore[no-any-return]
 
