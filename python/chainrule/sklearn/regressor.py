@@ -9,12 +9,10 @@ import numpy.typing as npt
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
 
 from chainrule._core import Loss, loss_names
 from chainrule.distributed import Communicator
 from chainrule.sklearn.base import BaseMLP, FloatArray, unchanged_by_errors
-from chainrule.sklearn.callbacks import with_callbacks
 from chainrule.sklearn.objective import Objective, regression_loss
 from chainrule.sklearn.samples import Samples
 
@@ -180,7 +178,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         self._keep(locals())
 
     @unchanged_by_errors
-    @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None, comm: Any = None
@@ -218,11 +215,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, validation_set, comm, incremental=False)  # type: ignore[no-any-return]
 
-    @available_if(BaseMLP._check_stochastic)  # type: ignore[untyped-decorator]
     @unchanged_by_errors
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
-        """Train one epoch more on X and y.
+        """Train one epoch more on X and y; with "lbfgs", as scikit-learn's, as many iterations as `fit`.
 
         Parameters
         ----------
