@@ -244,6 +244,7 @@ def weights(kind):
         "half of zeros": (np.arange(n) % 2).astype(float),
         "integers": np.arange(n) % 3,
         "none of one class": (CLASSES > 0).astype(float),
+        "mostly zeros": (np.arange(n) == 0).astype(float),
         "all zero": np.zeros(n),
         "NaN": np.full(n, np.nan),
         "a number": 2.0,
@@ -254,8 +255,8 @@ def weights(kind):
 
 
 KINDS_OF_WEIGHTS = (
-    *("half of zeros", "integers", "none of one class", "all zero", "NaN", "a number", "two dimensions", "text"),
-    "too few",
+    *("half of zeros", "integers", "none of one class", "mostly zeros", "all zero", "NaN", "a number"),
+    *("two dimensions", "text", "too few"),
 )
 
 
@@ -295,6 +296,7 @@ ODD = {
     "two columns of classes": lambda m, s: m.MLPClassifier(**s).fit(X, np.c_[CLASSES, CLASSES]),
     "one sample": lambda m, s: predictions(m.MLPClassifier(**s).fit(X[:1], ["q"]), X),
     "one sample, regression": lambda m, s: predictions(m.MLPRegressor(**s).fit(X[:1], [3.0]), X),
+    "sparse y": lambda m, s: predictions(m.MLPRegressor(**s).fit(X, scipy.sparse.csr_array(LABELS)), X),
     "one class": lambda m, s: predictions(m.MLPClassifier(**s).fit(X, ["q"] * len(X)), X),
     "more classes than samples": lambda m, s: predictions(
         m.MLPClassifier(**{**s, "solver": "adam"}).partial_fit(X[:3], [0, 1, 2], classes=range(50)), X

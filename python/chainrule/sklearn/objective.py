@@ -51,10 +51,13 @@ def sum_over(comm: Communicator | None, number: float) -> float:
 
 def mean_over(comm: Communicator | None, mean: Callable[[], float], samples: Samples) -> float:
     """Average a mean of each process by the weights of their samples: it is not asked for where all are zero."""
-    if comm is None:
-        return mean()
     weight = samples.total_weight
-    return sum_over(comm, mean() * weight if weight else 0.0) / sum_over(comm, weight)
+    total = sum_over(comm, weight)
+    if total == 0:
+        raise ValueError(
+            "sample_weight is zero for all samples to train on, or for all that are held out; expected one > 0"
+        )
+    return mean() if comm is None else sum_over(comm, mean() * weight if weight else 0.0) / total
 
 
 def log_loss(y_type: str, outputs: int) -> Objective:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import issparse
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils._param_validation import StrOptions
@@ -296,7 +297,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return self._encode(y, dtype)
 
     def _encode(self, y: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        return np.asarray(y, dtype=dtype)
+        return np.asarray(y.toarray() if issparse(y) else y, dtype=dtype)
 
     def _objective(self) -> Objective:
         return regression_loss(self.loss, self.n_outputs_)
