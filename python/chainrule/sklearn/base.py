@@ -444,14 +444,18 @@ class Views(list[FloatArray]):
 
 
 def unchanged_by_errors(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an estimator be as it was where the method raises, unless its network has been trained an epoch more."""
+    """Let an estimator be as it was where the method raises, unless its network has been trained an epoch more.
+
+    The steps of an epoch that `partial_fit` has begun are not taken back: for that each call had to copy the optimizer.
+    """
 
     @wraps(method)
     def call(estimator: Any, *args: Any, **kwargs: Any) -> Any:
         before: dict[str, Any] = dict(estimator.__dict__)
         mlp: Any = before.get("mlp_")
         epochs = mlp._model.epochs_trained if mlp is not None else 0
-        parameters = mlp.parameters.copy() if mlp is not None and estimator.warm_start else None
+        warm = mlp is not None and estimator.warm_start and method.__name__ == "fit"
+        parameters = mlp.parameters.copy() if warm else None
         try:
             return method(estimator, *args, **kwargs)
         except BaseException:

@@ -84,7 +84,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm. Not with "lbfgs".
     callbacks : sequence of callables, optional
         Each is called with a `chainrule.EpochReport` after every epoch; one that returns True ends the fit.
-        scikit-learn's own callbacks are set by ``set_callbacks``, where its version has them.
+        scikit-learn's own callbacks are set by ``set_callbacks``, where its version has them, and get the samples that
+        are trained on as they were given.
     dtype : {"float32", "float64"}, optional
         Of all numbers. By default X's, float64 if that is neither.
     n_threads : int, optional
