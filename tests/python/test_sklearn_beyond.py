@@ -60,6 +60,21 @@ def test_class_weights_of_a_batch_without_some_of_the_classes(classes):
         MLPClassifier(class_weight={0: 5.0, 2: 3.0}, **FEW).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({0: -1.0, 1: 1.0}, r"class_weight is \{0: -1.0, 1: 1.0\} \(dict\); expected finite weights >= 0"),
+        ({0: np.inf, 1: 1.0}, r"class_weight is .*; expected finite weights >= 0"),
+        ({0: 0.0, 1: 0.0}, r"class_weight is .*, which leaves no sample with a weight > 0"),
+        ({0: 0.0}, r"class_weight is .*, which leaves no sample with a weight > 0"),
+    ],
+)
+def test_wrong_class_weights_are_named(classes, weights, message):
+    X, y = classes
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(class_weight=weights, **FEW).fit(X, y, sample_weight=y == 0 if len(weights) == 1 else None)
+
+
 def test_activations_of_the_core_layer_by_layer(regression):
     fitted = MLPRegressor(hidden_layer_sizes=(8, 6), activation=["gelu", cr.LeakyReLU(0.2)], **FEW).fit(*regression)
     assert [activation.name for activation in fitted.mlp_.hidden_activations] == ["gelu", "leaky_relu"]
@@ -299,6 +314,11 @@ def test_an_activation_that_changes_between_fits_is_scikit_learns(classes):
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=0, atol=1e-10)
 
 
+def raises_in_the_third_epoch(report):
+    if report.epoch == 3:
+        raise ValueError("a callback")
+
+
 def failing_calls():
     X, y = load_iris(return_X_y=True)
     two, labels = y % 2, np.c_[y == 0, y > 0].astype(int)
@@ -336,6 +356,20 @@ def failing_calls():
             {"X": X, "y": 1e9 * y},
         ),
         "callback": (MLPRegressor, y, {"callbacks": [raises]}, "fit", {"X": X, "y": labels}),
+        "divergence, warm": (
+            MLPRegressor,
+            y,
+            {"solver": "sgd", "learning_rate_init": 1e9, "batch_size": 10, "warm_start": True},
+            "fit",
+            fit,
+        ),
+        "third epoch of another activation, warm": (
+            MLPRegressor,
+            y,
+            {"callbacks": [raises_in_the_third_epoch], "warm_start": True, "activation": "tanh"},
+            "fit",
+            {**fit, "validation_set": (X, y)},
+        ),
         "callback of lbfgs, warm": (
             MLPRegressor,
             y,
@@ -362,11 +396,7 @@ def test_a_failed_call_leaves_the_estimator_as_it_was(case):
 
 
 def test_epochs_that_a_warm_start_has_done_are_kept(regression):
-    def raises(report):
-        if report.epoch == 3:
-            raise ValueError("a callback")
-
-    fitted = MLPRegressor(warm_start=True, **FEW).fit(*regression).set_params(callbacks=[raises])
+    fitted = MLPRegressor(warm_start=True, **FEW).fit(*regression).set_params(callbacks=[raises_in_the_third_epoch])
     with pytest.raises(ValueError, match="a callback"):
         fitted.fit(*regression)
     assert fitted.n_iter_ == 3
@@ -425,6 +455,33 @@ def test_scikit_learns_callbacks(regression, solver):
     assert events[:11] == ["setup", ("begin", "fit"), *epoch * 3]
     assert events[-2:] == [("end", "fit"), "teardown"]
     assert events.count(("begin", "epoch")) == events.count(("end", "epoch"))
+
+
+@pytest.mark.parametrize("settings", [{"early_stopping": True}, {"solver": "lbfgs"}], ids=str)
+def test_scikit_learns_callbacks_get_what_was_given_and_in_the_end_what_is_kept(settings):
+    pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks: its protocol is not checked")
+    X, y = load_iris(return_X_y=True)
+    names, weight, ends = np.array(["a", "b", "c"])[y], np.arange(150.0) + 1, []
+
+    class Seeing(Recorder):
+        def on_fit_task_end(self, estimator, context, *, X, y, metadata, fitted_estimator):
+            if fitted_estimator is not None:
+                parameters = fitted_estimator.mlp_.parameters.copy()
+                ends.append((X, y, metadata["sample_weight"], parameters, fitted_estimator.n_iter_))
+
+    weights = {"a": 3.0, "b": 1.0, "c": 1.0}
+    classifier = MLPClassifier(class_weight=weights, learning_rate_init=0.02, random_state=0, max_iter=30, **settings)
+    classifier.set_callbacks(Seeing())
+    classifier.fit(X, names, sample_weight=weight)
+    for X_seen, y_seen, weight_seen, _, _ in ends:
+        rows = weight_seen.astype(int) - 1
+        assert len(rows) == (135 if settings.get("early_stopping") else 150)
+        np.testing.assert_array_equal(X_seen, X[rows])
+        np.testing.assert_array_equal(y_seen, names[rows])
+    np.testing.assert_array_equal(ends[-1][3], classifier.mlp_.parameters)
+    assert ends[-1][4] == classifier.n_iter_
+    if "early_stopping" in settings:
+        assert not np.array_equal(ends[-1][3], ends[-2][3])
 
 
 def test_scikit_learns_progress_bar_in_a_search(regression):

@@ -78,6 +78,32 @@ def test_two_classes_of_which_ranks_have_one():
     assert_like_one(train(Threads(2), MLPClassifier, {"max_iter": 3}, X[:101], y[:101] == 0), one)
 
 
+@pytest.mark.parametrize("case", ["adam", "lbfgs"])
+@pytest.mark.parametrize("estimator", [MLPClassifier, MLPRegressor])
+def test_a_rank_whose_samples_have_no_weight(estimator, case):
+    X, y, weight = samples()
+    settings = {**CASES[case], **({"loss": "poisson"} if estimator is MLPRegressor else {})}
+    weight[BOUNDS[1] : BOUNDS[2]] = 0
+    one = estimator(random_state=0, **settings).fit(X, y, weight)
+    assert_like_one(train(Threads(3), estimator, settings, X, y, sample_weight=weight), one)
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_early_stopping_where_the_samples_of_a_rank_have_no_weight(by_class):
+    X, y, _ = samples()
+    settings = {"early_stopping": True, "max_iter": 3}
+    comm, none = Threads(2), [y == 0, y > 0]
+
+    def fit(rank):
+        classifier = MLPClassifier(random_state=0, class_weight={0: 0, 1: 1, 2: 1} if by_class else None, **settings)
+        mine = none[1 - rank]
+        return classifier.fit(X[mine], y[mine], None if by_class else np.full(mine.sum(), 1.0 - rank), comm=comm)
+
+    first, second = comm.run(fit)
+    assert first.validation_scores_ == second.validation_scores_
+    assert same_bits(first.mlp_.parameters, second.mlp_.parameters)
+
+
 def test_validation_set_is_that_of_all():
     X, y, _ = samples()
     one = MLPClassifier(random_state=0, max_iter=4).fit(X, y, validation_set=(X[::5], y[::5]))

@@ -138,6 +138,22 @@ def test_wrong_settings():
         EnsembleRegressor(2, (3, 0)).fit(X, y)
 
 
+def test_a_failed_fit_leaves_the_ensemble_as_it_was():
+    X, y = data(20)
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    settings = {"hidden_layer_sizes": (3,), "max_iter": 2, "random_state": 0}
+    for ensemble, targets in (
+        (EnsembleRegressor(2, **settings), (y, np.c_[y, y])),
+        (EnsembleClassifier(2, **settings), (y > 0, np.arange(20))),
+    ):
+        ensemble.fit(frame, targets[0]).set_params(solver=cr.SGD(lr=1e300))
+        before = dict(vars(ensemble))
+        with pytest.raises(FloatingPointError):
+            ensemble.fit(100 * X[:, :1], targets[1])
+        assert all(vars(ensemble)[name] is value for name, value in before.items())
+        assert vars(ensemble).keys() == before.keys()
+
+
 def test_any_number_of_epochs():
     X, y = data(20)
     ensemble = EnsembleRegressor(2, (3,), solver=cr.SGD(lr=0.0), max_iter=10**30, n_iter_no_change=1, random_state=0)

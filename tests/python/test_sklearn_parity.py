@@ -225,6 +225,8 @@ def test_bad_parameters(parameter, name, solver):
             assert type(ours) is type(theirs), (value, theirs, ours)
             if parameter != "hidden_layer_sizes":  # where Python's own complaint comes from within
                 assert text(ours) == text(theirs)
+            elif isinstance(value, tuple):
+                assert "hidden_layer_sizes" in str(ours)
         else:
             assert not isinstance(ours, Exception), (value, ours)
             assert our_warnings == their_warnings
@@ -242,6 +244,7 @@ def weights(kind):
         "half of zeros": (np.arange(n) % 2).astype(float),
         "integers": np.arange(n) % 3,
         "none of one class": (CLASSES > 0).astype(float),
+        "mostly zeros": (np.arange(n) == 0).astype(float),
         "all zero": np.zeros(n),
         "NaN": np.full(n, np.nan),
         "a number": 2.0,
@@ -252,8 +255,8 @@ def weights(kind):
 
 
 KINDS_OF_WEIGHTS = (
-    *("half of zeros", "integers", "none of one class", "all zero", "NaN", "a number", "two dimensions", "text"),
-    "too few",
+    *("half of zeros", "integers", "none of one class", "mostly zeros", "all zero", "NaN", "a number"),
+    *("two dimensions", "text", "too few"),
 )
 
 
@@ -293,6 +296,7 @@ ODD = {
     "two columns of classes": lambda m, s: m.MLPClassifier(**s).fit(X, np.c_[CLASSES, CLASSES]),
     "one sample": lambda m, s: predictions(m.MLPClassifier(**s).fit(X[:1], ["q"]), X),
     "one sample, regression": lambda m, s: predictions(m.MLPRegressor(**s).fit(X[:1], [3.0]), X),
+    "sparse y": lambda m, s: predictions(m.MLPRegressor(**s).fit(X, scipy.sparse.csr_array(LABELS)), X),
     "one class": lambda m, s: predictions(m.MLPClassifier(**s).fit(X, ["q"] * len(X)), X),
     "more classes than samples": lambda m, s: predictions(
         m.MLPClassifier(**{**s, "solver": "adam"}).partial_fit(X[:3], [0, 1, 2], classes=range(50)), X
@@ -367,6 +371,23 @@ def test_goes_on_after_another_solver_or_without_early_stopping(settings):
         assert warm is ours
         assert (ours.validation_scores_ is None) == ("early_stopping" not in settings and not ours.early_stopping)
         assert len(ours.loss_curve_) == 6 or before["solver"] == "lbfgs"
+
+
+def test_an_optimizer_goes_on_with_the_network_of_another_fit():
+    def run(module):
+        estimator = module.MLPClassifier(**FEW).fit(X, CLASSES)
+        estimator.set_params(solver="lbfgs").fit(X, CLASSES)
+        return estimator.set_params(solver="adam").partial_fit(X, CLASSES).coefs_
+
+    assert_same(*both(run))
+
+
+def test_partial_fit_of_a_regressor_by_lbfgs():
+    def run(module):
+        estimator = module.MLPRegressor(solver="lbfgs", early_stopping=True, **FEW)
+        return [*estimator.partial_fit(X, NUMBERS).partial_fit(X, NUMBERS).coefs_, np.array(estimator.n_iter_)]
+
+    assert_same(*both(run))
 
 
 def test_goes_on_from_scikit_learns_lbfgs():

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property, wraps
+from inspect import signature
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +21,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from chainrule import losses
+from chainrule._arguments import integer
 from chainrule._core import Activation, FitQueue, NumpyShuffles, Optimizer, Schedule, activation_names
 from chainrule.activations import as_hidden_activations
 from chainrule.distributed import Communicator, Ranks, as_communicator
@@ -44,6 +46,8 @@ FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 OF_THE_PROCESS = ("callbacks", "n_threads", "random_state", "verbose")  # parameters that ranks may differ in
 FLOW_NUMBERS = 2**22  # of X that gradient_flow_ looks at: it makes them dense
+# Older versions of scikit-learn take weights that are all zero, and have no such argument.
+ZEROS_TOO = dict.fromkeys({"allow_all_zero_weights"} & signature(_check_sample_weight).parameters.keys(), True)
 
 
 class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
@@ -265,14 +269,24 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def _by_lbfgs(self) -> bool:
         return isinstance(self.solver, str) and self.solver == "lbfgs"
 
-    def _check_stochastic(self) -> bool:
-        if self._by_lbfgs:
-            raise AttributeError("partial_fit is only available for stochastic optimizers. lbfgs is not stochastic.")
-        return True
-
-    def _validated(self, X: Any, **settings: Any) -> Any:
-        dtypes = (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
-        return validate_data(self, X, accept_sparse="csr", dtype=dtypes, **settings)
+    def _validated(self, X: Any, y: Any, sample_weight: Any, comm: Communicator | None, *, reset: bool) -> Samples:
+        """Check samples for training or validation, and give them with y as the user has it."""
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=(np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype),
+            multi_output=True,
+            y_numeric=not is_classifier(self),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if sample_weight is not None:
+            zeros = {} if comm is None else ZEROS_TOO  # other processes have weights too
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, **zeros)
+        return Samples(X, y, sample_weight)
 
     def _outputs(self, X: Any) -> FloatArray:
         """Compute a_L for X as a user gives it."""
@@ -304,47 +318,46 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         for name in ("gradient_flow_", "_first_samples"):  # of the fit before
             self.__dict__.pop(name, None)
         if self._by_lbfgs:
-            given = {
+            stochastic = {
                 "dropout": np.any(np.asarray(self.dropout) != 0),
                 "clip_norm": self.clip_norm is not None,
                 "validation_set": validation_set is not None,
             }
-            for name, is_given in given.items():
+            for name, is_given in stochastic.items():
                 if is_given:
                     raise ValueError(f"{name} needs a stochastic solver; solver is 'lbfgs'")
         comm = None if comm is None else as_communicator(comm)
         hidden = hidden_layers(self.hidden_layer_sizes)
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
         first = not hasattr(self, "mlp_") or not (self.warm_start or incremental)
-        X, y = self._validated(X, y=y, multi_output=True, y_numeric=not is_classifier(self), reset=first)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+        X, y, sample_weight = given = self._validated(X, y, sample_weight, comm, reset=first)
         targets = self._targets(y, incremental, X.dtype, comm)
-        samples = Samples(X, targets, self._weights(y, sample_weight, whole=not incremental and comm is None))
+        samples = Samples(X, targets, self._weights(y, sample_weight, incremental, comm))
         objective = self._objective()
         random = check_random_state(self.random_state)
+        before = getattr(self, "mlp_", None)
         if first:
             self._initialise([X.shape[1], *hidden], objective, X.dtype, random)
         else:
             self._take_over_settings(objective)
+        if self.mlp_ is not before:
+            # An optimizer belongs to the first network that it steps; an error leaves the lists to the one before.
+            for name in {"_optimizer", "loss_curve_", "validation_curve_", "validation_scores_"} & vars(self).keys():
+                setattr(self, name, copy.copy(getattr(self, name)))
         with threads(self.n_threads):
             if self._by_lbfgs:
-                fit_lbfgs(self, samples, objective, comm)
+                fit_lbfgs(self, samples, given, objective, comm)
             else:
                 samples = yield from fit_stochastic(
-                    self, samples, validation_set, objective, random, incremental, comm, queue
+                    self, samples, given, validation_set, objective, random, incremental, comm, queue
                 )
             if not np.isfinite(self.mlp_.parameters).all():
                 raise not_finite()
             if not incremental:
                 rows = min(200, rows_per_batch(self, len(samples.y)), max(1, FLOW_NUMBERS // X.shape[1]))
-                self._first_samples = samples.first(rows)
+                self._first_samples = samples.take(np.arange(rows))
 
-    def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
-        """Give the weight of each sample, or None, after `_targets`; `whole` says that y is all that there is."""
+    def _weights(self, y: Any, sample_weight: Any, incremental: bool, comm: Communicator | None) -> Any:
+        """Give the weight of each sample, or None, after `_targets`."""
         return sample_weight
 
     def _join(self, comm: Communicator, samples: Samples, validation: Samples | None) -> Ranks:
@@ -408,8 +421,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.mlp_ = self._network(mlp.layer_sizes, objective, mlp.dtype, mlp.seed)
         self.mlp_.parameters[:] = mlp.parameters
         self.mlp_._model.epochs_trained = mlp._model.epochs_trained
-        if hasattr(self, "_optimizer"):
-            self._optimizer = copy.deepcopy(self._optimizer)  # which belongs to the first network that it steps
 
 
 class Views(list[FloatArray]):
@@ -433,19 +444,26 @@ class Views(list[FloatArray]):
 
 
 def unchanged_by_errors(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an estimator be as it was where the method raises, unless its network has been trained an epoch more."""
+    """Let an estimator be as it was where the method raises, unless its network has been trained an epoch more.
+
+    The steps of an epoch that `partial_fit` has begun are not taken back: for that each call had to copy the optimizer.
+    """
 
     @wraps(method)
-    def call(estimator: BaseMLP, *args: Any, **kwargs: Any) -> Any:
-        before = dict(estimator.__dict__)
-        mlp = before.get("mlp_")
+    def call(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        before: dict[str, Any] = dict(estimator.__dict__)
+        mlp: Any = before.get("mlp_")
         epochs = mlp._model.epochs_trained if mlp is not None else 0
+        warm = mlp is not None and estimator.warm_start and method.__name__ == "fit"
+        parameters = mlp.parameters.copy() if warm else None
         try:
             return method(estimator, *args, **kwargs)
         except BaseException:
             if mlp is None or estimator.mlp_ is not mlp or mlp._model.epochs_trained == epochs:
                 estimator.__dict__.clear()
                 estimator.__dict__.update(before)
+                if parameters is not None:
+                    mlp.parameters[:] = parameters
             raise
 
     return call
@@ -468,4 +486,4 @@ def hidden_layers(given: Any) -> list[int]:
     sizes = list(given) if hasattr(given, "__iter__") else [given]
     if np.any(np.array(sizes) <= 0):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-    return sizes
+    return [integer(f"hidden_layer_sizes[{i}]", size, 1) for i, size in enumerate(sizes)]

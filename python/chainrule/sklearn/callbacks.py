@@ -5,21 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackSupportMixin
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands in for scikit-learn's."""
 
-    def with_callbacks(method: Any) -> Any:
-        """Stand in for scikit-learn's."""
-        return method
-
 
 if TYPE_CHECKING:
     from chainrule.sklearn.base import BaseMLP
 
-__all__ = ["CallbackSupportMixin", "FitTask", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "FitTask"]
 
 
 class FitTask:

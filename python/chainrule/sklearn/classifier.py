@@ -13,9 +13,9 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
+from chainrule._arguments import shown
 from chainrule.distributed import Communicator, of_all
 from chainrule.sklearn.base import BaseMLP, FloatArray, unchanged_by_errors
-from chainrule.sklearn.callbacks import with_callbacks
 from chainrule.sklearn.objective import Objective, log_loss
 from chainrule.sklearn.samples import Samples
 
@@ -86,7 +86,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm. Not with "lbfgs".
     callbacks : sequence of callables, optional
         Each is called with a `chainrule.EpochReport` after every epoch; one that returns True ends the fit.
-        scikit-learn's own callbacks are set by ``set_callbacks``, where its version has them.
+        scikit-learn's own callbacks are set by ``set_callbacks``, where its version has them, and get the samples that
+        are trained on as they were given.
     dtype : {"float32", "float64"}, optional
         Of all numbers. By default X's, float64 if that is neither.
     n_threads : int, optional
@@ -185,7 +186,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         self._keep(locals())
 
     @unchanged_by_errors
-    @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None, comm: Any = None
@@ -217,12 +217,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         ------
         ValueError
             If an argument does not fit, or if the training diverges. The estimator is as it was then; only a network
-            that `warm_start` goes on with keeps the epochs that were done. With `early_stopping` a training that
-            diverges ends with the weights of the best epoch, if there was one, and a ConvergenceWarning.
+            that `warm_start` goes on with, as it is, keeps the epochs that were done and the steps since. With
+            `early_stopping` a training that diverges ends with the weights of the best epoch, if there was one, and a
+            ConvergenceWarning.
         """
         return self._fit(X, y, sample_weight, validation_set, comm, incremental=False)  # type: ignore[no-any-return]
 
-    @available_if(BaseMLP._check_stochastic)  # type: ignore[untyped-decorator]
+    def _check_stochastic(self) -> bool:
+        if self._by_lbfgs:
+            raise AttributeError("partial_fit is only available for stochastic optimizers. lbfgs is not stochastic.")
+        return True
+
+    @available_if(_check_stochastic)  # type: ignore[untyped-decorator]
     @unchanged_by_errors
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
@@ -247,7 +253,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument does not fit, and nothing has changed then; or if the training diverges.
+            If an argument does not fit, and nothing has changed then; or if the training diverges, and the network
+            keeps the steps that were taken.
         """
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)
@@ -346,10 +353,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         zeros_and_ones: npt.NDArray[Any] = (self._label_binarizer.transform(y) != 0).astype(dtype)
         return zeros_and_ones
 
-    def _weights(self, y: Any, sample_weight: Any, whole: bool) -> Any:
+    def _weights(self, y: Any, sample_weight: Any, incremental: bool, comm: Communicator | None) -> Any:
         if self.class_weight is None:
             return sample_weight
-        if not whole and self.class_weight == "balanced":
+        if self.class_weight == "balanced" and (incremental or comm is not None):
             raise ValueError(
                 "class_weight 'balanced' is not supported for partial_fit or with comm. Pass a dict, such as one "
                 "computed with compute_class_weight('balanced', classes=classes, y=y) on all of y."
@@ -360,7 +367,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             weight = of_class[np.searchsorted(self.classes_, y)]
         else:
             weight = compute_sample_weight(self.class_weight, y)
-        return weight if sample_weight is None else weight * sample_weight
+        if not ((weight >= 0) & (weight < np.inf)).all():
+            raise ValueError(f"class_weight is {shown(self.class_weight)}; expected finite weights >= 0")
+        if sample_weight is not None:
+            weight = weight * sample_weight
+        if comm is None and not weight.any():
+            raise ValueError(f"class_weight is {shown(self.class_weight)}, which leaves no sample with a weight > 0")
+        return weight
 
     def _objective(self) -> Objective:
         return log_loss(self._label_binarizer.y_type_, self.n_outputs_)

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from chainrule._core import Activation, Optimizer
 from chainrule.fit_many import fit_many
 from chainrule.mlp import MLP
-from chainrule.sklearn.base import FloatArray, activations_named, hidden_layers, threads
+from chainrule.sklearn.base import FloatArray, activations_named, hidden_layers, threads, unchanged_by_errors
 
 if TYPE_CHECKING:
     from chainrule.history import History
@@ -167,6 +167,7 @@ class EnsembleRegressor(RegressorMixin, MultiOutputMixin, BaseEnsemble):  # type
     True
     """
 
+    @unchanged_by_errors
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any) -> EnsembleRegressor:
         """Train the networks on X and y.
@@ -276,6 +277,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEnsemble):  # type: ignore[misc]
     ((2, 3), (2, 3))
     """
 
+    @unchanged_by_errors
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any) -> EnsembleClassifier:
         """Train the networks on X and y.

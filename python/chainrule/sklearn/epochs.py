@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def listeners(estimator: BaseMLP, samples: Samples, epochs: int, verbose: int) -> Iterator[Observer]:
-    """Give the one function that tells all who listen of an epoch: printed lines or a bar, callbacks of both kinds."""
+def listeners(estimator: BaseMLP, given: Samples, rows: Any, epochs: int, verbose: int) -> Iterator[Observer]:
+    """Give the one function that tells all who listen of an epoch: printed lines or a bar, callbacks of both kinds.
+
+    scikit-learn's callbacks get the rows that are trained on of the samples as the user has `given` them.
+    """
     lines, bar = verbose == 1, verbose > 1
-    task = FitTask(estimator, *samples, epochs) if getattr(estimator, "_skl_callbacks", None) else None
+    task = FitTask(estimator, *given.take(rows), epochs) if getattr(estimator, "_skl_callbacks", None) else None
     with epoch_observer(estimator.mlp_, epochs, estimator.callbacks or (), bar) as observer:
 
         def tell(epoch: int, loss: float, validation_loss: float | None, lr: float, penalty: float) -> bool:

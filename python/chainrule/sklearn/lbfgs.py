@@ -15,23 +15,27 @@ from chainrule.sklearn.epochs import listeners
 from chainrule.sklearn.objective import Objective, sum_over
 from chainrule.sklearn.samples import Samples
 from chainrule.sklearn.threadpools import one_blas_thread
+from chainrule.stream import all_zero
 
 if TYPE_CHECKING:
     from chainrule.sklearn.base import BaseMLP
 
 
-def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: Communicator | None) -> None:
+def fit_lbfgs(
+    estimator: BaseMLP, samples: Samples, given: Samples, objective: Objective, comm: Communicator | None
+) -> None:
     """Minimise the objective over all samples at once, those of all processes."""
     mlp = estimator.mlp_
     ranks = None if comm is None else estimator._join(comm, samples, None)
     own_weight = samples.total_weight
     total = sum_over(comm, own_weight)
-    constant = objective.constant_over(comm, samples)
-    loss_and_gradient = mlp._model.loss_and_gradient(*samples)
+    reported = objective.reported(comm, samples)
+    without_weight = comm is not None and all_zero(samples.sample_weight)
+    loss_and_gradient = None if without_weight else mlp._model.loss_and_gradient(*samples)
 
     def value_and_gradient(theta: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         mlp.parameters[:] = theta
-        loss, gradient = loss_and_gradient() if own_weight > 0 else (0.0, np.zeros(theta.size))
+        loss, gradient = loss_and_gradient() if loss_and_gradient else (0.0, np.zeros(theta.size))
         gradient = gradient.astype(np.float64, copy=False)
         if ranks:
             sums = np.append(gradient, loss) * (own_weight / total)
@@ -39,7 +43,7 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
             loss, gradient = float(sums[-1]), sums[:-1]
         if objective.weight != 1:
             gradient *= objective.weight
-        value = objective.value * loss + constant
+        value = reported(loss)
         end = 0
         for W, b in zip(mlp.weights, mlp.biases, strict=True):
             w = np.asarray(W, dtype=np.float64).ravel()
@@ -48,7 +52,8 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
             end += w.size + b.size
         return value, gradient
 
-    with one_blas_thread, listeners(estimator, samples, estimator.max_iter, estimator._spoken(comm)) as tell:
+    spoken = estimator._spoken(comm)
+    with one_blas_thread, listeners(estimator, given, slice(None), estimator.max_iter, spoken) as tell:
 
         def iteration_done(intermediate_result: OptimizeResult) -> None:
             estimator.loss_curve_.append(float(intermediate_result.fun))
@@ -70,8 +75,8 @@ def fit_lbfgs(estimator: BaseMLP, samples: Samples, objective: Objective, comm: 
         except BaseException:
             mlp.parameters[:] = start  # they may be those of any step of a line search
             raise
-    mlp.parameters[:] = result.x
-    estimator.n_iter_ = min(result.nit, estimator.max_iter)
-    estimator.loss_ = result.fun
+        mlp.parameters[:] = result.x
+        estimator.n_iter_ = min(result.nit, estimator.max_iter)
+        estimator.loss_ = result.fun
     if result.status in (1, 2):  # not where a callback has stopped it
         _check_optimize_result("lbfgs", result, estimator.max_iter)  # warns

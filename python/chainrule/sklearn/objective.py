@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,13 +32,16 @@ class Objective:
         """How many outputs the network has for each target."""
         return len(self.loss.parameters) if self.loss.name == "quantile" else 1
 
-    def constant_over(self, comm: Communicator | None, samples: Samples) -> float:
-        """What has to be added for the targets of these samples, those of all processes."""
-        if not self.deviance:
-            return 0.0
+    def reported(self, comm: Communicator | None, samples: Samples | None) -> Callable[[float], float]:
+        """Give the function that makes the value to report of L over these samples, those of all processes."""
+        constant = self._constant_over(comm, samples) if self.deviance and samples is not None else 0.0
+        return lambda loss: self.value * loss + constant
+
+    def _constant_over(self, comm: Communicator | None, samples: Samples) -> float:
+        """What has to be added for the targets of these samples."""
         y = samples.y
-        own = np.average((xlogy(y, y) - y).reshape(len(y), -1).sum(axis=1), weights=samples.sample_weight)
-        return mean_over(comm, float(own), samples)
+        each = (xlogy(y, y) - y).reshape(len(y), -1).sum(axis=1)
+        return mean_over(comm, lambda: float(np.average(each, weights=samples.sample_weight)), samples)
 
 
 def sum_over(comm: Communicator | None, number: float) -> float:
@@ -45,10 +49,15 @@ def sum_over(comm: Communicator | None, number: float) -> float:
     return number if comm is None else sum(of_all(comm, number))
 
 
-def mean_over(comm: Communicator | None, number: float, samples: Samples) -> float:
-    """Average a number of each process by the weights of their samples."""
+def mean_over(comm: Communicator | None, mean: Callable[[], float], samples: Samples) -> float:
+    """Average a mean of each process by the weights of their samples: it is not asked for where all are zero."""
     weight = samples.total_weight
-    return number if comm is None else sum_over(comm, number * weight) / sum_over(comm, weight)
+    total = sum_over(comm, weight)
+    if total == 0:
+        raise ValueError(
+            "sample_weight is zero for all samples to train on, or for all that are held out; expected one > 0"
+        )
+    return mean() if comm is None else sum_over(comm, mean() * weight if weight else 0.0) / total
 
 
 def log_loss(y_type: str, outputs: int) -> Objective:

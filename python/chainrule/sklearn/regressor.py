@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import issparse
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
 
 from chainrule._core import Loss, loss_names
 from chainrule.distributed import Communicator
 from chainrule.sklearn.base import BaseMLP, FloatArray, unchanged_by_errors
-from chainrule.sklearn.callbacks import with_callbacks
 from chainrule.sklearn.objective import Objective, regression_loss
 from chainrule.sklearn.samples import Samples
 
@@ -85,7 +84,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm. Not with "lbfgs".
     callbacks : sequence of callables, optional
         Each is called with a `chainrule.EpochReport` after every epoch; one that returns True ends the fit.
-        scikit-learn's own callbacks are set by ``set_callbacks``, where its version has them.
+        scikit-learn's own callbacks are set by ``set_callbacks``, where its version has them, and get the samples that
+        are trained on as they were given.
     dtype : {"float32", "float64"}, optional
         Of all numbers. By default X's, float64 if that is neither.
     n_threads : int, optional
@@ -180,7 +180,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         self._keep(locals())
 
     @unchanged_by_errors
-    @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None, comm: Any = None
@@ -212,16 +211,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         ------
         ValueError
             If an argument does not fit, or if the training diverges. The estimator is as it was then; only a network
-            that `warm_start` goes on with keeps the epochs that were done. With `early_stopping` a training that
-            diverges ends with the weights of the best epoch, if there was one, and a ConvergenceWarning.
+            that `warm_start` goes on with, as it is, keeps the epochs that were done and the steps since. With
+            `early_stopping` a training that diverges ends with the weights of the best epoch, if there was one, and a
+            ConvergenceWarning.
         """
         return self._fit(X, y, sample_weight, validation_set, comm, incremental=False)  # type: ignore[no-any-return]
 
-    @available_if(BaseMLP._check_stochastic)  # type: ignore[untyped-decorator]
     @unchanged_by_errors
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
-        """Train one epoch more on X and y.
+        """Train one epoch more on X and y; with "lbfgs", as scikit-learn's, as many iterations as `fit`.
 
         Parameters
         ----------
@@ -240,7 +239,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an argument does not fit, and nothing has changed then; or if the training diverges.
+            If an argument does not fit, and nothing has changed then; or if the training diverges, and the network
+            keeps the steps that were taken.
         """
         return self._fit(X, y, sample_weight, None, incremental=True)  # type: ignore[no-any-return]
 
@@ -298,7 +298,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return self._encode(y, dtype)
 
     def _encode(self, y: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        return np.asarray(y, dtype=dtype)
+        return np.asarray(y.toarray() if issparse(y) else y, dtype=dtype)
 
     def _objective(self) -> Objective:
         return regression_loss(self.loss, self.n_outputs_)

@@ -19,10 +19,10 @@ class Samples(NamedTuple):
         """Give those that there are."""
         return self if self.sample_weight is not None else self[:2]
 
-    def first(self, n: int) -> Samples:
-        """Give copies of the first n."""
+    def take(self, rows: Any) -> Samples:
+        """Give some of the rows, copies where they are given by their numbers."""
         X, y, sample_weight = self
-        return Samples(X[:n].copy(), y[:n].copy(), None if sample_weight is None else sample_weight[:n].copy())
+        return Samples(X[rows], y[rows], None if sample_weight is None else sample_weight[rows])
 
     @property
     def total_weight(self) -> float:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_array, issparse
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import column_or_1d
-from sklearn.utils.validation import _check_sample_weight
 
 from chainrule._core import FitQueue, NumpyShuffles, Optimizer
 from chainrule.distributed import Communicator, of_all
@@ -36,6 +36,7 @@ OWN_RATES = ("constant", "invscaling", "adaptive")  # scikit-learn's, by its rul
 def fit_stochastic(
     estimator: BaseMLP,
     samples: Samples,
+    given: Samples,
     validation_set: Any,
     objective: Objective,
     random: np.random.RandomState,
@@ -44,51 +45,46 @@ def fit_stochastic(
     queue: FitQueue | None,
 ) -> Generator[None, None, Samples]:
     """Train by the core's loop, and give the samples that it trained on."""
-    go_on_recording(estimator)
-    begins = not (incremental and hasattr(estimator, "_optimizer"))
-    if begins:
-        estimator._optimizer = make_optimizer(estimator)
-        estimator.__dict__.pop("_shuffles", None)
-    if begins or not hasattr(estimator, "_rate_rule"):  # as in a pickle of before
-        estimator._rate_rule = rate_rule(estimator)
     own_rate = isinstance(estimator.learning_rate, str) and estimator.learning_rate in OWN_RATES
+    if incremental and estimator.early_stopping:
+        raise ValueError("partial_fit does not support early_stopping=True")
     if incremental and not own_rate:
         raise ValueError(f"partial_fit supports learning_rate in {OWN_RATES}; got {estimator.learning_rate!r}")
-    validation = None if validation_set is None else validation_samples(estimator, validation_set)
-    held_out = validation
+    go_on_recording(estimator)
+    go_on_optimizing(estimator, incremental)
+    held_out = validation = None if validation_set is None else validation_samples(estimator, validation_set, comm)
+    rows: Any = slice(None)
     if estimator.early_stopping and validation is None:
-        samples, held_out = split(estimator, samples, random)
+        rows, others = split(estimator, samples.y, random)
+        samples, held_out = samples.take(rows), samples.take(others)
     ranks = None if comm is None else estimator._join(comm, samples, validation)
     n = ranks.rows if ranks else len(samples.y)
     if estimator.batch_size != "auto" and estimator.batch_size > n:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=1
         )
-    epochs = 1 if incremental else min(estimator.max_iter, sys.maxsize)
-    constant = objective.constant_over(comm, samples)
-    validation_constant = 0.0 if validation is None else objective.constant_over(comm, validation)
     if comm is not None:
         generators = of_all(comm, random)
         random = random if comm.rank == 0 else generators[0]
-    shuffles = shuffles_of(estimator, random, incremental, queue)
     X = samples.X
     if not issparse(X) and 4 * np.count_nonzero(X) < X.size:
         X = csr_array(X)  # whose zeros the core skips
+    epochs = 1 if incremental else min(estimator.max_iter, sys.maxsize)
     watched = held_out if estimator.early_stopping else None
     verbose = estimator._spoken(comm)
-    with listeners(estimator, samples, epochs, verbose) as tell:
+    with listeners(estimator, given, rows, epochs, verbose) as tell:
         done = EpochDone(
             estimator,
             estimator._optimizer,
             tell,
-            loss=lambda L: objective.value * L + constant,
-            validation_loss=lambda L: objective.value * L + validation_constant,
+            loss=objective.reported(comm, samples),
+            validation_loss=objective.reported(comm, validation),
             n_samples=n,
-            score=None if watched is None else lambda: mean_over(comm, estimator._score_of(watched), watched),
+            score=None if watched is None else lambda: mean_over(comm, lambda: estimator._score_of(watched), watched),
             verbose=verbose,
             ranks=ranks,
         )
-        try:
+        with ending(estimator, done, incremental):
             estimator.mlp_._model.fit(
                 X,
                 samples.y,
@@ -106,37 +102,44 @@ def fit_stochastic(
                 l2=float(estimator.alpha),
                 ranks=ranks,
                 queue=queue,
-                shuffles=shuffles,
+                shuffles=shuffles_of(estimator, random, incremental, queue),
                 batches_count_by_rows=True,
             )
             if queue is not None:
                 place = len(queue) - 1
                 yield
                 queue.record(place)
-        except KeyboardInterrupt:
-            if ranks:  # the others wait
-                raise
-            warnings.warn("Training interrupted by user.", stacklevel=1)
-        except FloatingPointError as error:
-            if done.best_parameters is None:
-                raise not_finite() from error
+    if ranks:
+        ranks.done()
+    return samples
+
+
+@contextmanager
+def ending(estimator: BaseMLP, done: EpochDone, incremental: bool) -> Iterator[None]:
+    """Warn where the training within ends before its time or at the limit, and take the best weights."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if done.ranks:  # the others wait
+            raise
+        warnings.warn("Training interrupted by user.", stacklevel=1)
+    except FloatingPointError as error:
+        if done.best_parameters is None:
+            raise not_finite() from error
+        warnings.warn(
+            f"The training diverged and has ended: {error}. The weights are those of the best epoch.",
+            ConvergenceWarning,
+            stacklevel=1,
+        )
+    else:
+        if not incremental and not done.stopped:
             warnings.warn(
-                f"The training diverged and has ended: {error}. The weights are those of the best epoch.",
+                f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization "
+                "hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=1,
             )
-        else:
-            if not incremental and not done.stopped:
-                warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization "
-                    "hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=1,
-                )
-    if ranks:
-        ranks.done()
     done.restore_best()
-    return samples
 
 
 def go_on_recording(estimator: BaseMLP) -> None:
@@ -147,6 +150,16 @@ def go_on_recording(estimator: BaseMLP) -> None:
         return
     bests: tuple[Any, ...] = (None, [], -np.inf) if estimator.early_stopping else (np.inf, None, None)
     estimator.__dict__.update(zip(BESTS, bests, strict=True))
+
+
+def go_on_optimizing(estimator: BaseMLP, incremental: bool) -> None:
+    """Begin with a new optimizer and rule of its rate, but where `partial_fit` goes on with those that there are."""
+    begins = not (incremental and hasattr(estimator, "_optimizer"))
+    if begins:
+        estimator._optimizer = make_optimizer(estimator)
+        estimator.__dict__.pop("_shuffles", None)
+    if begins or not hasattr(estimator, "_rate_rule"):  # as in a pickle of before
+        estimator._rate_rule = rate_rule(estimator)
 
 
 def shuffles_of(
@@ -189,34 +202,26 @@ def make_optimizer(estimator: BaseMLP) -> Optimizer:
     return RMSprop(lr, eps=eps)
 
 
-def validation_samples(estimator: BaseMLP, given: Any) -> Samples:
+def validation_samples(estimator: BaseMLP, given: Any, comm: Communicator | None) -> Samples:
     """Check a `validation_set`, and give it as the core takes it."""
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
         raise ValueError("validation_set has to be a tuple (X, y) or (X, y, sample_weight)")
-    X, y = estimator._validated(
-        given[0], y=given[1], multi_output=True, y_numeric=not is_classifier(estimator), reset=False
-    )
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = column_or_1d(y, warn=True)
-    weight = None if len(given) == 2 else _check_sample_weight(given[2], X, dtype=X.dtype)
+    X, y, weight = estimator._validated(given[0], given[1], given[2] if len(given) == 3 else None, comm, reset=False)
     samples = Samples(X, estimator._encode(y, X.dtype), weight)
     if estimator.early_stopping and len(samples.y) < 2:
         raise ValueError("The validation set is too small: validation_set has one row; early_stopping needs two.")
     return samples
 
 
-def split(estimator: BaseMLP, samples: Samples, random: np.random.RandomState) -> tuple[Samples, Samples]:
-    """Hold out `validation_fraction` of the samples, by classes where there are two."""
-    stratify = samples.y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
-    arrays = [array for array in samples if array is not None]
-    halves = train_test_split(*arrays, random_state=random, test_size=estimator.validation_fraction, stratify=stratify)
-    train, held_out = (
-        Samples(*halves[::2], *[None] * (3 - len(arrays))),
-        Samples(*halves[1::2], *[None] * (3 - len(arrays))),
+def split(estimator: BaseMLP, y: npt.NDArray[Any], random: np.random.RandomState) -> list[npt.NDArray[np.int64]]:
+    """Choose the rows to train on, and `validation_fraction` of all to hold out, by classes where there are two."""
+    stratify = y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
+    halves: list[npt.NDArray[np.int64]] = train_test_split(
+        np.arange(len(y)), random_state=random, test_size=estimator.validation_fraction, stratify=stratify
     )
-    if len(held_out.y) < 2:
+    if len(halves[1]) < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
-    return train, held_out
+    return halves
 
 
 def not_finite() -> ValueError:
