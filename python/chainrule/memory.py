@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 import chainrule
 from chainrule._arguments import integer, shown

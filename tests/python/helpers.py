@@ -1,6 +1,8 @@
 """Small helpers of the tests: how far two arrays are apart, and what a network and its optimizer look like now."""
 
+import inspect
 import pickle
+import typing
 
 import numpy as np
 
@@ -82,3 +84,22 @@ class Recorder:
 
     def on_fit_task_end(self, estimator, context):
         self.events.append(("end", context.task_name))
+
+
+def unreadable_annotations(module):
+    """What typing.get_type_hints refuses of all that a module offers: functions, classes, their public methods."""
+    unreadable = []
+    for offered in [getattr(module, name) for name in module.__all__]:
+        annotated = {offered.__name__: offered} if callable(offered) else {}
+        for kind in inspect.getmro(offered) if inspect.isclass(offered) else ():
+            if kind.__module__.split(".")[0] == "chainrule":
+                members = {name: getattr(member, "fget", None) or member for name, member in vars(kind).items()}
+                annotated |= {f"{kind.__name__}.{name}": getattr(m, "__func__", m) for name, m in members.items()}
+        for name, thing in annotated.items():
+            public = not name.split(".")[-1].startswith("_") or name.endswith((".__init__", ".__call__"))
+            if public and (inspect.isfunction(thing) or inspect.isclass(thing)):
+                try:
+                    typing.get_type_hints(thing)
+                except NameError as error:
+                    unreadable.append(f"{name}: {error}")
+    return unreadable

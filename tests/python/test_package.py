@@ -1,13 +1,13 @@
 """The package: names, typing marker, configuration, what an import costs."""
 
 import importlib.resources
-import inspect
 import json
 import sys
 import typing
 
 import numpy as np
 import pytest
+from helpers import unreadable_annotations
 
 import chainrule as cr
 
@@ -62,22 +62,7 @@ def test_types_are_shipped():
 
 
 def test_annotations_can_be_read_at_run_time():
-    """Those of all functions and classes that are offered, with their public methods and properties."""
-    unreadable = []
-    for offered in [getattr(cr, name) for name in cr.__all__]:
-        annotated = {offered.__name__: offered} if callable(offered) else {}
-        for kind in inspect.getmro(offered) if inspect.isclass(offered) else ():
-            if kind.__module__.split(".")[0] == "chainrule":
-                members = {name: getattr(member, "fget", None) or member for name, member in vars(kind).items()}
-                annotated |= {f"{kind.__name__}.{name}": getattr(m, "__func__", m) for name, m in members.items()}
-        for name, thing in annotated.items():
-            public = not name.split(".")[-1].startswith("_") or name.endswith((".__init__", ".__call__"))
-            if public and (inspect.isfunction(thing) or inspect.isclass(thing)):
-                try:
-                    typing.get_type_hints(thing)
-                except NameError as error:
-                    unreadable.append(f"{name}: {error}")
-    assert unreadable == []
+    assert unreadable_annotations(cr) == []
     hints = typing.get_type_hints(cr.MLP.fit)
     assert hints["self"] is cr.MLP and hints["return"] is cr.History
     assert typing.get_type_hints(cr.EpochReport)["monitor"] == cr.GradientFlow | None

@@ -16,6 +16,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed: its estima
 import joblib
 import scipy.sparse
 import sklearn.neural_network
+from helpers import unreadable_annotations
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
@@ -29,6 +30,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import chainrule as cr
+import chainrule.sklearn
 from chainrule.sklearn import EnsembleClassifier, EnsembleRegressor, MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -605,3 +607,7 @@ except ImportError as error:
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "chainrule[sklearn]" in run.stdout
+
+
+def test_annotations_can_be_read_at_run_time():
+    assert unreadable_annotations(chainrule.sklearn) == []

@@ -11,7 +11,7 @@ from functools import cached_property, wraps
 from inspect import signature
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from chainrule import losses
 from chainrule._arguments import integer
 from chainrule._core import Activation, FitQueue, NumpyShuffles, Optimizer, Schedule, activation_names
+from chainrule._types import FloatArray, Self
 from chainrule.activations import as_hidden_activations
 from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.gradient_flow import GradientFlowReport
@@ -38,11 +39,6 @@ from chainrule.sklearn.samples import Samples
 from chainrule.sklearn.stochastic import BESTS, OWN_RATES, RECORDS, fit_stochastic, not_finite, rows_per_batch
 from chainrule.stream import all_zero
 from chainrule.threads import num_threads
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 OF_THE_PROCESS = ("callbacks", "n_threads", "random_state", "verbose")  # parameters that ranks may differ in
 FLOW_NUMBERS = 2**22  # of X that gradient_flow_ looks at: it makes them dense

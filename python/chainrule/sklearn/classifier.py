@@ -14,8 +14,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from chainrule._arguments import shown
+from chainrule._types import FloatArray
 from chainrule.distributed import Communicator, of_all
-from chainrule.sklearn.base import BaseMLP, FloatArray, unchanged_by_errors
+from chainrule.sklearn.base import BaseMLP, unchanged_by_errors
 from chainrule.sklearn.objective import Objective, log_loss
 from chainrule.sklearn.samples import Samples
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from chainrule._core import Activation, Optimizer
+from chainrule._types import FloatArray
 from chainrule.fit_many import fit_many
+from chainrule.history import History
 from chainrule.mlp import MLP
-from chainrule.sklearn.base import FloatArray, activations_named, hidden_layers, threads, unchanged_by_errors
-
-if TYPE_CHECKING:
-    from chainrule.history import History
+from chainrule.sklearn.base import activations_named, hidden_layers, threads, unchanged_by_errors
 
 
 class BaseEnsemble(BaseEstimator):  # type: ignore[misc]

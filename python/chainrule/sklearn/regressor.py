@@ -12,8 +12,9 @@ from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils._param_validation import StrOptions
 
 from chainrule._core import Loss, loss_names
+from chainrule._types import FloatArray
 from chainrule.distributed import Communicator
-from chainrule.sklearn.base import BaseMLP, FloatArray, unchanged_by_errors
+from chainrule.sklearn.base import BaseMLP, unchanged_by_errors
 from chainrule.sklearn.objective import Objective, regression_loss
 from chainrule.sklearn.samples import Samples
 
