@@ -13,13 +13,18 @@ Activation activation_named(const std::string& name, double parameter) {
   Activation result = activation_named(name);
   const char* what = parameter_name(result);
   if (!what) throw std::invalid_argument("activation '" + name + "' has no parameter");
-  const bool is_elu = std::holds_alternative<ELU>(result);
-  if (!std::isfinite(parameter) || parameter < 0 || (is_elu && parameter == 0))
-    throw std::invalid_argument(std::string(what) + " is " + std::to_string(parameter) + "; expected a finite number " +
-                                (is_elu ? "> 0" : ">= 0"));
   if (auto* leaky = std::get_if<LeakyReLU>(&result)) leaky->negative_slope = parameter;
   if (auto* elu = std::get_if<ELU>(&result)) elu->alpha = parameter;
+  check(result);
   return result;
+}
+
+void check(const Activation& activation) {
+  const double value = parameter(activation);
+  const bool is_elu = std::holds_alternative<ELU>(activation);
+  if (!std::isfinite(value) || value < 0 || (is_elu && value == 0))
+    throw std::invalid_argument(std::string(parameter_name(activation)) + " is " + std::to_string(value) +
+                                "; expected a finite number " + (is_elu ? "> 0" : ">= 0"));
 }
 
 std::vector<std::string> activation_names() { return Named<Activation>::names(); }

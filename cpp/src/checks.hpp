@@ -24,6 +24,7 @@ void check_inputs(const Network<T>& network, const Inputs<T>& X) {
 template <class T>
 void check_targets(const Network<T>& network, const Loss& loss, const Targets<T>& y, Index n,
                    const Index* order = nullptr) {
+  check(loss);
   const Index outputs = network.outputs();
   if (!y.labels) {
     if (y.columns != outputs && y.columns * outputs_per_target(loss) != outputs)  // as the loss sees it, or as given
@@ -47,6 +48,10 @@ void check_batch(const Network<T>& network, const Loss& loss, const Batch<T>& ba
   if (samples.X.rows() < rows || samples.y.rows < rows)
     throw std::invalid_argument("the batch has " + std::to_string(rows) + " rows; X has " +
                                 std::to_string(samples.X.rows()) + " and y " + std::to_string(samples.y.rows));
+  for (Index i = 0; batch.order && i < batch.size; ++i)
+    if (batch.order[i] < 0 || batch.order[i] >= rows)
+      throw std::invalid_argument("order holds " + std::to_string(batch.order[i]) + "; X has rows 0 to " +
+                                  std::to_string(rows - 1));
   check_targets(network, loss, samples.y, batch.size, batch.order);
 }
 

@@ -416,8 +416,8 @@ void per_sample_gradient_norms(const Network<T>& network, const Loss& loss, cons
               [&](Index i, Index row) {
                 double total = 0;
                 for (Index l = 1; l <= network.depth(); ++l)
-                  total += sum_of_squares(tape.activation(l - 1), row, network.units(l - 1) + 1) *
-                           sum_of_squares(tape.delta(l), row, network.units(l));
+                  if (const double of_delta = sum_of_squares(tape.delta(l), row, network.units(l)); of_delta != 0)
+                    total += sum_of_squares(tape.activation(l - 1), row, network.units(l - 1) + 1) * of_delta;
                 to[i] = static_cast<T>(std::sqrt(total));
               });
 }

@@ -69,8 +69,11 @@ GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const
     const Vector<double> ours = backprop.segment(first, size).template cast<double>();
     const double scale = std::max(ours.norm(), differences.segment(first, size).norm());
     const double error = (ours - differences.segment(first, size)).norm();
-    result.parameters.push_back({std::move(name), scale > 0 ? error / scale : 0});
-    result.max_relative_error = std::max(result.max_relative_error, result.parameters.back().relative_error);
+    const double relative = error == 0 ? 0 : error / scale;
+    result.parameters.push_back({std::move(name), relative});
+    // A NaN stays.
+    if (!(relative <= result.max_relative_error) && !std::isnan(result.max_relative_error))
+      result.max_relative_error = relative;
   };
   for (Index l = 1; l <= network.depth(); ++l) {
     compare(weight_name(l), network.offset(l), network.weight(l).size());

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "layout.hpp"
@@ -186,6 +188,17 @@ std::vector<ActivationHistogram> activation_histograms(const Network<T>& network
     histograms.push_back(std::move(histogram));
   }
   return histograms;
+}
+
+FlowRecord::FlowRecord(std::optional<Index> every) : every(every) {
+  if (every && *every < 1)
+    throw std::invalid_argument("every is " + std::to_string(*every) + "; expected at least 1, or none");
+}
+
+template <class T>
+bool FlowRecorder<T>::wants_sums(const FitState<T>& state) const {
+  if (&state.network != &network_) throw std::invalid_argument("the recorder was made for another network");
+  return record_.every ? number(state) % *record_.every == 0 : state.last_of_epoch;
 }
 
 template <class T>

@@ -23,12 +23,16 @@ Init init_named(const std::string& name, double parameter) {
   auto* normal = std::get_if<Normal>(&result);
   auto* uniform = std::get_if<Uniform>(&result);
   if (!normal && !uniform) throw std::invalid_argument("init '" + name + "' has no parameter");
-  if (!(parameter > 0) || !std::isfinite(parameter))
-    throw std::invalid_argument(std::string(normal ? "std" : "bound") + " is " + std::to_string(parameter) +
-                                "; expected a finite number > 0");
   if (normal) normal->std = parameter;
   if (uniform) uniform->bound = parameter;
+  check(result);
   return result;
+}
+
+void check(const Init& init) {
+  if (const std::optional<double> value = parameter(init); value && (!(*value > 0) || !std::isfinite(*value)))
+    throw std::invalid_argument(std::string(std::holds_alternative<Normal>(init) ? "std" : "bound") + " is " +
+                                std::to_string(*value) + "; expected a finite number > 0");
 }
 
 std::vector<std::string> init_names() { return Named<Init>::names(); }
@@ -46,6 +50,7 @@ void initialise(Network<T>& network, const std::vector<Init>& inits, std::uint64
   if (inits.size() != 1 && inits.size() != layers)
     throw std::invalid_argument("inits has " + std::to_string(inits.size()) + " entries; expected 1 or " +
                                 std::to_string(layers) + ", one a layer");
+  for (const Init& init : inits) check(init);
   for (Index l = 1; l <= network.depth(); ++l) {
     Random random(seed, static_cast<std::uint64_t>(l));
     const auto d_in = static_cast<double>(network.units(l - 1)), d_out = static_cast<double>(network.units(l));
@@ -59,6 +64,12 @@ void initialise(Network<T>& network, const std::vector<Init>& inits, std::uint64
         init);
     network.bias(l).setZero();
   }
+}
+
+std::optional<double> parameter(const Init& init) {
+  if (const auto* normal = std::get_if<Normal>(&init)) return normal->std;
+  if (const auto* uniform = std::get_if<Uniform>(&init)) return uniform->bound;
+  return {};
 }
 
 template <class T>

@@ -156,8 +156,10 @@ void in_forward_blocks(const Network<T>& network, Index l, Index rows, int threa
 /// the second-level cache; or, of a large network, rows enough to make up for fetching the weights.
 template <class T>
 Index parts_through(const Network<T>& network, Index rows, Index wide, int threads) {
-  if (!fits_packed<T>(network)) return parts_of(rows, std::clamp<Index>((Index{2} << 20) / wide, 64, 512));
-  return chunk_count<T>(rows, threads, std::clamp<Index>(32768 / wide, 64, 512));
+  constexpr Index most_numbers = Index{2} << 20;
+  if (!fits_packed<T>(network)) return parts_of(rows, std::clamp<Index>(most_numbers / wide, 16, 512));
+  const Index fewest = std::clamp<Index>(most_numbers / wide, 16, 64);
+  return chunk_count<T>(rows, threads, std::clamp<Index>(32768 / wide, fewest, 512));
 }
 
 /// Calls through(rows, threads, memory) for those parts, with some numbers of memory for each row: chunks in parallel,

@@ -70,7 +70,10 @@ void parallel_over_layers(Index first, Index depth, int threads, const Count& pa
 template <class T>
 T* workspace(Index size) {
   thread_local Buffer<T> memory;
-  if (memory.size() < size) memory = Buffer<T>(size);
+  if (memory.size() < size) {
+    memory = Buffer<T>();  // or both would take room for a moment
+    memory = Buffer<T>(size);
+  }
   return memory.data();
 }
 

@@ -11,18 +11,27 @@ Loss loss_named(const std::string& name, const std::vector<double>& parameters) 
   Loss result = Named<Loss>::make("loss", name);
   if (parameters.empty()) return result;
   if (auto* huber = std::get_if<Huber>(&result)) {
-    if (parameters.size() != 1 || !(parameters[0] > 0) || !std::isfinite(parameters[0]))
-      throw std::invalid_argument("delta is " + std::to_string(parameters[0]) + "; expected one finite number > 0");
+    if (parameters.size() != 1)
+      throw std::invalid_argument("loss 'huber' has one parameter; got " + std::to_string(parameters.size()));
     huber->delta = parameters[0];
   } else if (auto* quantile = std::get_if<Quantile>(&result)) {
-    for (const double tau : parameters)
-      if (!(tau > 0 && tau < 1))
-        throw std::invalid_argument("quantiles holds " + std::to_string(tau) + "; expected numbers between 0 and 1");
     quantile->quantiles = parameters;
   } else {
     throw std::invalid_argument("loss '" + name + "' has no parameters");
   }
+  check(result);
   return result;
+}
+
+void check(const Loss& loss) {
+  if (const auto* huber = std::get_if<Huber>(&loss); huber && (!(huber->delta > 0) || !std::isfinite(huber->delta)))
+    throw std::invalid_argument("delta is " + std::to_string(huber->delta) + "; expected a finite number > 0");
+  if (const auto* quantile = std::get_if<Quantile>(&loss)) {
+    if (quantile->quantiles.empty()) throw std::invalid_argument("quantiles is empty; expected at least one");
+    for (const double tau : quantile->quantiles)
+      if (!(tau > 0 && tau < 1))
+        throw std::invalid_argument("quantiles holds " + std::to_string(tau) + "; expected numbers between 0 and 1");
+  }
 }
 
 std::vector<std::string> loss_names() { return Named<Loss>::names(); }
@@ -42,6 +51,7 @@ bool sum_over_outputs(const Loss& loss) {
 }
 
 void check_output(const Loss& loss, const Activation& output, std::ptrdiff_t outputs) {
+  check(loss);
   const std::string given = name(output), fitting = default_output(loss);
   if (from_logits(loss) && given != fitting && given != "identity")
     throw std::invalid_argument("output_activation is '" + given + "'; loss '" + name(loss) + "' goes with '" +

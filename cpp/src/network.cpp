@@ -22,6 +22,7 @@ Network<T>::Network(Index inputs, std::vector<Layer> layers)
     if (units(l) < 1)
       throw std::invalid_argument("layer " + std::to_string(l) + " has " + std::to_string(units(l)) +
                                   " units; expected at least 1");
+    check(activation(l));
     if (l < depth() && output_only(activation(l)))
       throw std::invalid_argument(std::string("activation '") + name(activation(l)) + "' is for the output; layer " +
                                   std::to_string(l) + " is hidden");

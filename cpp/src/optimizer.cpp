@@ -1,5 +1,6 @@
 #include "chainrule/optimizer.hpp"
 
+#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -32,6 +33,10 @@ void Optimizer<T>::attach(const Network<T>& network) {
   if (restored && parameter_count_ != network.parameter_count())
     throw std::invalid_argument("the optimizer holds the state of " + std::to_string(parameter_count_) +
                                 " parameters; this network has " + std::to_string(network.parameter_count()));
+  if (network_id_ == 0)
+    for (const double constant : next_constants())
+      if (!std::isfinite(static_cast<T>(constant)))
+        throw std::invalid_argument("lr or weight_decay is beyond the range of the network's dtype");
   make_moments(network.parameter_count());
   network_id_ = network.id();
   parameter_count_ = network.parameter_count();

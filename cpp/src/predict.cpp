@@ -14,34 +14,45 @@ namespace chainrule {
 
 namespace {
 
+/// How rows go through the network without a tape: in parts, of a few matrices as wide as the widest layer.
+template <class T>
+struct Plan {
+  Index wide, parts, panels = 0;  // the last in numbers: the weights, rearranged once for several chunks
+  int threads;
+
+  Plan(const Network<T>& network, Index rows, bool sparse)
+      : wide(pitch<T>(network.widest(sparse ? 1 : 0))), threads(threads_for(forward_operations(network, rows))) {
+    parts = parts_through(network, rows, wide, threads);
+    for (Index l = 1; l <= network.depth(); ++l) panels += panels_of(network, l, rows);
+  }
+  Index panels_of(const Network<T>& network, Index l, Index rows) const {
+    return parts > 1 && fits_packed<T>(network) && worth_packing(network, l, rows)
+               ? panels_size<T>(network.units(l - 1) + 1, network.units(l))
+               : 0;
+  }
+  static constexpr Index matrices = 3;  // in, out and targets
+};
+
 /// Takes the rows through the network without a tape: use(rows, a_L, targets), or z_L for a_L if `logits`, where
 /// `targets` is room for as many rows.
 template <class T, class Use>
 void stream_block(const Network<T>& network, const Inputs<T>& X, bool logits, const Use& use) {
   const Index n = X.rows(), depth = network.depth();
-  const Index wide = pitch<T>(network.widest(X.mostly_zeros() ? 1 : 0));
-  const int all_threads = threads_for(forward_operations(network, n));
-
-  // The weights rearranged once for several chunks.
-  std::vector<T*> panels;
-  const auto panels_of = [&](Index l) { return panels.empty() ? nullptr : panels[static_cast<std::size_t>(l)]; };
-  Buffer<T> memory_of_panels;
-  const Index parts = parts_through(network, n, wide, all_threads);
-  if (parts > 1 && fits_packed<T>(network)) {
-    const auto size = [&](Index l) {
-      return worth_packing(network, l, n) ? panels_size<T>(network.units(l - 1) + 1, network.units(l)) : 0;
-    };
-    Index total = 0;
-    for (Index l = 1; l <= depth; ++l) total += size(l);
-    memory_of_panels = Buffer<T>(total);
-    panels.assign(static_cast<std::size_t>(depth) + 1, nullptr);
+  const Plan<T> plan(network, n, X.mostly_zeros());
+  const Index wide = plan.wide;
+  Buffer<T> memory_of_panels(plan.panels);
+  std::vector<T*> panels(static_cast<std::size_t>(depth) + 1, nullptr);
+  const auto panels_of = [&](Index l) { return panels[static_cast<std::size_t>(l)]; };
+  if (plan.panels > 0) {
     T* next = memory_of_panels.data();
-    for (Index l = 1; l <= depth; next += size(l), ++l)
-      if (size(l) > 0) panels[static_cast<std::size_t>(l)] = next;
-    pack_weights(network, network.parameters().data(), all_threads, panels_of, no_panels<T>);
+    for (Index l = 1; l <= depth; ++l)
+      if (const Index size = plan.panels_of(network, l, n); size > 0) {
+        panels[static_cast<std::size_t>(l)] = next;
+        next += size;
+      }
+    pack_weights(network, network.parameters().data(), plan.threads, panels_of, no_panels<T>);
   }
-  constexpr Index in_out_and_targets = 3;
-  through_layers(network, n, parts, all_threads, in_out_and_targets * wide, [&](Range rows, int threads, T* memory) {
+  through_layers(network, n, plan.parts, plan.threads, plan.matrices * wide, [&](Range rows, int threads, T* memory) {
     const Index count = rows.size();
     Rows<T> before{memory, wide}, after{memory + count * wide, wide};
     const Rows<T> targets{memory + 2 * count * wide, wide};
@@ -108,6 +119,19 @@ void predict(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X
 }
 
 template <class T>
+double predict_bytes(const Network<T>& network, Index rows) {
+  double most = 0;
+  in_row_blocks(rows, rows, forward_operations(network, 1), {}, [&](Range block) {
+    const Plan<T> plan(network, block.size(), false);
+    const Index at_once = fits_packed<T>(network) ? std::min<Index>(plan.threads, plan.parts) : 1;
+    const Index rows_of_part = parts_of(block.size(), plan.parts);
+    const double numbers = static_cast<double>(plan.matrices * plan.wide) * static_cast<double>(at_once * rows_of_part);
+    most = std::max(most, numbers + static_cast<double>(plan.panels));
+  });
+  return most * sizeof(T);
+}
+
+template <class T>
 Vector<double> losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
                       const BetweenBlocks& between) {
   return sample_losses(network, loss, samples, between) / mean_divisor(loss, network.outputs(), 1);
@@ -123,6 +147,7 @@ double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& s
 
 #define CHAINRULE_INSTANTIATE(T)                                                                              \
   template void predict(const Network<T>&, const std::type_identity_t<Inputs<T>>&, T*, const BetweenBlocks&); \
+  template double predict_bytes(const Network<T>&, Index);                                                    \
   template Vector<double> losses(const Network<T>&, const Loss&, const Samples<T>&, const BetweenBlocks&);    \
   template double evaluate(const Network<T>&, const Loss&, const Samples<T>&, const BetweenBlocks&);
 CHAINRULE_INSTANTIATE(float)

@@ -284,6 +284,9 @@ void write_atomically(const std::filesystem::path& given, const std::string& hea
 template <class T>
 void save(const Network<T>& network, const Loss& loss, const std::filesystem::path& path, std::uint64_t seed,
           Index epochs_trained) {
+  check_output(loss, network.activation(network.depth()), network.outputs());
+  if (epochs_trained < 0)
+    throw std::invalid_argument("epochs_trained is " + std::to_string(epochs_trained) + "; expected a number >= 0");
   const auto theta = network.parameters();
   check_finite("the network", theta.data(), static_cast<std::uint64_t>(theta.size()));
   const std::string header = header_of(network, loss, seed, epochs_trained);

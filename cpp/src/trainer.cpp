@@ -45,7 +45,8 @@ void check(const FitOptions& options, Index rows) {
 /// g ← g min(1, c / (‖g‖ + 1e-6)), as PyTorch's clip_grad_norm_
 template <class T>
 void clip(VectorView<T> gradient, double limit) {
-  const double norm = std::sqrt(engine::kernels<T>().sum_of_squares(gradient.size(), gradient.data()));
+  double norm = std::sqrt(engine::kernels<T>().sum_of_squares(gradient.size(), gradient.data()));
+  if (!std::isfinite(norm)) norm = static_cast<double>(gradient.stableNorm());
   const double factor = limit / (norm + 1e-6);
   if (factor < 1) gradient *= static_cast<T>(factor);
 }
@@ -74,6 +75,9 @@ class Batches {
     if (draw_order) {
       order_.resize(static_cast<std::size_t>(all_));
       (*draw_order)(order_);
+      if (static_cast<Index>(order_.size()) != all_)
+        throw std::invalid_argument("draw_order gave " + std::to_string(order_.size()) + " rows; expected " +
+                                    std::to_string(all_));
       if (here_ != all_ && !gathered_) keep_mine();
     }
     if (gathered_) return;
@@ -274,7 +278,12 @@ class Fit {
     const Index first = batches_.start(b), last = batches_.start(b + 1);
     const double weight = batches_.weight();
     const Index steps_per_epoch = engine::parts_of(rows_, batch_size_);
-    optimizer_.set_lr(rate_.at({state_.epoch - 1, options_.epochs, state_.step, steps_per_epoch}));
+    const double lr = rate_.at({state_.epoch - 1, options_.epochs, state_.step, steps_per_epoch});
+    if (!std::isfinite(static_cast<T>(lr)))
+      throw std::overflow_error(std::string("schedule ") + name(options_.schedule) +
+                                " takes lr beyond the range of the network's dtype in epoch " +
+                                std::to_string(state_.epoch));
+    optimizer_.set_lr(lr);
     ++state_.step;
     state_.last_of_epoch = last_of_epoch;
     if (weight == 0) return;  // such a batch says nothing
@@ -310,10 +319,11 @@ class Fit {
   }
 
   bool needs_gradient() const {
-    return options_.clip_norm || ranks_ || part_size_ < batch_size_ ||
-           std::any_of(
-               observers_.begin(), observers_.end(),
-               [&](const Observer<T>* observer) { return observer->wants_gradient(state_); });
+    return options_.clip_norm || ranks_ || part_size_ < batch_size_ || observed_gradient();
+  }
+  bool observed_gradient() const {
+    return std::any_of(observers_.begin(), observers_.end(),
+                       [&](const Observer<T>* observer) { return observer->wants_gradient(state_); });
   }
 
   /// Both kinds of step tell whether loss and gradient are finite; if not, nothing was updated, and the sums are those
@@ -339,6 +349,7 @@ class Fit {
     state_.gradient = data;
     for (Observer<T>* observer : observers_) observer->gradient_ready(state_);
     state_.gradient = nullptr;
+    if (observed_gradient() && !engine::kernels<T>().all_finite(parameters, data)) return false;  // they changed it
     std::vector<TensorSums> unclipped;
     if (sums && options_.clip_norm) unclipped = tensor_sums(network_, data);
     if (options_.clip_norm) clip(whole, *options_.clip_norm);
@@ -482,6 +493,10 @@ History fit_source(Network<T>& network, const Loss& loss, Source<T>& source, con
                    Optimizer<T>& optimizer, const FitOptions& options, const std::vector<Observer<T>*>& observers,
                    FitProgress<T> progress, std::shared_ptr<Tape<T>> tape) {
   check(options, source.rows());
+  const History& done = progress.history;
+  if (done.epochs < 0 || done.epochs > options.epochs || progress.step < 0 ||
+      (progress.best.epoch > 0 && progress.best.parameters.size() != network.parameter_count()))
+    throw std::invalid_argument("the progress is not one of such a fit of this network");
   check_output(loss, network.activation(network.depth()), network.outputs());
   // A rank need not hold any.
   if (validation && (validation->X.rows() > 0 || !options.ranks))

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <sstream>
 #include <vector>
 
@@ -180,17 +181,6 @@ struct SparseStructure {
 };
 constexpr int contiguous = py::array::c_style | py::array::forcecast;
 
-/// Memory is read by what these say, so that it has to be right.
-template <class T>
-void check_structure(const SparseRows<T>& X, Index stored, const char* name) {
-  bool right = X.starts[0] == 0 && X.starts[X.rows] <= stored;
-  for (Index i = 0; right && i < X.rows; ++i) right = X.starts[i] <= X.starts[i + 1];
-  for (Index k = 0; right && k < X.starts[X.rows]; ++k) right = X.columns[k] >= 0 && X.columns[k] < X.cols;
-  for (Index i = 0; right && i < X.rows; ++i)
-    right = std::is_sorted(X.columns + X.starts[i], X.columns + X.starts[i + 1]);
-  if (!right) throw py::value_error(std::string(name) + " is no valid CSR matrix: its indices do not fit its shape");
-}
-
 }  // namespace
 
 template <class T>
@@ -208,13 +198,11 @@ MatrixIn<T> matrix(const py::object& given, const char* name, Index columns, con
   return m;
 }
 
+namespace {
+
+/// A sparse matrix of SciPy's in CSR form, as it stands.
 template <class T>
-InputsIn<T> inputs(const py::object& given, const char* name, Index columns, const char* taker) {
-  // Arrays are told by their type: to look in vain for an attribute would be a fifth of a small network's call.
-  if (py::isinstance<py::array>(given) || !py::hasattr(given, "tocsr"))
-    return {matrix<T>(given, name, columns, taker), {}, {}};
-  py::object csr = given.attr("tocsr")();
-  if (!csr.attr("has_sorted_indices").cast<bool>()) csr = csr.attr("sorted_indices")();
+InputsIn<T> csr_rows(const py::object& csr, const char* name, Index columns, const char* taker) {
   const auto shape = csr.attr("shape").cast<std::vector<Index>>();
   if (shape.size() != 2)
     throw py::value_error(std::string(name) + " has shape (" + std::to_string(shape[0]) +
@@ -235,8 +223,33 @@ InputsIn<T> inputs(const py::object& given, const char* name, Index columns, con
     own->columns.push_back(static_cast<std::int32_t>(std::clamp<std::int64_t>(*i, -1, columns)));
   if (starts.size() != rows + 1) throw py::value_error(std::string(name) + " is no valid CSR matrix");
   const SparseRows<T> sparse{values.data, own->columns.data(), own->starts.data(), rows, columns};
-  check_structure(sparse, std::min<Index>(values.rows, indices.size()), name);
+  if (own->starts.back() > std::min<Index>(values.rows, indices.size()) || !is_valid(sparse))
+    throw py::value_error(std::string(name) + " is no valid CSR matrix: its indices do not fit its shape");
   return {{}, sparse, py::make_tuple(values.owner, keep_alive(own))};
+}
+
+template <class T>
+bool sorted(const SparseRows<T>& X) {
+  for (Index i = 0; i < X.rows; ++i)
+    if (!std::is_sorted(X.columns + X.starts[i], X.columns + X.starts[i + 1])) return false;
+  return true;
+}
+
+}  // namespace
+
+template <class T>
+InputsIn<T> inputs(const py::object& given, const char* name, Index columns, const char* taker) {
+  // Arrays are told by their type: to look in vain for an attribute would be a fifth of a small network's call.
+  if (py::isinstance<py::array>(given) || !py::hasattr(given, "tocsr"))
+    return {matrix<T>(given, name, columns, taker), {}, {}};
+  const py::object csr = given.attr("tocsr")();
+  InputsIn<T> in = csr_rows<T>(csr, name, columns, taker);
+  if (sorted(*in.sparse)) return in;
+  // SciPy sorts by what the matrix says, which is known to be right by now; but not one that says it is sorted.
+  const py::object copy = csr.attr("copy")();
+  copy.attr("has_sorted_indices") = false;
+  copy.attr("sort_indices")();
+  return csr_rows<T>(copy, name, columns, taker);
 }
 
 template <class T>
@@ -294,8 +307,12 @@ WeightsIn<T> weights(const py::object& given, const char* name, Index rows, cons
   if (m.stride != 1) m = in_place_or_copied<T>(copied<T>(a));
   check_finite(m, name);
   check_values(m, name, [](T w) { return w >= 0; }, "weights >= 0");
-  if (all && std::all_of(m.data, m.data + rows, [](T w) { return w == 0; }))
+  const double sum = std::accumulate(m.data, m.data + rows, 0.0);
+  if (all && sum == 0)
     throw py::value_error(std::string(name) + " is zero throughout; expected at least one weight > 0");
+  if (!std::isfinite(sum) || (sum > 0 && !std::isnormal(sum)))
+    throw py::value_error(std::string(name) + " sums up to " + std::string(py::str(py::float_(sum))) +
+                          "; expected a sum that can be divided by");
   return {m.owner, m.data};
 }
 

@@ -32,6 +32,12 @@ class Model : public AnyModel {
       throw py::value_error("layer_sizes has " + std::to_string(layer_sizes.size()) + " entries and activations " +
                             std::to_string(activations.size()) + "; expected at least 2, and one less");
     check_output(loss_, activations.back(), layer_sizes.back());
+    for (const Activation& activation : activations)
+      if (parameter_name(activation)) check_range(parameter_name(activation), parameter(activation));
+    for (const double value : chainrule::parameters(loss_))
+      check_range("the parameter of loss '" + std::string(name(loss_)) + "'", value);
+    for (const Init& init : inits)
+      if (const std::optional<double> value = parameter(init)) check_range("the parameter of init", *value);
     std::vector<Layer> layers;
     dropout.resize(activations.size());
     for (std::size_t i = 0; i < activations.size(); ++i)
@@ -273,6 +279,12 @@ class Model : public AnyModel {
   }
 
  private:
+  /// Of a parameter that is not zero and has to be none of T's infinities or zeros.
+  static void check_range(const std::string& what, double value) {
+    if (const T own = static_cast<T>(value); value != 0 && (own == 0 || !std::isfinite(own)))
+      throw py::value_error(what + " is " + std::string(py::str(py::float_(value))) +
+                            "; expected a number within the range of the network's dtype");
+  }
   /// Of the last forward pass.
   Index rows_of_forward(const char* what) {
     const Exclusive exclusive(lock_);

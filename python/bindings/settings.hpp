@@ -39,9 +39,14 @@ Value setting_value(const char* name, pybind11::handle given) {
                          : std::is_same_v<Value, double> ? "a number"
                          : std::is_same_v<Value, Index>  ? "an integer"
                                                          : "two numbers";
-  throw pybind11::type_error(pybind11::str("{} is {} ({}); expected {}")
-                                 .format(name, pybind11::module_::import("reprlib").attr("repr")(given),
-                                         pybind11::type::of(given).attr("__name__"), expected));
+  constexpr bool is_number = std::is_same_v<Value, double> || std::is_same_v<Value, Index>;
+  const bool too_large = is_number && PyLong_Check(given.ptr()) && !PyBool_Check(given.ptr());
+  const std::string text =
+      pybind11::str("{} is {}; expected {}{}")
+          .format(name, pybind11::module_::import("chainrule._arguments").attr("shown")(given), expected,
+                  too_large ? (std::is_same_v<Value, double> ? " up to 1.8e308" : " up to 2**63 - 1") : "");
+  if (too_large) throw pybind11::value_error(text);
+  throw pybind11::type_error(text);
 }
 
 /// `S{}` changed by the arguments of a constructor: the settings in their order, or by their names.

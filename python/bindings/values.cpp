@@ -66,23 +66,18 @@ void register_values(py::module_& module) {
   def_value(loss, [](const Loss& self) { return py::make_tuple(name(self), py::tuple(py::cast(parameters(self)))); });
 
   py::class_<Init> init(module, "Init", "How weights are drawn: a name and, if it has one, its parameter.");
-  const auto init_parameter = [](const Init& self) -> std::optional<double> {
-    if (const auto* normal = std::get_if<Normal>(&self)) return normal->std;
-    if (const auto* uniform = std::get_if<Uniform>(&self)) return uniform->bound;
-    return {};
-  };
   init.def(py::init([](const std::string& name, std::optional<double> parameter) {
              return parameter ? init_named(name, *parameter) : init_named(name);
            }),
            py::arg("name"), py::arg("parameter") = py::none())
       .def_property_readonly("name", [](const Init& self) { return name(self); })
-      .def_property_readonly("parameter", init_parameter)
-      .def("__repr__", [init_parameter](const Init& self) {
+      .def_property_readonly("parameter", [](const Init& self) { return parameter(self); })
+      .def("__repr__", [](const Init& self) {
         std::string text = "Init('" + std::string(name(self)) + "'";
-        if (init_parameter(self)) text += ", " + std::string(py::str(py::float_(*init_parameter(self))));
+        if (const std::optional<double> own = parameter(self)) text += ", " + std::string(py::str(py::float_(*own)));
         return text + ")";
       });
-  def_value(init, [init_parameter](const Init& self) { return py::make_tuple(name(self), init_parameter(self)); });
+  def_value(init, [](const Init& self) { return py::make_tuple(name(self), parameter(self)); });
 
   module.attr("activation_names") = py::tuple(py::cast(activation_names()));
   module.attr("loss_names") = py::tuple(py::cast(loss_names()));

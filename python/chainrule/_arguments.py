@@ -7,16 +7,21 @@ import operator
 import os
 import reprlib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 T = TypeVar("T")
 
 
 def shown(value: object) -> str:
     """Return a value and its type, short enough for an error message."""
-    return f"{reprlib.repr(value)} ({type(value).__name__})"
+    try:
+        text = reprlib.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        text = "a huge number"
+    return f"{text} ({type(value).__name__})"
 
 
 def file_path(argument: str, given: object) -> str:
@@ -26,7 +31,17 @@ def file_path(argument: str, given: object) -> str:
     path = os.fspath(given)
     if not path:
         raise ValueError(f"{argument} is empty; expected the path of a file")
+    if "\0" in os.fsdecode(path):
+        raise ValueError(f"{argument} is {shown(given)}; expected a path without null characters")
     return str(path)
+
+
+def array(argument: str, given: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return what NumPy makes of it, of a subclass too."""
+    try:
+        return np.asanyarray(given)
+    except ValueError as error:
+        raise ValueError(f"{argument} is not rectangular: {error}") from None
 
 
 def known_name(argument: str, given: object, known: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ class LeakyReLU(Activation):
         return type(self), (self.negative_slope,)
 
     def __repr__(self) -> str:
-        return f"LeakyReLU(negative_slope={self.negative_slope:g})"
+        return f"LeakyReLU(negative_slope={self.negative_slope!r})"
 
 
 class ELU(Activation):
@@ -74,7 +74,7 @@ class ELU(Activation):
         return type(self), (self.alpha,)
 
     def __repr__(self) -> str:
-        return f"ELU(alpha={self.alpha:g})"
+        return f"ELU(alpha={self.alpha!r})"
 
 
 def as_activation(argument: str, given: ActivationLike) -> Activation:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from chainrule._arguments import shown
+from chainrule._arguments import integer, shown
 from chainrule._extras import optional_package
 
 CALLS = ("rank", "size", "allreduce", "bcast", "barrier")
@@ -63,6 +63,8 @@ def as_communicator(given: Any) -> Communicator:
     if hasattr(given, "Allreduce"):
         return MPICommunicator(given)
     _check_calls(given, CALLS)
+    size = integer("comm.size", given.size, 1)
+    integer("comm.rank", given.rank, 0, size - 1)
     return given  # type: ignore[no-any-return]
 
 

@@ -151,6 +151,8 @@ def fit(
     NonFiniteError
         If the loss or the gradient of a step is not finite, with the epoch, batch, layer, tensor and row where it
         began; a FloatingPointError. The parameters are those before the step.
+    OverflowError
+        If the schedule takes the learning rate beyond the range of the dtype. The parameters are those before the step.
     RuntimeError
         With `comm`, if network, arguments or, after an epoch, parameters are not the same on all ranks.
     KeyboardInterrupt
@@ -286,6 +288,14 @@ def _prepare(
     if len(resumed["loss"]) > settings["epochs"]:
         done = len(resumed["loss"])
         raise ValueError(f"epochs is {settings['epochs']}; expected at least the {done} of {checkpoint}")
+    if limit is not None:
+        own = settings["micro_batch"]
+        within = micro_batch_within(limit, mlp, settings, n_rows, beside, ranks is not None, writes, resumes=False)
+        if within != own:
+            raise ValueError(
+                f"memory_limit is {limit:,} bytes; the fit of {checkpoint} goes on with micro_batch {own}, for which "
+                "that is too little"
+            )
     if flow is not None:
         flow.begin(resumed["step"])
     if source:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chainrule import _core
-from chainrule._arguments import boolean, shown
+from chainrule._arguments import array, boolean, shown
 from chainrule._extras import progress_bar
 from chainrule.history import History
 from chainrule.mlp import MLP
@@ -176,8 +176,12 @@ class _Samples:
     """X and y, converted once for all networks of one dtype."""
 
     def __init__(self, X: npt.ArrayLike, y: npt.ArrayLike) -> None:
-        self._X: Any = X if hasattr(X, "tocsr") else np.asanyarray(X)
-        self._y: Any = np.asanyarray(y)
+        self._X: Any = X
+        if not hasattr(X, "tocsr"):
+            self._X = array("X", X)
+        if self._X.ndim == 0:
+            raise ValueError(f"X is {shown(X)}; expected two dimensions, (n, inputs)")
+        self._y: Any = array("y", y)
         self._converted: dict[np.dtype[Any], tuple[Any, Any]] = {}
 
     def of_dtype(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
@@ -199,7 +203,7 @@ class _Samples:
         ]
 
     def _checked(self, argument: str, given: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        rows, n_rows = np.asarray(given), len(self._X)
+        rows, n_rows = array(argument, given), len(self._X)
         if not rows.size:
             raise ValueError(f"{argument} is empty; expected at least one row")
         if rows.ndim != 1 or rows.dtype.kind not in "iu":

@@ -19,7 +19,8 @@ class ParameterError:
     name : str
         "layers.0.weight", "layers.0.bias", ...
     relative_error : float
-        ``‖g - d‖ / max(‖g‖, ‖d‖)``, with backpropagation's gradient g and the differences d.
+        ``‖g - d‖ / max(‖g‖, ‖d‖)``, with backpropagation's gradient g and the differences d; NaN where one of them is
+        not finite.
     """
 
     name: str
@@ -35,9 +36,9 @@ class GradientCheckReport:
     Attributes
     ----------
     max_relative_error : float
-        The largest of `parameters`. With dtype float64 mostly 1e-10 to 1e-7, the rounding of the differences; with
-        float32 mostly 1e-7 to 1e-6, the rounding of the gradient itself. With both more where a gradient has nearly
-        vanished: some 1e-5 through seven layers of sigmoids.
+        The largest of `parameters`, or NaN if there is one. With dtype float64 mostly 1e-10 to 1e-7, the rounding of
+        the differences; with float32 mostly 1e-7 to 1e-6, the rounding of the gradient itself. With both more where a
+        gradient has nearly vanished: some 1e-5 through seven layers of sigmoids.
     parameters : list of ParameterError
         A row per parameter tensor, W_1, b_1, W_2, ...
     backprop_seconds : float

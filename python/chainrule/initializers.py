@@ -35,7 +35,7 @@ class Normal(Init):
         return type(self), (self.std,)
 
     def __repr__(self) -> str:
-        return f"Normal(std={self.std:g})"
+        return f"Normal(std={self.std!r})"
 
 
 class Uniform(Init):
@@ -60,7 +60,7 @@ class Uniform(Init):
         return type(self), (self.bound,)
 
     def __repr__(self) -> str:
-        return f"Uniform(bound={self.bound:g})"
+        return f"Uniform(bound={self.bound!r})"
 
 
 def as_init(given: InitLike) -> Init:

@@ -43,7 +43,7 @@ class Huber(Loss):
         return type(self), (self.delta,)
 
     def __repr__(self) -> str:
-        return f"Huber(delta={self.delta:g})"
+        return f"Huber(delta={self.delta!r})"
 
 
 class Quantile(Loss):

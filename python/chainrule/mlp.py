@@ -743,7 +743,7 @@ class MLP:
         parts.append(f"output_activation={activations.text(self.output_activation)}")
         parts.append(f"loss={losses.text(self.loss)}")
         if any(self.dropout):
-            shares = [f"{share:g}" for share in self.dropout]
+            shares = [f"{share:.16g}" for share in self.dropout]
             parts.append(f"dropout={shares[0] if len(set(shares)) == 1 else '[' + ', '.join(shares) + ']'}")
         parts.append(f"dtype={self.dtype}")
         parts.append(f"{self.n_parameters:,} parameters")

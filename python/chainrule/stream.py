@@ -228,8 +228,11 @@ def row_bytes(array: Any, dtype: np.dtype[Any]) -> int:
 
 
 def mapped_bytes(array: Any) -> int:
-    """Return how much of a file a memory map spans; 0 for any other array."""
-    if not _is_mapped(array):
+    """Return how much of a file a memory map, or an array that looks into one, spans; 0 for any other array."""
+    owner = array
+    while isinstance(owner, np.ndarray) and not _is_mapped(owner):
+        owner = owner.base
+    if not isinstance(owner, (np.ndarray, mmap.mmap)):
         return 0
     last = sum((n - 1) * abs(stride) for n, stride in zip(array.shape, array.strides, strict=True))
     return int(last + array.itemsize)

@@ -262,3 +262,14 @@ TEST_CASE("gradient flow: the last step of each epoch, of blocks that nobody kno
   CHECK(record.recorded == std::vector<Index>{6, 12});
   CHECK(record.flows.size() == 2);
 }
+
+TEST_CASE("gradient flow: a record of no steps, or of another network") {
+  CHECK_THROWS_AS(FlowRecord(0), std::invalid_argument);
+  auto problem = make_problem<double>({{3, 4, 1}, 12}, {Tanh{}, Identity{}}, MSE{}, 5);
+  const Network<double> other(3, {{5, Tanh{}}, {1, Identity{}}});
+  FlowRecord record(1);
+  FlowRecorder<double> recorder(record, other);
+  Optimizer<double> optimizer(SGD{0.1});
+  CHECK_THROWS_AS(fit<double>(problem.network, problem.loss, problem.samples(), nullptr, optimizer, {}, {&recorder}),
+                  std::invalid_argument);
+}

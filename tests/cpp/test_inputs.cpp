@@ -209,3 +209,19 @@ TEST_CASE_TEMPLATE("inputs: a stored number that is not finite is found where it
   CHECK(found->row == 2);
   CHECK(found->column == 7);
 }
+
+TEST_CASE_TEMPLATE("inputs: sparse rows that cannot be", T, float, double) {
+  const std::vector<T> values{1, 2, 3};
+  const std::vector<std::int32_t> good{0, 1, 2};
+  const std::vector<std::int64_t> starts{0, 1, 2, 3};
+  const auto of = [&](const std::vector<std::int32_t>& columns, const std::vector<std::int64_t>& from) {
+    return Inputs<T>(SparseRows<T>{values.data(), columns.data(), from.data(), 3, 3});
+  };
+  CHECK(of(good, starts).rows() == 3);
+  for (const std::int32_t column : {-1, 3, 1000000000}) {
+    CAPTURE(column);
+    CHECK_THROWS_AS(of({0, 1, column}, starts), std::invalid_argument);
+  }
+  CHECK_THROWS_AS(of(good, {-100000000, 1, 2, 3}), std::invalid_argument);
+  CHECK_THROWS_AS(of(good, {0, 3, 1, 3}), std::invalid_argument);
+}

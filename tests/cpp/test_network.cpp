@@ -7,6 +7,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "chainrule/init.hpp"
 #include "chainrule/network.hpp"
 
 using namespace chainrule;
@@ -116,4 +117,15 @@ TEST_CASE_TEMPLATE("network: more parameters than can be counted or held", T, fl
   CHECK_THROWS_AS(Network<T>(Index{1} << 31, Layers{{Index{1} << 31, Tanh{}}, {Index{1} << 31, Tanh{}}}),
                   std::length_error);
   CHECK_THROWS_AS(Network<T>(Index{1} << 25, Layers{{Index{1} << 25, Tanh{}}}), std::bad_alloc);
+}
+
+TEST_CASE("network: parameters of activations and initialisers that are out of range") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const Activation& activation :
+       {Activation(LeakyReLU{{}, nan}), Activation(LeakyReLU{{}, -1}), Activation(ELU{{}, 0})})
+    CHECK_THROWS_AS(Network<double>(2, {{1, activation}}), std::invalid_argument);
+  Network<double> network(2, {{1, Identity{}}});
+  for (const Init& init : {Init(Normal{nan}), Init(Uniform{-1})})
+    CHECK_THROWS_AS(initialise(network, {init}, 0), std::invalid_argument);
+  CHECK((network.parameters().array() == 0).all());
 }

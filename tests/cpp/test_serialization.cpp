@@ -164,3 +164,18 @@ TEST_CASE("JSON: what is right is read, what is not is refused") {
   CHECK(json::parse(json::quoted("a\"\\\n\x01")).string() == "a\"\\\n\x01");
   CHECK(json::parse(json::number(0.1)).number() == 0.1);
 }
+
+TEST_CASE("serialization: what could not be loaded is not saved, and the file stays as it was") {
+  const std::filesystem::path path = std::filesystem::temp_directory_path() / "chainrule_test_not_saved.safetensors";
+  Network<double> network(2, {{1, Identity{}}});
+  network.parameters() << 1, 2, 3;
+  save<double>(network, MSE{}, path);
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const Loss& loss : {Loss(Huber{{}, infinity}), Loss(Huber{{}, 0}), Loss(Quantile{{}, {1.5}})})
+    CHECK_THROWS_AS(save<double>(network, loss, path), std::invalid_argument);
+  CHECK_THROWS_AS(save<double>(network, MSE{}, path, 0, -1), std::invalid_argument);
+  CHECK_THROWS_AS(save<double>(Network<double>(2, {{1, Tanh{}}}), BCE{}, path), std::invalid_argument);
+  CHECK(support::same_bits(Vector<double>(load<double>(path).network.parameters()),
+                           Vector<double>(network.parameters())));
+  std::filesystem::remove(path);
+}

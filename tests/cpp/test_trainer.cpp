@@ -858,3 +858,45 @@ TEST_CASE_TEMPLATE("trainer: an observer may end a long step or validation in it
   CHECK_THROWS_WITH(fit<T>(problem, optimizer, options, {&ending}), "enough");
   CHECK(same_bits(parameters(problem.network), before));
 }
+
+TEST_CASE_TEMPLATE("trainer: orders, progress and losses that cannot be", T, float, double) {
+  auto problem = sample<T>();
+  const Vector<T> before = parameters(problem.network);
+  Optimizer<T> optimizer(SGD{});
+  FitOptions options = in_order();
+  options.shuffle = true;
+  for (const Index row : {Index{-1}, Index{10}, Index{1} << 60}) {
+    options.draw_order = [row](std::vector<Index>& order) { std::fill(order.begin(), order.end(), row); };
+    CHECK_THROWS_AS(fit<T>(problem, optimizer, options), std::invalid_argument);
+  }
+  options.draw_order = [](std::vector<Index>& order) { order.resize(3); };
+  CHECK_THROWS_AS(fit<T>(problem, optimizer, options), std::invalid_argument);
+  for (const auto& spoil : std::vector<std::function<void(FitProgress<T>&)>>{
+           [](FitProgress<T>& progress) { progress.history.epochs = -1; },
+           [](FitProgress<T>& progress) { progress.history.epochs = 2; },
+           [](FitProgress<T>& progress) { progress.step = -1; },
+           [](FitProgress<T>& progress) { progress.best = {1, -1.0, Vector<T>::Ones(2)}; }}) {
+    FitProgress<T> progress;
+    spoil(progress);
+    CHECK_THROWS_AS(chainrule::fit<T>(problem.network, problem.loss, problem.samples(), nullptr, optimizer, in_order(),
+                                      {}, progress),
+                    std::invalid_argument);
+  }
+  for (const Loss& loss : {Loss(Quantile{{}, {}}), Loss(Quantile{{}, {1.5}}), Loss(Huber{{}, -1})}) {
+    problem.loss = loss;
+    CHECK_THROWS_AS(fit<T>(problem, optimizer, in_order()), std::invalid_argument);
+  }
+  CHECK(same_bits(parameters(problem.network), before));
+}
+
+TEST_CASE_TEMPLATE("trainer: a gradient that an observer has spoilt is not taken", T, float, double) {
+  auto problem = sample<T>();
+  const Vector<T> before = parameters(problem.network);
+  Optimizer<T> optimizer(SGD{});
+  Callbacks<T> spoil;
+  spoil.whole = true;
+  spoil.on_gradient = [](FitState<T>& state) { state.gradient[0] = std::numeric_limits<T>::quiet_NaN(); };
+  CHECK_THROWS_AS(fit<T>(problem, optimizer, in_order(), {&spoil}), NonFiniteError);
+  CHECK(same_bits(parameters(problem.network), before));
+  CHECK(optimizer.steps() == 0);
+}

@@ -192,3 +192,8 @@ def test_activations_are_values():
     assert cr.LeakyReLU(negative_slope=0.2).parameter == 0.2
     assert len({cr.ELU(alpha=0.5), cr.ELU(alpha=0.5), cr.LeakyReLU(negative_slope=0.5)}) == 2
     assert "0.5" in repr(cr.ELU(alpha=0.5))
+
+
+def test_repr_makes_the_same_again():
+    for made in (cr.LeakyReLU(0.123456789), cr.ELU(1 / 3), cr.Huber(1e-7), cr.Normal(1 / 7), cr.Uniform(2 / 3)):
+        assert eval(f"cr.{made!r}") == made

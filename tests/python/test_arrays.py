@@ -359,3 +359,31 @@ def test_any_shape_equals_the_reference(sizes, n, seed):
     assert_close(mlp.forward(problem.X), net.forward(problem.X), 1e-12)
     assert_close(mlp.backward(problem.y, problem.sample_weight), net.backward(problem.Y, problem.sample_weight), 1e-12)
     assert_close(mlp.gradient, net.gradient, 1e-12)
+
+
+@pytest.mark.parametrize("bad", [-5, 10, 1000, 100_000, 2_000_000_000])
+def test_a_sparse_matrix_that_is_neither_sorted_nor_right(bad):
+    """Its structure is looked at before SciPy sorts it."""
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: no sparse matrices")
+    X = sparse.csr_matrix((np.arange(9.0), [2, 0, 1] * 3, [0, 3, 6, 9]), shape=(3, 3))
+    X.indptr[1] = bad
+    with pytest.raises(ValueError, match="X is no valid CSR matrix: its indices do not fit its shape"):
+        cr.MLP([3, 4, 2], seed=0).predict(X)
+
+
+@pytest.mark.parametrize("claims", [None, True])
+def test_a_sparse_matrix_that_is_not_sorted_is_left_so(claims):
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: no sparse matrices")
+    X = sparse.csr_matrix((np.arange(9.0), [2, 0, 1] * 3, [0, 3, 6, 9]), shape=(3, 3))
+    if claims:
+        X.has_sorted_indices = True
+    mlp = cr.MLP([3, 4, 2], seed=0)
+    assert same_bits(mlp.predict(X), mlp.predict(X.toarray()))
+    assert X.indices.tolist() == [2, 0, 1] * 3
+
+
+@pytest.mark.parametrize("weight", [1e308, 1e-310])
+def test_weights_whose_sum_cannot_divide(weight):
+    mlp, X, y = small_net()
+    with pytest.raises(ValueError, match=r"^sample_weight sums up to .*; expected a sum that can be divided by$"):
+        mlp.evaluate(X, y, np.full(7, weight))

@@ -12,6 +12,7 @@ from helpers import same_bits, state
 from nets import smooth_data
 
 import chainrule as cr
+from chainrule import memory
 
 safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed: no checkpoints")
 
@@ -205,7 +206,7 @@ def test_a_fit_of_blocks_goes_on(tmp_path, monkeypatch, source, limit):
     arguments["validation"] = (X_VAL, Y_VAL)
     samples = blocks(tmp_path)[source]
     whole = network(dropout=0.3)
-    monkeypatch.setattr("chainrule.fit.micro_batch_within", lambda *_: 5)
+    monkeypatch.setattr("chainrule.fit.micro_batch_within", lambda *_, **__: 5)
     monkeypatch.setattr("chainrule.fit.resident", lambda: 0)
     expected = whole.fit(*samples, **arguments)
     arguments |= {"checkpoint": tmp_path / "fit", "resume": True}
@@ -213,7 +214,7 @@ def test_a_fit_of_blocks_goes_on(tmp_path, monkeypatch, source, limit):
         network(dropout=0.3).fit(*samples, callbacks=[killer(3)], **arguments)
     if limit:
         monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 7 * 4 * 4)
-        monkeypatch.setattr("chainrule.fit.micro_batch_within", lambda *_: None)
+        monkeypatch.setattr("chainrule.fit.micro_batch_within", lambda *given, **_: given[2]["micro_batch"])
     mlp = network(dropout=0.3)
     assert mlp.fit(*blocks(tmp_path)[source], **arguments) == expected
     assert same_bits(mlp.parameters, whole.parameters)
@@ -458,3 +459,22 @@ def test_hostile_checkpoints_are_refused(tmp_path, parts, change):
     with pytest.raises(ValueError):
         mlp.fit(X, Y, epochs=3, patience=5, optimizer=optimizer, checkpoint=path, resume=True)
     assert state(mlp, optimizer) == before
+
+
+def test_a_fit_that_goes_on_keeps_to_its_memory_limit_or_is_refused(tmp_path):
+    """The file was written without a limit, and the whole batch at once takes more."""
+    X, y = np.ones((4000, 50), np.float32), np.ones((4000, 1), np.float32)
+    arguments = {"batch_size": 4000, "checkpoint": tmp_path / "fit"}
+
+    def wide():
+        return cr.MLP([50, 1000, 1000, 1], seed=0)
+
+    wide().fit(X, y, epochs=1, **arguments)
+    limit = memory.resident() + 85_000_000
+    other = {"batch_size": 4000, "checkpoint": tmp_path / "other"}
+    assert wide().fit(X, y, epochs=1, memory_limit=limit, **other).micro_batch < 4000
+    mlp = wide()
+    before = mlp.parameters.copy()
+    with pytest.raises(ValueError, match=r"goes on with micro_batch None, for which that is too little"):
+        mlp.fit(X, y, epochs=2, memory_limit=limit, resume=True, **arguments)
+    assert same_bits(mlp.parameters, before)

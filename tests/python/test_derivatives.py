@@ -255,3 +255,15 @@ def test_sparse_inputs_give_what_dense_ones_do():
         assert same_bits(mlp.jvp(X, V), mlp.jvp(dense, V))
     with pytest.raises(ValueError, match=r"X has shape \(3,\); expected two dimensions"):
         mlp.predict(sparse.coo_array(np.ones(3)).tocsr())
+
+
+def test_curvature_of_gelu_where_z_squared_overflows():
+    mlp = cr.MLP([1, 1, 1], hidden_activation="gelu", seed=0)
+    mlp.parameters[:] = 1, 0, 0.01, 0
+    assert np.isfinite(mlp.hvp([[2e19]], [[0.5]], [0, 1, 0, 0])).all()
+
+
+def test_norms_where_large_activations_meet_a_dead_layer():
+    mlp = cr.MLP([1, 1, 1], hidden_activation="relu", dtype="float64", seed=0)
+    mlp.parameters[:] = -1, 0, 1, 0
+    assert mlp.per_sample_gradient_norms([[1e155]], [[0.5]]).tolist() == [1]

@@ -3,6 +3,7 @@
 import json
 import time
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -365,3 +366,19 @@ def test_gloo_example(root, run_python):
     output = run_python(root / "examples" / "gloo.py").stdout
     assert "2 processes: loss" in output
     assert float(output.split()[-1]) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("rank", "size", "error", "words"),
+    [
+        (5, 2, ValueError, "^comm.rank is 5 .*; expected an integer <= 1"),
+        (-1, 2, ValueError, "^comm.rank is -1"),
+        (0, 0, ValueError, "^comm.size is 0"),
+        ("0", 1, TypeError, "^comm.rank is '0'"),
+        (0, 1.0, TypeError, "^comm.size is 1.0"),
+    ],
+)
+def test_ranks_that_cannot_be(rank, size, error, words):
+    comm = SimpleNamespace(rank=rank, size=size, allreduce=abs, bcast=abs, barrier=abs)
+    with pytest.raises(error, match=words):
+        cr.MLP([2, 1]).fit([[1, 2]], [1], epochs=1, comm=comm)

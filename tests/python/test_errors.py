@@ -512,3 +512,35 @@ def test_lists_raise_as_lists_do(index):
     mlp = cr.MLP([2, 3], seed=0)
     with pytest.raises((IndexError, TypeError)):
         mlp.weights[index]
+
+
+HUGE = 10**5000  # which Python does not write out
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: cr.MLP([2, 1], seed=HUGE), ValueError, "^seed is a huge number"),
+        (lambda: cr.MLP([2, 1]).input_gradient([[1, 2]], HUGE), ValueError, "^output is a huge number"),
+        (lambda: cr.StepDecay(2**63), ValueError, r"^step_size is .*; expected an integer up to 2\*\*63 - 1"),
+        (lambda: cr.SGD(10**400), ValueError, r"^lr is .*; expected a number up to 1\.8e308"),
+        (lambda: setattr(cr.SGD(), "lr", HUGE), ValueError, "^lr is a huge number"),
+        (lambda: cr.Adam(betas=3), TypeError, r"^betas is 3 \(int\); expected two numbers"),
+        (lambda: cr.MLP([2, 1], loss=cr.Huber(1e-50)), ValueError, "^the parameter of loss 'huber' is 1e-50"),
+        (lambda: cr.MLP([2, 1], init=cr.Normal(1e300)), ValueError, r"^the parameter of init is 1e\+300"),
+        (lambda: cr.MLP([2, 1, 1], hidden_activation=cr.ELU(1e39)), ValueError, r"^alpha is 1e\+39"),
+    ],
+)
+def test_numbers_beyond_what_the_core_holds(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+@pytest.mark.parametrize("call", ["save", "load", "checkpoint"])
+def test_paths_with_null_characters(call):
+    mlp = cr.MLP([2, 1])
+    with pytest.raises(ValueError, match=r"is 'a\\x00b' \(str\); expected a path without null characters"):
+        if call == "checkpoint":
+            mlp.fit([[1, 2]], [1], epochs=1, checkpoint="a\0b")
+        else:
+            getattr(mlp, call)("a\0b")

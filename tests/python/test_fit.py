@@ -489,3 +489,30 @@ def test_a_callback_may_set_the_rate():
     history = mlp.fit(X, y, epochs=3, batch_size=3, optimizer=optimizer, schedule="constant", callbacks=[halve])
     assert history.lr == [0.8, 0.4, 0.2]
     assert optimizer.lr == 0.1
+
+
+def test_clip_norm_of_a_gradient_whose_squares_overflow():
+    mlp = cr.MLP([2, 1], loss="mae", dtype="float64", seed=0)
+    mlp.weights[0][:] = 0
+    X = np.array([[1e160, 0], [1e160, 0]])
+    mlp.fit(X, [1.0, 1.0], epochs=1, optimizer=cr.SGD(1.0), clip_norm=1.0)
+    assert mlp.parameters.tolist() == [1, 0, 1e-160]
+
+
+def test_a_schedule_that_leaves_the_range_of_the_dtype():
+    mlp, X, y = small_net(dtype="float32")
+    twin = mlp.copy()
+    with pytest.raises(OverflowError, match=r"^schedule exponential takes lr beyond the range .* in epoch 2$"):
+        mlp.fit(X, y, epochs=3, optimizer="sgd", schedule=cr.ExponentialDecay(1e200))
+    twin.fit(X, y, epochs=1, optimizer="sgd")
+    assert same_bits(mlp.parameters, twin.parameters)
+
+
+@pytest.mark.parametrize("optimizer", [cr.SGD(1e39), cr.AdamW(1.0, weight_decay=1e39)], ids=["lr", "weight_decay"])
+def test_optimizers_beyond_the_range_of_the_dtype(optimizer):
+    mlp, X, y = small_net(dtype="float32")
+    before = mlp.parameters.copy()
+    for train in (lambda: mlp.fit(X, y, epochs=1, optimizer=optimizer), lambda: mlp.step(X, y, optimizer)):
+        with pytest.raises(ValueError, match="lr or weight_decay is beyond the range of the network's dtype"):
+            train()
+    assert same_bits(mlp.parameters, before) and optimizer.t == 0

@@ -263,3 +263,18 @@ end.set()
 fit.join()
 """
     assert output_after_interrupt(program, tmp_path) == "interrupted True\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"X": 5}, r"^X is 5 \(int\); expected two dimensions"),
+        ({"X": [[1, 2, 3], [1]]}, "^X is not rectangular"),
+        ({"y": [[1, 2], [1]]}, "^y is not rectangular"),
+        ({"rows": [[0, [1]]]}, r"^rows\[0\] is not rectangular"),
+    ],
+)
+def test_samples_that_are_no_arrays(change, words):
+    given = {"X": [[1, 2], [3, 4]], "y": [1, 2], **change}
+    with pytest.raises(ValueError, match=words):
+        cr.fit_many([cr.MLP([2, 1])], given.pop("X"), given.pop("y"), epochs=1, **given)

@@ -61,3 +61,11 @@ def test_vanishing_gradients_are_no_error(value):
     report = mlp.check_gradients(np.ones((5, 3)), np.ones((5, 2)))
     assert report.max_relative_error < 1e-6
     assert all(np.isfinite(row.relative_error) for row in report.parameters)
+
+
+def test_a_gradient_that_is_not_finite_is_never_right():
+    mlp, X, y = small_net()
+    mlp.parameters[0] = np.nan
+    report = mlp.check_gradients(X, y)
+    assert np.isnan(report.max_relative_error)
+    assert np.isnan([row.relative_error for row in report.parameters]).all()

@@ -459,6 +459,30 @@ class TestMemoryLimit:
         assert least(Chunked(X), y, comm=Alone) - in_memory == X.nbytes
         assert least(Chunked(X.astype(np.float32)), y, comm=Alone) - in_memory == X.nbytes // 2 + X.nbytes
 
+    def test_an_array_that_looks_into_a_memory_map_counts_as_one(self, maps):
+        X_map, y_map, X, y = maps(5000)
+        for one, other in ((X_map, X), (y_map, y)):
+            assert memory.bytes_beside(np.asarray(one), network()) == memory.bytes_beside(one, network())
+            assert memory.bytes_beside(one, network()) - memory.bytes_beside(other, network()) == other.nbytes
+        assert memory.bytes_beside(np.asarray(X_map)[::2], network()) >= X.nbytes - X[0].nbytes
+
+    def test_what_the_validation_samples_go_through_counts(self, run_python):
+        """A network 50,000 units wide, of which some rows at a time take a few megabytes."""
+        program = r"""
+import re
+import numpy as np, chainrule as cr
+from chainrule import memory
+mlp = cr.MLP([10, 50_000, 1], seed=0)
+X, y = np.ones((2000, 10), np.float32), np.ones((2000, 1), np.float32)
+limit = memory.resident() + 80_000_000
+history = mlp.fit(X, y, epochs=1, batch_size=500, memory_limit=limit, validation=(X, y))
+peak = int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) * 1024
+print(history.micro_batch < 500, peak <= limit, peak, limit)
+"""
+        if not Path("/proc/self/status").exists():
+            pytest.skip("there is no /proc: the peak of memory is not checked")
+        assert run_python("-c", program).stdout.startswith("True True")
+
     def test_a_batch_of_more_rows_than_a_memory_map_has(self, maps):
         X_map, y_map, X, y = maps(20)
         mapped, loaded = network(), network()

@@ -175,7 +175,8 @@ struct GELU : ElementwiseActivation {
   }
   template <class V>
   static V second_derivative(V z, V, V) {
-    return normal_density(z) * (V(2) - z * z);
+    const V density = normal_density(z);
+    return V(2) * density - density * z * z;  // z² alone may overflow
   }
 };
 
@@ -250,6 +251,8 @@ Activation activation_named(const std::string& name);
 /// The same with its parameter; std::invalid_argument where it has none or the value is out of range.
 Activation activation_named(const std::string& name, double parameter);
 std::vector<std::string> activation_names();
+/// std::invalid_argument for a parameter out of range.
+void check(const Activation& activation);
 
 const char* name(const Activation& activation);
 /// The name of the parameter, or nullptr.

@@ -13,7 +13,7 @@ namespace chainrule {
 struct GradientCheck {
   struct Parameter {
     std::string name;
-    double relative_error;  // ‖backprop - differences‖ / max(‖backprop‖, ‖differences‖)
+    double relative_error;  // ‖backprop - differences‖ / max(‖backprop‖, ‖differences‖); NaN where one is not finite
   };
   std::vector<Parameter> parameters;
   double max_relative_error;

@@ -71,7 +71,8 @@ std::vector<ActivationHistogram> activation_histograms(const Network<T>& network
 /// The gradient flow of every so many steps, or of the last one of each epoch. Another thread may read it, under the
 /// mutex, while a fit writes.
 struct FlowRecord {
-  explicit FlowRecord(std::optional<Index> every) : every(every) {}
+  /// std::invalid_argument for `every` below 1.
+  explicit FlowRecord(std::optional<Index> every);
 
   const std::optional<Index> every;
   mutable std::mutex mutex;
@@ -87,10 +88,8 @@ template <class T>
 class FlowRecorder : public Observer<T> {
  public:
   FlowRecorder(FlowRecord& record, const Network<T>& network)
-      : record_(record), steps_before_(record.steps), totals_(network) {}
-  bool wants_sums(const FitState<T>& state) const override {
-    return record_.every ? number(state) % *record_.every == 0 : state.last_of_epoch;
-  }
+      : record_(record), network_(network), steps_before_(record.steps), totals_(network) {}
+  bool wants_sums(const FitState<T>& state) const override;
   void rows_done(FitState<T>& state) override { totals_.add(*state.tape); }
   void step_done(FitState<T>& state) override;
   void fit_done(FitState<T>& state) override;
@@ -100,6 +99,7 @@ class FlowRecorder : public Observer<T> {
   Index number(const FitState<T>& state) const { return steps_before_ + state.step - state.steps_before; }
 
   FlowRecord& record_;
+  const Network<T>& network_;
   const Index steps_before_;
   Index recorded_epoch_ = 0;  // of the last record; 0 before
   LayerTotals<T> totals_;

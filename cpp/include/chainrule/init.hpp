@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -53,6 +54,10 @@ using Init = std::variant<He, Xavier, LeCun, Normal, Uniform>;
 Init init_named(const std::string& name);
 /// std::invalid_argument for an unknown name, one without a parameter, or a parameter that is not positive and finite.
 Init init_named(const std::string& name, double parameter);
+/// std::invalid_argument for a parameter out of range.
+void check(const Init& init);
+/// The standard deviation or bound; none where the layer's size decides.
+std::optional<double> parameter(const Init& init);
 std::vector<std::string> init_names();
 const char* name(const Init& init);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
 
 #include "chainrule/matrix.hpp"
 
@@ -17,6 +18,16 @@ struct SparseRows {
   Index rows, cols;
 };
 
+/// Whether memory can be read by what starts and columns say.
+template <class T>
+bool is_valid(const SparseRows<T>& X) {
+  bool right = X.starts[0] >= 0;
+  for (Index i = 0; right && i < X.rows; ++i) right = X.starts[i] <= X.starts[i + 1];
+  for (std::int64_t k = X.starts[0]; right && k < X.starts[X.rows]; ++k)
+    right = X.columns[k] >= 0 && X.columns[k] < X.cols;
+  return right;
+}
+
 /// N samples as rows, of a matrix or sparse; memory of the caller's.
 template <class T>
 class Inputs {
@@ -27,6 +38,7 @@ class Inputs {
   Inputs(Matrix<T>&&) = delete;  // would not outlive the call
   Inputs(const T* data, Index rows, Index cols, Eigen::OuterStride<> stride)
       : Inputs(ConstMatrixView<T>(data, rows, cols, stride)) {}
+  /// std::invalid_argument for rows that are not valid.
   Inputs(const SparseRows<T>& X)
       : rows_(X.rows),
         cols_(X.cols),
@@ -34,7 +46,9 @@ class Inputs {
         columns_(X.columns),
         starts_(X.starts),
         mostly_zeros_(zeros_pay * static_cast<double>(X.starts[X.rows] - X.starts[0]) <
-                      static_cast<double>(X.rows) * static_cast<double>(X.cols)) {}
+                      static_cast<double>(X.rows) * static_cast<double>(X.cols)) {
+    if (!is_valid(X)) throw std::invalid_argument("X is no valid CSR matrix: its indices do not fit its shape");
+  }
 
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }

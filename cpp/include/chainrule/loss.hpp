@@ -156,6 +156,8 @@ using Loss = std::variant<MSE, MAE, Huber, BCE, CrossEntropy, Poisson, Quantile>
 /// name or parameters out of range.
 Loss loss_named(const std::string& name, const std::vector<double>& parameters = {});
 std::vector<std::string> loss_names();
+/// std::invalid_argument for parameters out of range.
+void check(const Loss& loss);
 
 const char* name(const Loss& loss);
 std::vector<double> parameters(const Loss& loss);

@@ -14,6 +14,10 @@ template <class T>
 void predict(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X /* (n, d_0) */,
              T* output /* (n, d_L), packed */, const BetweenBlocks& between = {});
 
+/// Memory that so many rows, none of them sparse, take beside X and the results in these functions.
+template <class T>
+double predict_bytes(const Network<T>& network, Index rows);
+
 /// The loss of each sample, without caching.
 template <class T>
 Vector<double> losses(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
