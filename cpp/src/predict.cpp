@@ -41,9 +41,10 @@ void stream_block(const Network<T>& network, const Inputs<T>& X, bool logits, co
   const Plan<T> plan(network, n, X.mostly_zeros());
   const Index wide = plan.wide;
   Buffer<T> memory_of_panels(plan.panels);
-  std::vector<T*> panels(static_cast<std::size_t>(depth) + 1, nullptr);
-  const auto panels_of = [&](Index l) { return panels[static_cast<std::size_t>(l)]; };
+  std::vector<T*> panels;
+  const auto panels_of = [&](Index l) { return panels.empty() ? nullptr : panels[static_cast<std::size_t>(l)]; };
   if (plan.panels > 0) {
+    panels.assign(static_cast<std::size_t>(depth) + 1, nullptr);
     T* next = memory_of_panels.data();
     for (Index l = 1; l <= depth; ++l)
       if (const Index size = plan.panels_of(network, l, n); size > 0) {

@@ -336,7 +336,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             )
 
     def _encode(self, y: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Give codes (n,) of several classes, else zeros and ones (n, outputs)."""
+        """Give codes (n,) of several classes, else zeros and ones (n, 1), or (n, outputs) of several labels."""
         several = self._label_binarizer.y_type_.startswith("multilabel")
         if type_of_target(y).startswith("multilabel") != several:
             raise ValueError(
@@ -349,8 +349,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             unknown = self.classes_[np.minimum(codes, len(self.classes_) - 1)] != y
             if unknown.any():
                 raise ValueError(f"y holds {y[unknown].tolist()[0]!r}, which is not in classes_: {self.classes_}")
-            if self._label_binarizer.y_type_ == "multiclass":
-                return codes
+            return codes if self._label_binarizer.y_type_ == "multiclass" else codes.reshape(-1, 1).astype(dtype)
         zeros_and_ones: npt.NDArray[Any] = (self._label_binarizer.transform(y) != 0).astype(dtype)
         return zeros_and_ones
 
