@@ -120,10 +120,10 @@ void predict(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X
 }
 
 template <class T>
-double predict_bytes(const Network<T>& network, Index rows) {
+double predict_bytes(const Network<T>& network, Index rows, bool sparse) {
   double most = 0;
   in_row_blocks(rows, rows, forward_operations(network, 1), {}, [&](Range block) {
-    const Plan<T> plan(network, block.size(), false);
+    const Plan<T> plan(network, block.size(), sparse);
     const Index at_once = fits_packed<T>(network) ? std::min<Index>(plan.threads, plan.parts) : 1;
     const Index rows_of_part = parts_of(block.size(), plan.parts);
     const double numbers = static_cast<double>(plan.matrices * plan.wide) * static_cast<double>(at_once * rows_of_part);
@@ -148,7 +148,7 @@ double evaluate(const Network<T>& network, const Loss& loss, const Samples<T>& s
 
 #define CHAINRULE_INSTANTIATE(T)                                                                              \
   template void predict(const Network<T>&, const std::type_identity_t<Inputs<T>>&, T*, const BetweenBlocks&); \
-  template double predict_bytes(const Network<T>&, Index);                                                    \
+  template double predict_bytes(const Network<T>&, Index, bool);                                              \
   template Vector<double> losses(const Network<T>&, const Loss&, const Samples<T>&, const BetweenBlocks&);    \
   template double evaluate(const Network<T>&, const Loss&, const Samples<T>&, const BetweenBlocks&);
 CHAINRULE_INSTANTIATE(float)

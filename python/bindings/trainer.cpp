@@ -280,8 +280,9 @@ void def_trainer(ModelClass<T>& model) {
            py::arg("shuffles").none(true) = py::none(), py::arg("batches_count_by_rows") = false)
       .def("tape_bytes", &tape_bytes<T>, py::arg("rows"))
       .def(
-          "predict_bytes", [](const Model<T>& self, Index rows) { return predict_bytes(self.network(), rows); },
-          py::arg("rows"))
+          "predict_bytes",
+          [](const Model<T>& self, Index rows, bool sparse) { return predict_bytes(self.network(), rows, sparse); },
+          py::arg("rows"), py::arg("sparse"))
       .def(
           "uses_in_place", [](const Model<T>&, const py::array& array) { return used_in_place<T>(array); },
           py::arg("array"));

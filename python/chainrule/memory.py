@@ -83,8 +83,8 @@ def micro_batch_within(
     fixed += P * (kept + together - (0 if optimizer.t == 0 else optimizer.n_moments))
     fixed += (P * kept + mlp.n_parameters) * writes + P * (kept + 3) * resumes
     if settings["validation"] is not None:
-        held_out = n_rows_of(settings["validation"][1])
-        fixed += 8 * held_out + int(mlp._model.predict_bytes(held_out))
+        X, y = settings["validation"][:2]
+        fixed += 8 * n_rows_of(y) + int(mlp._model.predict_bytes(n_rows_of(y), hasattr(X, "tocsr")))
         fixed += sum(bytes_beside(array, mlp) for array in settings["validation"])
     tape = mlp._model.tape_bytes
     whole = min(settings["micro_batch"] or batch_size, batch_size)

@@ -441,6 +441,10 @@ class TestMemoryLimit:
         for name, X in arrays.items():
             assert memory.bytes_beside(X, mlp) == X.size * 8 * copied[name], name
 
+    def test_sparse_validation_samples_never_become_a_matrix(self):
+        core = cr.MLP([10**6, 2, 1], init=cr.Normal(1.0))._model
+        assert core.predict_bytes(100, sparse=True) < 10**6 < core.predict_bytes(100, sparse=False)
+
     @pytest.mark.parametrize("dtype", ["int8", "float32", "float64"])
     def test_class_labels_count_by_the_copies_in_64_bits(self, dtype):
         mlp = cr.MLP([1, 2], loss="cross_entropy", dtype="float64", seed=0)

@@ -14,9 +14,9 @@ template <class T>
 void predict(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X /* (n, d_0) */,
              T* output /* (n, d_L), packed */, const BetweenBlocks& between = {});
 
-/// Memory that so many rows, none of them sparse, take beside X and the results in these functions.
+/// Memory that so many rows take beside X and the results in these functions; `sparse` ones never become a matrix.
 template <class T>
-double predict_bytes(const Network<T>& network, Index rows);
+double predict_bytes(const Network<T>& network, Index rows, bool sparse);
 
 /// The loss of each sample, without caching.
 template <class T>
