@@ -2,9 +2,12 @@
 
 import inspect
 import pickle
+import signal
 import typing
+from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
 
 def relative_error(actual, expected):
@@ -103,3 +106,25 @@ def unreadable_annotations(module):
                 except NameError as error:
                     unreadable.append(f"{name}: {error}")
     return unreadable
+
+
+class Interrupted(Exception):  # noqa: N818
+    pass
+
+
+@contextmanager
+def interrupted_soon():
+    """Expect a block to be ended by a timer's signal, which Python hears of as it does of Ctrl-C."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("no timers here")
+
+    def interrupt(*_):
+        raise Interrupted
+
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.005)
+        with pytest.raises(Interrupted):
+            yield
+    finally:
+        signal.signal(signal.SIGALRM, handler)

@@ -1,11 +1,9 @@
 """Jacobians, per-sample gradients and Hessian products against torch.func, and against each other."""
 
-import signal
-
 import numpy as np
 import pytest
 from cases import HIDDEN_CASES, OUTPUT_TASKS, TASKS, Task, case_ids, make_problem
-from helpers import assert_close, same_bits, state
+from helpers import assert_close, interrupted_soon, same_bits, state
 from nets import library_net, small_net
 
 import chainrule as cr
@@ -151,27 +149,12 @@ LONG_CALLS = {  # of tens of thousands of rows, in a dozen blocks and more
 
 @pytest.mark.parametrize("name", LONG_CALLS)
 def test_an_interrupt_ends_a_long_call_and_changes_nothing(name):
-    """By a timer's signal, which Python hears of as it does of Ctrl-C."""
-    if not hasattr(signal, "setitimer"):
-        pytest.skip("no timers here")
-
-    class Interrupted(Exception):  # noqa: N818
-        pass
-
-    def interrupt(*_):
-        raise Interrupted
-
     mlp = cr.MLP([50, 300, 300, 2], hidden_activation="tanh", seed=0)
     X, y = np.ones((40000, 50), np.float32), np.zeros((40000, 2), np.float32)
     expected = LONG_CALLS[name](mlp, X[:5], y[:5])
     before = state(mlp)
-    handler = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.005)
-        with pytest.raises(Interrupted):
-            LONG_CALLS[name](mlp, X, y)
-    finally:
-        signal.signal(signal.SIGALRM, handler)
+    with interrupted_soon():
+        LONG_CALLS[name](mlp, X, y)
     assert state(mlp) == before
     np.testing.assert_array_equal(LONG_CALLS[name](mlp, X[:5], y[:5]), expected)
 
