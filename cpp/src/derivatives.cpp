@@ -430,7 +430,7 @@ void hvp(const Network<T>& network, const Loss& loss, const Samples<T>& samples,
   if (!R.is_for(network) || !R.fits(tape.capacity(), {.pre_activations = true}))
     throw std::invalid_argument("R is a tape that keeps pre-activations and holds as many rows as the other");
   const double total = Batch<T>{samples, samples.X.rows()}.weight();
-  if (total == 0) {
+  if (total == 0 && samples.X.rows() > 0) {
     to.setZero();
     return;
   }

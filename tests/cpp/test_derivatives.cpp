@@ -130,6 +130,10 @@ TEST_CASE("derivatives: what does not fit is refused") {
   CHECK_THROWS_AS(
       hvp<double>(network, problem.loss, problem.samples(), {v.data(), count - 1}, tape, R, {to.data(), count}),
       std::invalid_argument);
+  const Matrix<double> nothing(0, network.inputs());
+  const Samples<double> no_rows{nothing, problem.targets()};
+  CHECK_THROWS_AS(hvp<double>(network, problem.loss, no_rows, {v.data(), count}, tape, R, {to.data(), count}),
+                  std::invalid_argument);
   CHECK_THROWS_AS(hvp<double>(network, problem.loss, problem.samples(), {v.data(), count}, tape, no_pre_activations,
                               {to.data(), count}),
                   std::invalid_argument);
