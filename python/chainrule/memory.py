@@ -59,8 +59,9 @@ def micro_batch_within(
 
     The peak is what the process has now, and with θ's size P in bytes: P for each moment that the optimizer does not
     have yet, P for the best parameters with patience, P for the gradient where it is stored, the tape, the order of the
-    samples, and copies of the samples. A micro-batch makes the tape smaller, but the gradient has to be stored. So
-    it has where several processes work `together`, and MPI takes up to P more to sum it.
+    samples, copies of the samples, and what those for validation go through. A micro-batch makes the tape smaller, but
+    the gradient has to be stored. So it has where several processes work `together`, and MPI takes up to P more to
+    sum it.
 
     What `writes` a checkpoint copies moments and best parameters, and asks of each parameter in a byte whether it is
     finite. What `resumes` reads a file that is mapped meanwhile, and keeps what it has read; that counts where there is
