@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -111,8 +112,21 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   const engine::FlushSubnormals flush;
   const bool sparse = batch.samples.X.mostly_zeros();
   check_batch(network, loss, batch);
-  check_tape(network, tape, batch.size, {.inputs = !sparse});
+  const Index at_a_time = rows_at_a_time(network, batch.size, {.inputs = !sparse});
+  check_tape(network, tape, at_a_time, {.inputs = !sparse});
   optimizer.attach(network);
+  const auto step_by = [&](VectorView<T> whole) {
+    if (!kernels<T>().all_finite(whole.size(), whole.data())) return false;
+    optimizer.step(network, {whole.data(), whole.size()}, sums);
+    return true;
+  };
+  constexpr double not_taken = std::numeric_limits<double>::quiet_NaN();
+  if (at_a_time < batch.size) {
+    Buffer<T> memory(network.parameter_count());
+    const VectorView<T> whole(memory.data(), memory.size());
+    const double value = gradient(network, loss, batch, tape, whole, objective);
+    return !std::isfinite(value) || step_by(whole) ? value : not_taken;
+  }
   tape.set_rows(batch.size);
   // While no number on the tape exceeds this, no sum of products aᵀδ comes to more than a quarter of the largest.
   const T bound = std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size));
@@ -135,9 +149,7 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
     const VectorView<T> whole(memory.data(), memory.size());
     store_gradient(sweeps, network, whole);
     add_penalty_gradient(network, objective, batch.weight(), whole);
-    if (!kernels<T>().all_finite(whole.size(), whole.data())) return std::numeric_limits<double>::quiet_NaN();
-    optimizer.step(network, {whole.data(), whole.size()}, sums);
-    return value;
+    return step_by(whole) ? value : not_taken;
   }
 
   TileUpdate<T> updates(network, optimizer, objective.l2 / batch.weight(), sums != nullptr);
@@ -167,12 +179,20 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
                 VectorView<T> gradient, const Objective& objective, bool add) {
   const bool sparse = batch.samples.X.mostly_zeros();
   check_batch(network, loss, batch);
-  check_tape(network, tape, batch.size, {.inputs = !sparse});
+  const Index at_a_time = rows_at_a_time(network, batch.size, {.inputs = !sparse});
+  check_tape(network, tape, at_a_time, {.inputs = !sparse});
   check_size(network, "gradient", gradient.size());
-  tape.set_rows(batch.size);
-  Sweeps<T> sweeps(network, tape, {.sparse = sparse ? &batch : nullptr});
-  const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
-  store_gradient(sweeps, network, gradient, add);
+  const std::optional<MaskDraw> draw = tape.draw();
+  double value = 0;
+  for (Index first = 0; first < batch.size; first += at_a_time) {
+    const Batch<T> part = at_a_time < batch.size ? batch.part(first, std::min(at_a_time, batch.size - first)) : batch;
+    if (draw) tape.set_draw(draw->from(first));
+    tape.set_rows(part.size);
+    Sweeps<T> sweeps(network, tape, {.sparse = sparse ? &part : nullptr});
+    value += sweep_rows(sweeps, network, loss, part, tape, objective.loss_weight);
+    store_gradient(sweeps, network, gradient, add || first > 0);
+  }
+  tape.set_draw(draw);
   add_penalty_gradient(network, objective, batch.weight(), gradient);
   return value;
 }

@@ -20,37 +20,43 @@ Index checked_sum(Index a, Index b) {
 
 }  // namespace
 
+/// Calls place(where, l, columns) for each matrix of a tape.
+template <class T>
+template <class Make>
+void Tape<T>::for_each_matrix(const Network<T>& network, TapeContents contents, const Make& place) {
+  const Index depth = network.depth();
+  for (Index l = 0; l <= depth; ++l) {
+    const Index units = network.units(l);
+    if (l > 0 || contents.inputs) place(&Tape::activations_, l, units);
+    if (network.dropout(l) > 0) {
+      place(&Tape::thinned_, l, units);
+      place(&Tape::masks_, l, units);
+    }
+    if (l == 0) continue;
+    if (contents.pre_activations || l == depth || needs_z(network.activation(l)))
+      place(&Tape::pre_activations_, l, units);
+    place(&Tape::deltas_, l, units);
+  }
+  place(&Tape::targets_, 0, network.outputs());
+}
+
 template <class T>
 Tape<T>::Tape(const Network<T>& network, Index capacity, TapeContents contents)
     : capacity_(capacity), contents_(contents) {
   const Index depth = network.depth();
+  for (auto* places : {&activations_, &pre_activations_, &deltas_, &thinned_, &masks_, &targets_})
+    places->resize(static_cast<std::size_t>(depth + 1));
   Index total = 0;
-  const auto place = [&](Index columns) {
-    Place p{total, columns, pitch<T>(columns)};
+  for_each_matrix(network, contents, [&](auto Tape::* places, Index l, Index columns) {
+    const Place p{total, columns, pitch<T>(columns)};
     total = checked_sum(total, checked_product(capacity, p.pitch));
-    return p;
-  };
-  pre_activations_.resize(static_cast<std::size_t>(depth + 1));
-  deltas_.resize(static_cast<std::size_t>(depth + 1));
-  thinned_.resize(static_cast<std::size_t>(depth + 1));
-  masks_.resize(static_cast<std::size_t>(depth + 1));
-  mask_blocks_.resize(static_cast<std::size_t>(depth + 2));
+    (this->*places)[static_cast<std::size_t>(l)] = p;
+  });
+  mask_blocks_.push_back(0);
   for (Index l = 0; l <= depth; ++l) {
-    activations_.push_back(l > 0 || contents.inputs ? place(network.units(l)) : Place{});
     dropout_.push_back(network.dropout(l));
-    const bool drops_out = network.dropout(l) > 0;
-    mask_blocks_[static_cast<std::size_t>(l + 1)] =
-        mask_blocks_[static_cast<std::size_t>(l)] + (drops_out ? (network.units(l) + mask_block - 1) / mask_block : 0);
-    if (drops_out) {
-      thinned_[static_cast<std::size_t>(l)] = place(network.units(l));
-      masks_[static_cast<std::size_t>(l)] = place(network.units(l));
-    }
-    if (l == 0) continue;
-    if (contents.pre_activations || l == depth || needs_z(network.activation(l)))
-      pre_activations_[static_cast<std::size_t>(l)] = place(network.units(l));
-    deltas_[static_cast<std::size_t>(l)] = place(network.units(l));
+    mask_blocks_.push_back(mask_blocks_.back() + (network.dropout(l) > 0 ? parts_of(network.units(l), mask_block) : 0));
   }
-  target_ = place(network.outputs());
 
   has_panels_ = fits_packed<T>(network);
   Index panels = 0;
@@ -72,6 +78,14 @@ Tape<T>::Tape(const Network<T>& network, Index capacity, TapeContents contents)
   for (const auto& places : {activations_, thinned_})
     for (const Place& a : places)
       for (Index r = 0; a.pitch > 0 && r < capacity; ++r) memory_.data()[a.offset + r * a.pitch + a.columns] = T(1);
+}
+
+template <class T>
+double Tape<T>::row_bytes(const Network<T>& network, TapeContents contents) {
+  double numbers = 1;
+  for_each_matrix(network, contents,
+                  [&](auto, Index, Index columns) { numbers += static_cast<double>(pitch<T>(columns)); });
+  return numbers * sizeof(T) + sizeof(double);
 }
 
 template <class T>
@@ -109,7 +123,22 @@ bool Tape<T>::has_layers_of(const Network<T>& network) {
   return true;
 }
 
+template <class T>
+Index rows_at_a_time(const Network<T>& network, Index rows, TapeContents contents) {
+  // Tapes of 3 to 8 MB are as fast as each other; less leaves the threads too little to do at a time.
+  constexpr double part_bytes = 4 << 20, far_bytes = 3 * part_bytes;
+  // With more parameters or fewer rows at a time, it counts that each part passes over the gradient.
+  constexpr double most_parameter_bytes = 3 << 20, fewest_rows = 128;
+  const double row_bytes = Tape<T>::row_bytes(network, contents), most = part_bytes / row_bytes;
+  if (static_cast<double>(network.parameter_count()) * sizeof(T) > most_parameter_bytes || most < fewest_rows ||
+      static_cast<double>(rows) * row_bytes < far_bytes)
+    return rows;
+  return parts_of(rows, parts_of(rows, static_cast<Index>(most)));
+}
+
 template class Tape<float>;
 template class Tape<double>;
+template Index rows_at_a_time(const Network<float>&, Index, TapeContents);
+template Index rows_at_a_time(const Network<double>&, Index, TapeContents);
 
 }  // namespace chainrule

@@ -127,8 +127,8 @@ class Fit {
         ranks_(options.ranks),
         rows_(ranks_ ? ranks_->rows : source.rows()),
         batch_size_(rows_ > 0 ? std::min(options.batch_size, rows_) : options.batch_size),
-        part_size_(std::min(options.micro_batch.value_or(reproducible() ? reproducible_part(batch_size_) : batch_size_),
-                            batch_size_)),
+        most_at_a_time_(std::min(
+            options.micro_batch.value_or(reproducible() ? reproducible_part(batch_size_) : batch_size_), batch_size_)),
         progress_(std::move(progress)),
         tape_(std::move(tape)),
         state_(network, optimizer, tape_.get(), options, progress_),
@@ -200,8 +200,9 @@ class Fit {
     if (weight == 0) return;  // such a batch says nothing
     any_batch_ = true;
     state_.penalty = penalty(network_, options_.objective) / weight;
-    const Index tape_rows = std::min(part_size_, last - first);
     const TapeContents contents{.inputs = !batches_.cut(first, last).samples.X.mostly_zeros()};
+    part_size_ = reproducible() ? most_at_a_time_ : rows_at_a_time(network_, most_at_a_time_, contents);
+    const Index tape_rows = std::min(part_size_, last - first);
     if (!tape_ || !tape_->fits(tape_rows, contents)) {
       const Index most_rows = std::min(part_size_, std::max<Index>(1, batches_.rows()));
       tape_ = std::make_shared<Tape<T>>(network_, most_rows, contents);
@@ -382,7 +383,7 @@ class Fit {
   const FitOptions& options_;
   const std::vector<Observer<T>*>& observers_;
   Ranks* ranks_;
-  Index rows_, batch_size_, part_size_;  // of all ranks; of their steps; of what goes through the network at a time
+  Index rows_, batch_size_, most_at_a_time_;  // of all ranks; of their steps; through the network
   FitProgress<T> progress_;
   std::shared_ptr<Tape<T>> tape_;
   FitState<T> state_;
@@ -391,6 +392,9 @@ class Fit {
   Buffer<T> gradient_and_loss_;  // side by side, to be summed over the ranks as one
   std::optional<TreeSum<T>> tree_;
   std::vector<TensorSums> sums_;
+
+  // Of the batch.
+  Index part_size_ = 0;  // rows that go through the network at a time
 
   // Of the epoch.
   std::uint64_t epoch_stream_ = 0;

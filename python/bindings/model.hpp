@@ -177,7 +177,7 @@ class Model : public AnyModel {
     const SamplesIn<T> in = samples(X, y, sample_weight);
     const AtWork<T> mine(optimizer, *network_);
     const Exclusive exclusive(lock_);
-    const MaskDraw draw = make_tape(in.X.rows(), {.inputs = !in.view().X.mostly_zeros()});
+    const MaskDraw draw = make_tape_of_step(in.view());
     forget();
     const Batch<T> batch{in.view(), in.X.rows()};
     const double loss = chainrule::step(*network_, loss_, batch, *tape_, *mine);
@@ -202,7 +202,7 @@ class Model : public AnyModel {
       {
         const Exclusive exclusive(lock_);
         const bool sparse = in.view().X.mostly_zeros();
-        make_tape(in.X.rows(), {.inputs = !sparse});
+        make_tape_of_step(in.view());
         forget();
         const Batch<T> batch{in.view(), in.X.rows(), nullptr, 0, sparse ? &columns : nullptr};
         loss = chainrule::gradient<T>(*network_, loss_, batch, *tape_, to);
@@ -305,6 +305,15 @@ class Model : public AnyModel {
   /// Makes the tape large enough, and ready for a batch with masks of its own.
   MaskDraw make_tape(Index rows, TapeContents contents) {
     grow_tape(rows, contents);
+    return draw_masks(rows);
+  }
+  /// The same for a step, which may take the batch in parts.
+  MaskDraw make_tape_of_step(const Samples<T>& samples) {
+    const TapeContents contents{.inputs = !samples.X.mostly_zeros()};
+    grow_tape(rows_at_a_time(*network_, samples.X.rows(), contents), contents);
+    return draw_masks(samples.X.rows());
+  }
+  MaskDraw draw_masks(Index rows) {
     const MaskDraw draw{seed_, std::uint64_t{3} << 32, rows_drawn_};
     tape_->set_draw(draw);
     rows_drawn_ += rows;

@@ -225,9 +225,11 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
     }
     const Selection<T> chosen(in->view(), rows);
     const Inputs<T>& chosen_X = chosen.samples().X;
-    const Index tape_rows = std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()});
+    const TapeContents contents{.inputs = !chosen_X.mostly_zeros()};
+    const Index tape_rows = rows_at_a_time(
+        model.network(), std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()}), contents);
     return chainrule::fit<T>(model.network(), model.loss(), chosen.samples(), validation_samples, **mine, options,
-                             observers, progress, tape.take(tape_rows, {.inputs = !chosen_X.mostly_zeros()}));
+                             observers, progress, tape.take(tape_rows, contents));
   };
   if (queue) {
     if (model.lock().is_held_here()) throw std::runtime_error("this network is in the midst of a fit");
@@ -279,6 +281,12 @@ void def_trainer(ModelClass<T>& model) {
            py::arg("micro_batch") = py::none(), py::arg("ranks") = py::none(), py::arg("source") = py::none(),
            py::arg("shuffles").none(true) = py::none(), py::arg("batches_count_by_rows") = false)
       .def("tape_bytes", &tape_bytes<T>, py::arg("rows"))
+      .def(
+          "rows_at_a_time",
+          [](const Model<T>& self, Index rows, bool sparse) {
+            return rows_at_a_time(self.network(), rows, {.inputs = !sparse});
+          },
+          py::arg("rows"), py::arg("sparse"))
       .def(
           "predict_bytes",
           [](const Model<T>& self, Index rows, bool sparse) { return predict_bytes(self.network(), rows, sparse); },

@@ -114,9 +114,10 @@ def fit(
         What to do about a step whose loss or gradient is not finite. It is never taken: "raise" tells where it began,
         "stop" ends the fit, "ignore" goes on with the next batch; the last two tell in the History.
     micro_batch : int, optional
-        Rows that go through the network at a time. The gradient of a batch is then summed over its parts, which gives
-        the same to rounding: the memory for activations no longer grows with the batch, but the gradient has to be
-        stored.
+        Rows that go through the network at a time, at most. The gradient of a batch is then summed over its parts,
+        which gives the same to rounding: the memory for activations no longer grows with the batch, but the gradient
+        has to be stored. By default all rows, or, where their activations and deltas would take 12 MB or more and the
+        parameters do not take more than 3 MB, parts of 4 MB, which stay in the caches.
     memory_limit : int or str, optional
         Bytes, or a text such as "2GB" or "512MiB", below which the memory of the whole process is to stay, with all
         that `checkpoint` and `resume` take, and with the pages of memory maps; blocks of an iterable are not counted.

@@ -116,8 +116,8 @@ class GradientFlowReport:
     rows : int
         Samples in the batch.
     histograms : list of ActivationHistogram
-        One per layer, of the rows that were last in memory: the batch or, with ``micro_batch``, its last part. Empty in
-        a report of a step in the middle of a fit.
+        One per layer, of the rows that were last in memory: the batch, or the last part of one that `fit` takes in
+        parts. Empty in a report of a step in the middle of a fit.
     """
 
     parameters: list[ParameterFlow]

@@ -89,8 +89,9 @@ def micro_batch_within(
         fixed += sum(bytes_beside(array, mlp) for array in settings["validation"])
     tape = mlp._model.tape_bytes
     whole = min(settings["micro_batch"] or batch_size, batch_size)
-    stored = together or settings["clip_norm"] is not None or whole < batch_size
-    as_given = fixed + P * stored + tape(whole)
+    at_a_time = max(mlp._model.rows_at_a_time(whole, sparse) for sparse in (False, True))
+    stored = together or settings["clip_norm"] is not None or at_a_time < batch_size
+    as_given = fixed + P * stored + tape(at_a_time)
     if as_given <= limit:
         return settings["micro_batch"]
     row = tape(2) - tape(1)

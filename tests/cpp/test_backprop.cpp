@@ -12,6 +12,7 @@
 using namespace chainrule;
 using support::check_gradient;
 using support::Draw;
+using support::KeepThreads;
 using support::make_problem;
 using support::outputs;
 using support::Problem;
@@ -227,6 +228,63 @@ TEST_CASE_TEMPLATE("backprop: a batch by order is the same batch put in order", 
   CHECK(batch.weight() == ordered.batch().weight());
   CHECK(chainrule::gradient<T>(problem.network, problem.loss, batch, tape, view(gradient)) == loss);
   CHECK(same_bits(gradient, expected));
+}
+
+TEST_CASE_TEMPLATE("backprop: a large batch goes through the network in parts", T, float, double) {
+  const KeepThreads keep;
+  const Index n = 5000;
+  auto problem = make_problem<T>({{7, 200, 150, 3}, n, true}, {Tanh{}, SiLU{}, Softmax{}}, CrossEntropy{}, 1);
+  Network<T>& network = problem.network;
+  const Index at_a_time = rows_at_a_time(network, n);
+  REQUIRE(at_a_time < n / 2);
+  const reference::Pass exact = problem.reference();
+  Tape<T> tape(network, at_a_time), too_small(network, at_a_time - 1);
+  Vector<T> gradient = gradient_memory(network);
+  const double loss = chainrule::gradient<T>(network, problem.loss, problem.batch(), tape, view(gradient));
+  CHECK(std::abs(loss - exact.loss) <= tolerance<T> * exact.loss);
+  CHECK(relative_error(gradient, exact.gradient()) <= tolerance<T>);
+  CHECK_THROWS_AS(chainrule::gradient<T>(network, problem.loss, problem.batch(), too_small, view(gradient)),
+                  std::invalid_argument);
+
+  SUBCASE("in an order") {
+    std::vector<Index> order(static_cast<std::size_t>(n));
+    for (Index i = 0; i < n; ++i) order[static_cast<std::size_t>(i)] = n - 1 - i;
+    const Batch<T> backwards{problem.samples(), n, order.data()};
+    const double same_loss = chainrule::gradient<T>(network, problem.loss, backwards, tape, view(gradient));
+    CHECK(std::abs(same_loss - exact.loss) <= tolerance<T> * exact.loss);
+    CHECK(relative_error(gradient, exact.gradient()) <= tolerance<T>);
+  }
+  SUBCASE("with a penalty, and added to a gradient") {
+    const Objective objective{2, 1000};
+    Vector<T> penalized = gradient;
+    chainrule::gradient<T>(network, problem.loss, problem.batch(), tape, view(penalized), objective, true);
+    Vector<T> expected = T(3) * gradient;
+    add_penalty_gradient<T>(network, objective, problem.batch().weight(), view(expected));
+    CHECK(relative_error(penalized, expected) <= tolerance<T>);
+  }
+  SUBCASE("for any number of threads, and in a step") {
+    for (const int threads : {1, 2, 3}) {
+      CAPTURE(threads);
+      set_num_threads(threads);
+      Vector<T> again = gradient_memory(network);
+      CHECK(chainrule::gradient<T>(network, problem.loss, problem.batch(), tape, view(again)) == loss);
+      CHECK(same_bits(again, gradient));
+      Network<T> trained(network);
+      Tape<T> own(trained, at_a_time);
+      Optimizer<T> optimizer(SGD{1.0});
+      CHECK(step<T>(trained, problem.loss, problem.batch(), own, optimizer) == loss);
+      CHECK(same_bits(Vector<T>(trained.parameters()), Vector<T>(network.parameters() - gradient)));
+      CHECK(optimizer.steps() == 1);
+    }
+  }
+  SUBCASE("no step is taken where one part is not finite") {
+    problem.X(n - 1, 0) = std::numeric_limits<T>::quiet_NaN();
+    const Vector<T> before = network.parameters();
+    Optimizer<T> optimizer(SGD{1.0});
+    CHECK(std::isnan(step<T>(network, problem.loss, problem.batch(), tape, optimizer)));
+    CHECK(same_bits(Vector<T>(network.parameters()), before));
+    CHECK(optimizer.steps() == 0);
+  }
 }
 
 TEST_CASE_TEMPLATE("backprop: matrices with rows apart are taken as they are", T, float, double) {

@@ -75,6 +75,33 @@ TEST_CASE("dropout: the gradient is that of the thinned network") {
   CHECK(support::check_gradient(loss, Vector<double>(network.parameters()), gradient) <= 1e-8);
 }
 
+TEST_CASE("dropout: a batch that is taken in parts has the masks of one that is not") {
+  auto problem = thinned_problem<double>(8000);
+  const Network<double>& network = problem.network;
+  const Index n = problem.X.rows(), at_a_time = rows_at_a_time(network, n), few = 500;
+  REQUIRE(at_a_time < n / 2);
+  REQUIRE(at_a_time % few != 0);
+  Tape<double> tape(network, at_a_time);
+  const auto gradient_of = [&](const Batch<double>& batch, const MaskDraw& draw) {
+    Vector<double> gradient(network.parameter_count());
+    tape.set_draw(draw);
+    chainrule::gradient<double>(network, problem.loss, batch, tape,
+                                VectorView<double>(gradient.data(), gradient.size()));
+    CHECK(tape.draw()->first == draw.first);
+    return gradient;
+  };
+  std::vector<Index> backwards(static_cast<std::size_t>(n));
+  for (Index i = 0; i < n; ++i) backwards[static_cast<std::size_t>(i)] = n - 1 - i;
+  for (const Index* places : {static_cast<const Index*>(nullptr), static_cast<const Index*>(backwards.data())}) {
+    const MaskDraw draw{5, 6, 7, places};
+    const Vector<double> whole = gradient_of(problem.batch(), draw);
+    Vector<double> sum = Vector<double>::Zero(whole.size());
+    for (Index first = 0; first < n; first += few)
+      sum += gradient_of(problem.batch().part(first, few), draw.from(first));
+    CHECK(support::relative_error(whole, sum) <= 1e-14);
+  }
+}
+
 TEST_CASE_TEMPLATE("dropout: the same bits for any number of threads, and none at prediction", T, float, double) {
   const int before = num_threads();
   std::vector<Vector<T>> trained;

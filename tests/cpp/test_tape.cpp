@@ -54,6 +54,27 @@ TEST_CASE_TEMPLATE("tape: rows are registers apart, but not a multiple of 512 by
   }
 }
 
+TEST_CASE_TEMPLATE("tape: how many rows of a batch at a time", T, float, double) {
+  const Network<T> small(30, {{100, Tanh{}}, {2, Identity{}}});
+  const double row = Tape<T>::row_bytes(small), far = 12 << 20;
+  CHECK(row * 1000 + static_cast<double>(Tape<T>(small, 1).bytes()) - row ==
+        static_cast<double>(Tape<T>(small, 1000).bytes()));
+  const auto whole = static_cast<Index>(far / row);
+  CHECK(rows_at_a_time(small, 1) == 1);
+  CHECK(rows_at_a_time(small, whole) == whole);
+  for (const Index rows : {whole + 1, 2 * whole, Index{1} << 40}) {
+    CAPTURE(rows);
+    const Index at_a_time = rows_at_a_time(small, rows);
+    CHECK(row * static_cast<double>(at_a_time) <= far / 3);
+    CHECK(row * static_cast<double>(at_a_time) > far / 5);  // as even as may be
+  }
+  CHECK(rows_at_a_time(small, whole + 1, {.inputs = false}) == whole + 1);
+
+  const Network<T> many_parameters(100, {{8000, Tanh{}}, {1, Identity{}}}), wide(1, {{20000, Tanh{}}, {1, Identity{}}});
+  CHECK(rows_at_a_time(many_parameters, 1 << 20) == 1 << 20);
+  CHECK(rows_at_a_time(wide, 1 << 20) == 1 << 20);
+}
+
 TEST_CASE_TEMPLATE("tape: nothing overlaps", T, float, double) {
   const Network<T> network(5, {{9, Tanh{}}, {17, SiLU{}}, {2, Identity{}}});
   Tape<T> tape(network, 6, {.pre_activations = true});

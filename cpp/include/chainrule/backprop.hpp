@@ -43,7 +43,10 @@ Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_outp
 /// 2. By weights. [dW_l; db_l] is cut into tiles; each is summed over the whole batch and given to the optimizer at
 ///    once, so that the gradient is never stored.
 ///
-/// No sum depends on how the work is cut: the result is the same to the bit for any number of threads.
+/// No sum depends on how the work is cut among threads: the result is the same to the bit for any number of them.
+///
+/// A batch of which `rows_at_a_time` are fewer than all goes through the first sweep and the second part by part, which
+/// add up to a gradient that is stored. The tape needs room for one part, and is left with the last.
 ///
 /// Where the loss or a gradient is not finite, nothing is updated and the result is not finite.
 ///
@@ -59,8 +62,8 @@ double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch
               const Objective& objective = {});
 
 /// The first sweep of `step` and the objective's whole gradient, for those who want to see or change it before they
-/// update. Returns the loss L. With `add` the gradient is added to what is there: the parts of a batch make up the
-/// whole.
+/// update; of a large batch part by part, like `step`. Returns the loss L. With `add` the gradient is added to what is
+/// there: the parts of a batch make up the whole.
 template <class T>
 double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
                 VectorView<T> gradient, const Objective& objective = {}, bool add = false);

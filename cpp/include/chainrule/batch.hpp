@@ -81,6 +81,10 @@ struct Batch {
     for (Index i = 0; i < size; ++i) total += static_cast<double>(weight(i));
     return total;
   }
+  /// `rows` of them from the first-th on, as a part of this step.
+  Batch part(Index first, Index rows) const {
+    return {order ? samples : samples.from(first), rows, order ? order + first : nullptr, weight()};
+  }
 };
 
 }  // namespace chainrule

@@ -17,6 +17,8 @@ struct MaskDraw {
   const Index* places = nullptr;
 
   Index sample(Index r) const { return places ? places[r] : first + r; }
+  /// For the samples of the batch from `row` on.
+  MaskDraw from(Index row) const { return {seed, stream, first + row, places ? places + row : nullptr}; }
 };
 
 /// What a tape keeps beside all the a_l and δ_l of the layers.
@@ -52,6 +54,8 @@ class Tape {
                sizeof(T) +
            static_cast<std::size_t>(row_loss_.size()) * sizeof(double);
   }
+  /// Of it for each row.
+  static double row_bytes(const Network<T>& network, TapeContents contents = {});
   Index rows() const { return rows_; }  // n, of the batch that it holds
   void set_rows(Index rows) { rows_ = rows; }
 
@@ -66,10 +70,11 @@ class Tape {
   bool drops_out(Index l) const { return draw_ && masks_[l].pitch > 0; }
   /// What the next batch's masks are drawn from; without, nothing drops out.
   void set_draw(std::optional<MaskDraw> draw) { draw_ = draw; }
+  const std::optional<MaskDraw>& draw() const { return draw_; }
   /// Draws rows × columns of m_l and of a_l ⊙ m_l; both ranges from their first to behind their last.
   void drop_out(Index l, Index first_row, Index last_row, Index first_column, Index last_column);
 
-  MatrixView<T> target() { return view(target_); }        // y, (n, d_L): labels as one-hot rows
+  MatrixView<T> target() { return view(targets_[0]); }    // y, (n, d_L): labels as one-hot rows
   T* row_weight() { return row_weight_.data(); }          // (n,), of each sample's loss in the batch's
   double* row_loss() { return row_loss_.data(); }         // (n,)
   T* loss_parameter() { return loss_parameter_.data(); }  // (d_L,)
@@ -84,6 +89,8 @@ class Tape {
 
  private:
   bool has_layers_of(const Network<T>& network);
+  template <class Make>
+  static void for_each_matrix(const Network<T>& network, TapeContents contents, const Make& place);
 
   /// Random numbers decide on so many units at a time.
   static constexpr Index mask_block = 8;
@@ -100,16 +107,20 @@ class Tape {
   Index rows_ = 0;
   TapeContents contents_;
   bool has_panels_;
-  std::vector<Place> activations_, pre_activations_, deltas_, thinned_, masks_;
+  std::vector<Place> activations_, pre_activations_, deltas_, thinned_, masks_, targets_;
   std::optional<MaskDraw> draw_;
   std::vector<double> dropout_;
   std::vector<Index> mask_blocks_;  // of the layers before l; behind the last, of all
-  Place target_;
   std::vector<Index> weight_panels_, transposed_panels_;
   Buffer<T> memory_, row_weight_, loss_parameter_, panels_;
   Buffer<double> row_loss_;
   StepThreads step_threads_;
 };
+
+/// How many rows of a batch a step takes at a time: all of them; or, where their tape would leave the caches, whose
+/// parameters stay there, parts whose tape stays there too. It depends on nothing else: not on threads or processors.
+template <class T>
+Index rows_at_a_time(const Network<T>& network, Index rows, TapeContents contents = {});
 
 extern template class Tape<float>;
 extern template class Tape<double>;
