@@ -261,11 +261,11 @@ class Model : public AnyModel {
   }
   void give_tape(std::shared_ptr<Tape<T>> tape) { tape_ = std::move(tape); }
 
-  /// A tape for calls that leave the last forward and backward pass as they are: of 16 MB or so at most, or of 256
+  /// A tape for calls that leave the last forward and backward pass as they are: of 4 MB or so at most, or of 256
   /// rows.
   Tape<T>& scratch(Index rows) {
-    constexpr Index most_numbers = (Index{16} << 20) / static_cast<Index>(sizeof(T)), fewest_rows = 256;
-    const Index largest = std::max(fewest_rows, most_numbers / (3 * network_->widest() * network_->depth()));
+    constexpr double most_bytes = 4 << 20, fewest_rows = 256;
+    const auto largest = static_cast<Index>(std::max(fewest_rows, most_bytes / Tape<T>::row_bytes(*network_)));
     if (!scratch_ || !scratch_->fits(std::min(rows, largest)))
       scratch_ = std::make_unique<Tape<T>>(*network_, std::min(rows, largest));
     return *scratch_;
