@@ -6,8 +6,8 @@ what the first allocated is then in use. Beside it, the bytes that a step cannot
     4·(s·P + g·P + n·(2·Σ d_l − d_0 + 2·d_L))
 
 P parameters, each with s numbers (1 for SGD, 3 for Adam: itself and two moments), a gradient if it is kept (g = 1) or
-not (g = 0), and for each of the n rows of the batch every activation a_0 … a_L and delta δ_1 … δ_L, z_L and its
-targets.
+not (g = 0), and for each of the n rows that go through the network at a time, all of the batch or the part that
+`rows_at_a_time` makes of a large one, every activation a_0 … a_L and delta δ_1 … δ_L, z_L and its targets.
 
 --plot draws the peak against batch size and depth in place of that.
 """
@@ -86,7 +86,7 @@ def panel(axes: Axes, xs: list[int], nets: list[Net], peers: list[str], threads:
     samples = [net.batch * (4 * net.layer_sizes[0] + 8) for net in nets]  # y is labels
     formula = [(needed_bytes(net, False) + more) / MEGABYTE for net, more in zip(nets, samples, strict=True)]
     axes.plot(
-        xs, formula, ":", color="black", linewidth=1, label="the samples, and what a step of fit needs by formula"
+        xs, formula, ":", color="black", linewidth=1, label="the samples, and a step with all rows at a time by formula"
     )
     print(f"  {'formula':16}" + "".join(f"{value:10,.0f}" for value in formula))
     axes.set(xscale="log", yscale="log", ylabel="peak less imported, 10⁶ bytes")

@@ -126,13 +126,12 @@ bool Tape<T>::has_layers_of(const Network<T>& network) {
 template <class T>
 Index rows_at_a_time(const Network<T>& network, Index rows, TapeContents contents) {
   // Tapes of 3 to 8 MB are as fast as each other; less leaves the threads too little to do at a time.
-  constexpr double part_bytes = 4 << 20, far_bytes = 3 * part_bytes;
-  // With more parameters or fewer rows at a time, it counts that each part passes over the gradient.
-  constexpr double most_parameter_bytes = 3 << 20, fewest_rows = 128;
-  const double row_bytes = Tape<T>::row_bytes(network, contents), most = part_bytes / row_bytes;
-  if (static_cast<double>(network.parameter_count()) * sizeof(T) > most_parameter_bytes || most < fewest_rows ||
-      static_cast<double>(rows) * row_bytes < far_bytes)
-    return rows;
+  constexpr double part_bytes = 4 << 20;
+  // To so many rows it counts little that each part passes over the gradient, which may be far or near.
+  const bool near = static_cast<double>(network.parameter_count()) * sizeof(T) <= 3 << 20;
+  const double fewest_rows = near ? 128 : 1024;
+  const double most = std::max(part_bytes / Tape<T>::row_bytes(network, contents), fewest_rows);
+  if (static_cast<double>(rows) < 3 * most) return rows;
   return parts_of(rows, parts_of(rows, static_cast<Index>(most)));
 }
 

@@ -116,8 +116,8 @@ def fit(
     micro_batch : int, optional
         Rows that go through the network at a time, at most. The gradient of a batch is then summed over its parts,
         which gives the same to rounding: the memory for activations no longer grows with the batch, but the gradient
-        has to be stored. By default all rows, or, where their activations and deltas would take 12 MB or more and the
-        parameters do not take more than 3 MB, parts of 4 MB, which stay in the caches.
+        has to be stored. By default all rows, or, of large batches, parts whose activations and deltas take 4 MB and
+        stay in the caches, but of no less than 128 rows, and 1,024 where the parameters take more than 3 MB.
     memory_limit : int or str, optional
         Bytes, or a text such as "2GB" or "512MiB", below which the memory of the whole process is to stay, with all
         that `checkpoint` and `resume` take, and with the pages of memory maps; blocks of an iterable are not counted.

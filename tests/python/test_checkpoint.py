@@ -463,16 +463,16 @@ def test_hostile_checkpoints_are_refused(tmp_path, parts, change):
 
 def test_a_fit_that_goes_on_keeps_to_its_memory_limit_or_is_refused(tmp_path):
     """The file was written without a limit, and the whole batch at once takes more."""
-    X, y = np.ones((4000, 50), np.float32), np.ones((4000, 1), np.float32)
-    arguments = {"batch_size": 4000, "checkpoint": tmp_path / "fit"}
+    X, y = np.ones((3000, 50), np.float32), np.ones((3000, 1), np.float32)
+    arguments = {"batch_size": 3000, "checkpoint": tmp_path / "fit"}
 
     def wide():
-        return cr.MLP([50, 1000, 1000, 1], seed=0)
+        return cr.MLP([50, 550, 550, 550, 550, 1], seed=0)
 
     wide().fit(X, y, epochs=1, **arguments)
-    limit = memory.resident() + 85_000_000
-    other = {"batch_size": 4000, "checkpoint": tmp_path / "other"}
-    assert wide().fit(X, y, epochs=1, memory_limit=limit, **other).micro_batch < 4000
+    limit = memory.resident() + 72_000_000
+    other = {"batch_size": 3000, "checkpoint": tmp_path / "other"}
+    assert wide().fit(X, y, epochs=1, memory_limit=limit, **other).micro_batch < 3000
     mlp = wide()
     before = mlp.parameters.copy()
     with pytest.raises(ValueError, match=r"goes on with micro_batch None, for which that is too little"):

@@ -329,7 +329,8 @@ class TestMicroBatches:
 
     def test_a_large_batch_is_taken_in_parts_by_itself(self):
         X, y = smooth_data(6000)
-        fitted, stepped, passed = (cr.MLP([X.shape[1], 150, 200, y.shape[1]], dtype="float64", seed=0) for _ in range(3))
+        sizes = [X.shape[1], 150, 200, y.shape[1]]
+        fitted, stepped, passed = (cr.MLP(sizes, dtype="float64", seed=0) for _ in range(3))
         assert fitted._model.rows_at_a_time(6000, sparse=False) <= 2000
         flow = cr.GradientFlow()
         history = fitted.fit(X, y, epochs=1, batch_size=6000, shuffle=False, optimizer=cr.SGD(lr=1.0), monitor=flow)
@@ -512,7 +513,7 @@ print(history.micro_batch < 500, peak <= limit, peak, limit)
         assert same_bits(mapped.parameters, loaded.parameters)
 
     def test_the_peak_stays_below(self, run_python):
-        """A batch whose activations take 500 MB, with too many parameters to be taken in parts by itself, is trained within 150 MB more than the process had."""
+        """A batch whose activations take 500 MB is trained within 40 MB more than the process had."""
         program = r"""
 import re
 import numpy as np, chainrule as cr
@@ -520,10 +521,10 @@ from chainrule import memory
 cr.set_num_threads(1)
 mlp = cr.MLP([8, *[256] * 14, 1], seed=0)
 X, y = np.ones((16384, 8), np.float32), np.ones(16384, np.float32)
-limit = memory.resident() + 150_000_000
+limit = memory.resident() + 40_000_000
 history = mlp.fit(X, y, epochs=1, batch_size=16384, memory_limit=limit)
 peak = int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) * 1024  # ru_maxrss counts the parent
-print(mlp._model.tape_bytes(16384) > 500e6, 1 <= history.micro_batch < 16384, peak <= limit, peak, limit)
+print(mlp._model.tape_bytes(16384) > 500e6, 1 <= history.micro_batch < 1024, peak <= limit, peak, limit)
 """
         if not Path("/proc/self/status").exists():
             pytest.skip("there is no /proc: the peak of memory is not checked")

@@ -117,8 +117,9 @@ class Tape {
   StepThreads step_threads_;
 };
 
-/// How many rows of a batch a step takes at a time: all of them; or, where their tape would leave the caches, whose
-/// parameters stay there, parts whose tape stays there too. It depends on nothing else: not on threads or processors.
+/// How many rows of a batch a step takes at a time: all of them; or, where there are many, parts whose tape stays in
+/// the caches, or which at least are enough rows for what each part costs. It depends on nothing else: not on threads
+/// or processors.
 template <class T>
 Index rows_at_a_time(const Network<T>& network, Index rows, TapeContents contents = {});
 
