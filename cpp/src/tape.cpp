@@ -125,11 +125,13 @@ bool Tape<T>::has_layers_of(const Network<T>& network) {
 
 template <class T>
 Index rows_at_a_time(const Network<T>& network, Index rows, TapeContents contents) {
+  // To so many rows it counts little that each part passes over the gradient, which may be near or far.
+  constexpr Index fewest_if_near = 128, fewest_if_far = 1024;
+  if (rows < 3 * fewest_if_near) return rows;
+  const bool near = static_cast<double>(network.parameter_count()) * sizeof(T) <= 3 << 20;
+  const double fewest_rows = near ? fewest_if_near : fewest_if_far;
   // Tapes of 3 to 8 MB are as fast as each other; less leaves the threads too little to do at a time.
   constexpr double part_bytes = 4 << 20;
-  // To so many rows it counts little that each part passes over the gradient, which may be far or near.
-  const bool near = static_cast<double>(network.parameter_count()) * sizeof(T) <= 3 << 20;
-  const double fewest_rows = near ? 128 : 1024;
   const double most = std::max(part_bytes / Tape<T>::row_bytes(network, contents), fewest_rows);
   if (static_cast<double>(rows) < 3 * most) return rows;
   return parts_of(rows, parts_of(rows, static_cast<Index>(most)));
