@@ -327,6 +327,24 @@ class TestMicroBatches:
         assert_close(history.loss, expected.loss, 1e-12)
         assert history.micro_batch == micro_batch
 
+    def test_the_memory_of_a_fit_does_not_grow_with_a_large_batch(self, run_python):
+        """The activations and deltas of all rows would take 440 MB."""
+        program = r"""
+import re
+import numpy as np, chainrule as cr
+from chainrule import memory
+cr.set_num_threads(1)
+mlp = cr.MLP([8, *[256] * 10, 1], seed=0)
+X, y = np.ones((20_000, 8), np.float32), np.ones(20_000, np.float32)
+before = memory.resident()
+mlp.fit(X, y, epochs=1, batch_size=20_000)
+peak = int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) * 1024
+print(mlp._model.tape_bytes(20_000) > 430e6, peak - before < 40e6, peak, before)
+"""
+        if not Path("/proc/self/status").exists():
+            pytest.skip("there is no /proc: the peak of memory is not checked")
+        assert run_python("-c", program).stdout.startswith("True True")
+
     def test_a_large_batch_is_taken_in_parts_by_itself(self):
         X, y = smooth_data(6000)
         sizes = [X.shape[1], 150, 200, y.shape[1]]
