@@ -183,9 +183,11 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
   check_tape(network, tape, at_a_time, {.inputs = !sparse});
   check_size(network, "gradient", gradient.size());
   const std::optional<MaskDraw> draw = tape.draw();
+  const double weight = batch.weight();
   double value = 0;
   for (Index first = 0; first < batch.size; first += at_a_time) {
-    const Batch<T> part = at_a_time < batch.size ? batch.part(first, std::min(at_a_time, batch.size - first)) : batch;
+    const Index rows = std::min(at_a_time, batch.size - first);
+    const Batch<T> part = rows < batch.size ? batch.part(first, rows, weight) : batch;
     if (draw) tape.set_draw(draw->from(first));
     tape.set_rows(part.size);
     Sweeps<T> sweeps(network, tape, {.sparse = sparse ? &part : nullptr});
@@ -193,7 +195,7 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
     store_gradient(sweeps, network, gradient, add || first > 0);
   }
   tape.set_draw(draw);
-  add_penalty_gradient(network, objective, batch.weight(), gradient);
+  add_penalty_gradient(network, objective, weight, gradient);
   return value;
 }
 

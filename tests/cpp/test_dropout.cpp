@@ -97,7 +97,7 @@ TEST_CASE("dropout: a batch that is taken in parts has the masks of one that is 
     const Vector<double> whole = gradient_of(problem.batch(), draw);
     Vector<double> sum = Vector<double>::Zero(whole.size());
     for (Index first = 0; first < n; first += few)
-      sum += gradient_of(problem.batch().part(first, few), draw.from(first));
+      sum += gradient_of(problem.batch().part(first, few, static_cast<double>(n)), draw.from(first));
     CHECK(support::relative_error(whole, sum) <= 1e-14);
   }
 }
