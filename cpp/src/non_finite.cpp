@@ -99,15 +99,22 @@ std::string text(const NonFinite& where) {
 template <class T>
 std::optional<NonFinite> find_non_finite(const Network<T>& network, const Loss& loss, const Batch<T>& batch,
                                          const Objective& objective, const std::optional<MaskDraw>& draw, Index first) {
-  Tape<T> tape(network, batch.size, {.inputs = !batch.samples.X.mostly_zeros(), .pre_activations = true});
-  tape.set_draw(draw);
-  NonFinite found;
-  if (search(network, loss, batch, objective, tape, first, found)) return found;
-  if (std::isfinite(found.loss)) return {};
-  // The mean of finite losses, too many of them large.
-  found.layer = network.depth();
-  found.value = found.loss;
-  return found;
+  const TapeContents contents{.inputs = !batch.samples.X.mostly_zeros(), .pre_activations = true};
+  const Index at_a_time = rows_at_a_time(network, batch.size, contents);
+  Tape<T> tape(network, at_a_time, contents);
+  const double weight = batch.weight();
+  for (Index from = 0; from < batch.size; from += at_a_time) {
+    const Batch<T> part = batch.part(from, std::min(at_a_time, batch.size - from), weight);
+    if (draw) tape.set_draw(draw->from(from));
+    NonFinite found;
+    if (search(network, loss, part, objective, tape, first + (batch.order ? 0 : from), found)) return found;
+    if (std::isfinite(found.loss)) continue;
+    // The mean of finite losses, too many of them large.
+    found.layer = network.depth();
+    found.value = found.loss;
+    return found;
+  }
+  return {};
 }
 
 std::optional<NonFinite> found_by_any(const std::optional<NonFinite>& found, Ranks& ranks) {

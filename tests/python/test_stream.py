@@ -363,6 +363,29 @@ print(mlp._model.tape_bytes(20_000) > 430e6, peak - before < 40e6, peak, before)
             assert recorded.delta_norm == pytest.approx(layer.delta_norm, rel=1e-12)
         assert flow.report().rows == 6000 and history.micro_batch is None
 
+    def test_a_bad_sample_of_a_large_batch_is_named(self):
+        X, y = smooth_data(6000)
+        X, order = X.astype(np.float32), np.random.default_rng(0).permutation(6000)
+        mlp = cr.MLP([X.shape[1], 300, 200, y.shape[1]], seed=0)
+        assert mlp._model.rows_at_a_time(6000, sparse=False) < 2000
+        for row in (0, 3500, 5999):
+            bad = X.copy()
+            bad[row] = 1e38
+            before = mlp.parameters.copy()
+            for expected, train in (
+                (row, lambda bad=bad: mlp.step(bad, y, cr.SGD())),
+                (row, lambda bad=bad: mlp.fit(bad, y, epochs=1, batch_size=6000, shuffle=False)),
+                (row, lambda bad=bad: mlp.fit(bad, y, epochs=1, batch_size=6000)),
+                (
+                    np.argmax(order == row),
+                    lambda bad=bad: mlp.fit(bad[order], y[order], epochs=1, batch_size=6000, micro_batch=5000),
+                ),
+            ):
+                with pytest.raises(cr.NonFiniteError) as caught:
+                    train()
+                assert caught.value.where.row == expected
+            assert same_bits(mlp.parameters, before)
+
     def test_dropout_is_that_of_the_batch(self):
         X, y = smooth_data(100)
         parts, whole = network(dropout=0.3), network(dropout=0.3)
