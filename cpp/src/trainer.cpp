@@ -201,7 +201,7 @@ class Fit {
     any_batch_ = true;
     state_.penalty = penalty(network_, options_.objective) / weight;
     const TapeContents contents{.inputs = !batches_.cut(first, last).samples.X.mostly_zeros()};
-    part_size_ = reproducible() ? most_at_a_time_ : rows_at_a_time(network_, most_at_a_time_, contents);
+    part_size_ = rows_at_a_time(network_, most_at_a_time_, contents);
     const Index tape_rows = std::min(part_size_, last - first);
     if (!tape_ || !tape_->fits(tape_rows, contents)) {
       const Index most_rows = std::min(part_size_, std::max<Index>(1, batches_.rows()));
