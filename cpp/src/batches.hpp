@@ -74,8 +74,7 @@ class Batches {
   /// The samples from place `from` in the order to before place `to`, all in the current batch.
   Batch<T> cut(Index from, Index to, double whole_weight = 0) const {
     if (gathered_) return {gathered_->samples().from(from - start(current_)), to - from, nullptr, whole_weight};
-    if (order_.empty()) return {block_->from(from), to - from, nullptr, whole_weight};
-    return {*block_, to - from, order_.data() + from, whole_weight};
+    return Batch<T>{*block_, here_, order()}.part(from, to - from, whole_weight);
   }
 
  private:

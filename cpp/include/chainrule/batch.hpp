@@ -81,9 +81,9 @@ struct Batch {
     for (Index i = 0; i < size; ++i) total += static_cast<double>(weight(i));
     return total;
   }
-  /// `rows` of them from the first-th on, where all have that weight.
-  Batch part(Index first, Index rows, double all) const {
-    return {order ? samples : samples.from(first), rows, order ? order + first : nullptr, all};
+  /// `rows` of them from the first-th on, as a part of a step whose samples weigh `whole`.
+  Batch part(Index first, Index rows, double whole) const {
+    return {order ? samples : samples.from(first), rows, order ? order + first : nullptr, whole};
   }
 };
 

@@ -33,7 +33,7 @@ struct FitOptions {
   Schedule schedule = ConstantRate{};
   std::optional<double> clip_norm;
   Objective objective;
-  std::optional<Index> micro_batch;  // rows at a time: the gradient of a batch is then summed over its parts
+  std::optional<Index> micro_batch;  // most rows at a time: a batch's gradient is summed over its parts
   Ranks* ranks = nullptr;
   bool batches_count_by_rows = false;  // in the loss of an epoch, and not by the sum of their weights
   OnNonFinite on_non_finite = OnNonFinite::raise;
