@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <cstdint>
+#include <vector>
 
 #include "engine/isa.hpp"
 #include "engine/kernels.hpp"
@@ -263,6 +265,33 @@ TEST_CASE_TEMPLATE("kernels: the product with a single column is exact, and its 
       CHECK(support::relative_error(all, product(A, b)) <= 32 * epsilon<T>);
       for (Index row = 0; row < 35; ++row)
         CHECK(support::same_bits(column_product(A.middleRows(row, 1), b, none), Matrix<T>(all.middleRows(row, 1))));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("kernels: a sum of some rows of many is exact, and no column behind the last register is written", T,
+                   float, double) {
+  Draw draw(4);
+  for (const InstructionSet& set : engine::instruction_sets()) {
+    CAPTURE(std::string(set.name));
+    const Kernels<T>& kernels = kernels_of<T>(set);
+    const Index most = 40 * lanes(kernels) + 1;  // some passes
+    const Matrix<T> rows = small_integers<T>(draw, 9, round_up(most, lanes(kernels)));
+    for (Index columns = 0; columns <= most; columns += columns < 2 * lanes(kernels) ? 1 : lanes(kernels) / 2) {
+      CAPTURE(columns);
+      for (const std::vector<std::int32_t>& index : {std::vector<std::int32_t>{}, {4}, {0, 3, 3, 8, 1}}) {
+        CAPTURE(index.size());
+        const auto count = static_cast<Index>(index.size());
+        const Matrix<T> values = small_integers<T>(draw, 1, count), before = small_integers<T>(draw, 1, columns);
+        Matrix<T> exact = before;
+        for (Index k = 0; k < count; ++k)
+          exact += values(0, k) * rows.row(index[static_cast<std::size_t>(k)]).head(columns);
+        Guarded<T> sum(1, columns, lanes(kernels));
+        sum = before;
+        kernels.gather_rows(count, index.data(), values.data(), columns, rows.data(), rows.cols(), sum.rows().data);
+        CHECK((Matrix<T>(sum.values()) == exact));
+        CHECK(sum.intact());
+      }
     }
   }
 }

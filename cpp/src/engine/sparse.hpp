@@ -9,30 +9,41 @@
 
 namespace chainrule::engine::CHAINRULE_ISA {
 
-/// A function of columns for so many registers of them at a time; what is left over goes to the one for fewer.
-template <int registers, class T>
-void gather_columns(Size count, const std::int32_t* index, const T* value, Size columns, const T* rows, Size stride,
-                    T* sum) {
-  using V = FullVec<T>;
-  for (; columns > (registers - 1) * V::size;
-       columns -= registers * V::size, rows += registers * V::size, sum += registers * V::size) {
-    V sums[registers];
-    for (int v = 0; v < registers; ++v) sums[v] = V::load(sum + v * V::size);
-    for (Size k = 0; k < count; ++k) {
-      const T* row = rows + index[k] * stride;
-      const V factor = V(value[k]);
-      for (int v = 0; v < registers; ++v) sums[v] = fma(factor, V::load(row + v * V::size), sums[v]);
-    }
-    for (int v = 0; v < registers; ++v) sums[v].store(sum + v * V::size);
+/// sum_j += Σ_k value_k rows(index_k, j), for so many registers of columns.
+template <class V, int registers>
+void gather_registers(Size count, const std::int32_t* index, const typename V::Scalar* value,
+                      const typename V::Scalar* rows, Size stride, typename V::Scalar* sum) {
+  V sums[registers];
+  for (int v = 0; v < registers; ++v) sums[v] = V::load(sum + v * V::size);
+  for (Size k = 0; k < count; ++k) {
+    const auto* row = rows + index[k] * stride;
+    const V factor = V(value[k]);
+    for (int v = 0; v < registers; ++v) sums[v] = fma(factor, V::load(row + v * V::size), sums[v]);
   }
-  if constexpr (registers > 1) gather_columns<registers - 1>(count, index, value, columns, rows, stride, sum);
+  for (int v = 0; v < registers; ++v) sums[v].store(sum + v * V::size);
 }
 
-/// sum_j += Σ_k value_k rows(index_k, j)
+template <class T, int... R>
+constexpr auto gathers_of_registers(Ints<R...>) {
+  using Gather = void (*)(Size count, const std::int32_t* index, const T* value, const T* rows, Size stride, T* sum);
+  struct Table {
+    Gather of[sizeof...(R) + 1];
+  };
+  return Table{{nullptr, gather_registers<FullVec<T>, R + 1>...}};
+}
+
+/// The same for any number of columns, whole registers of them.
 template <class T>
 void gather_rows(Size count, const std::int32_t* index, const T* value, Size columns, const T* rows, Size stride,
                  T* sum) {
-  gather_columns<vector_registers / 2>(count, index, value, columns, rows, stride, sum);
+  constexpr int most = vector_registers / 2;
+  static constexpr auto gathers = gathers_of_registers<T>(Lanes<most>{});
+  const Size registers = parts_of(columns, lanes<T>), passes = parts_of(registers, most);
+  for (Size i = 0; i < passes; ++i) {
+    const Range taken = part(registers, passes, i);
+    const Size first = taken.begin * lanes<T>;
+    gathers.of[taken.size()](count, index, value, rows + first, stride, sum + first);
+  }
 }
 
 }  // namespace chainrule::engine::CHAINRULE_ISA
