@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import cached_property, wraps
+from functools import cache, cached_property, wraps
 from inspect import signature
 from itertools import pairwise
 from numbers import Integral, Real
@@ -260,6 +260,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+    @classmethod
+    @cache  # scikit-learn inspects the signature in each call, which takes a tenth of a fit of ten samples
+    def _get_param_names(cls) -> list[str]:
+        names: list[str] = super()._get_param_names()
+        return names
 
     @property
     def _by_lbfgs(self) -> bool:
