@@ -17,7 +17,7 @@ void register_model(py::module_& module, const char* name) {
                     std::uint64_t, std::vector<double>>(),
            py::arg("layer_sizes"), py::arg("activations"), py::arg("loss"), py::arg("inits"), py::arg("seed"),
            py::arg("dropout") = std::vector<double>())
-      .def_property_readonly("seed", &M::seed)
+      .def_property("seed", &M::seed, &M::set_seed)
       .def_property_readonly("n_parameters", &M::parameter_count)
       .def_property_readonly("layer_sizes", &M::layer_sizes)
       .def_property_readonly("activations", &M::activations)

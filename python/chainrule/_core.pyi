@@ -299,6 +299,7 @@ class Model(metaclass=_Pybind11Type):  # abstract
 # What ModelFloat32 and ModelFloat64 share; the module has no such class.
 @type_check_only
 class _ModelOf:
+    seed: int
     epochs_trained: int
     def refuse_this_thread(self) -> None: ...  # from then on, of calls that wait for the end of a fit
     def __init__(
@@ -310,8 +311,6 @@ class _ModelOf:
         seed: int,
         dropout: Sequence[float] = (),
     ) -> None: ...
-    @property
-    def seed(self) -> int: ...
     @property
     def n_parameters(self) -> int: ...
     @property

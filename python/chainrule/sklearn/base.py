@@ -12,6 +12,7 @@ from inspect import signature
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -378,10 +379,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self, sizes: list[int], objective: Objective, dtype: npt.DTypeLike, random: np.random.RandomState
     ) -> None:
         """Make a new network, with the initial weights that scikit-learn draws for this random state."""
-        state = random.get_state(legacy=False)
-        seed = int(random.randint(2**31 - 1))
-        random.set_state(state)  # for the weights to be those that scikit-learn draws
-        self.mlp_ = self._network([*sizes, self.n_outputs_ * objective.per_target], objective, dtype, seed)
+        self.mlp_ = self._network([*sizes, self.n_outputs_ * objective.per_target], objective, dtype, seed=0)
         # The output's weights are drawn as those of the last hidden layer, or as that which there would be.
         hidden = self.mlp_.hidden_activations
         of_output = hidden[-1] if hidden else activations_named(self.activation, 1)[0]
@@ -389,7 +387,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         for activation, ((d_in, d_out), W, b) in zip([*hidden, of_output], layers, strict=True):
             bound = np.sqrt((2 if activation.name == "sigmoid" else 6) / (d_in + d_out))  # Glorot & Bengio 2010
             W[:] = random.uniform(-bound, bound, W.shape)
-            b[:] = random.uniform(-bound, bound, b.shape)
+            b[:] = drawn = random.uniform(-bound, bound, b.shape)
+        # For what scikit-learn does not draw, and without drawing a number more.
+        self.mlp_._model.seed = crc32(drawn.tobytes())
         self.n_iter_ = self.t_ = 0
         for name in (*RECORDS, *BESTS):
             self.__dict__.pop(name, None)
