@@ -107,6 +107,21 @@ def test_several_quantiles_at_once_are_an_interval(regression):
     assert np.isfinite(two.validation_scores_).all()
 
 
+def test_the_masks_of_dropout_follow_random_state(regression):
+    X, y = regression
+
+    def fitted(random_state, dtype="float64"):
+        model = MLPRegressor(hidden_layer_sizes=(20,), dropout=0.5, max_iter=2, random_state=random_state, dtype=dtype)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it has not converged
+            return model.fit(X, y)
+
+    seeds = {fitted(k).mlp_.seed for k in range(20)}
+    assert len(seeds) == 20
+    assert fitted(3).mlp_.seed == fitted(3, "float32").mlp_.seed in seeds
+    assert np.array_equal(fitted(3).predict(X), fitted(3).predict(X))
+
+
 def test_dropout_regularises_training_alone(regression):
     X, y = regression
     fitted = MLPRegressor(hidden_layer_sizes=(50, 50), dropout=[0.5, 0.2], random_state=0, max_iter=100).fit(X, y)
