@@ -116,29 +116,42 @@ struct Weights {
     const Kernels<T>& kernel = kernels<T>();
     const Index inputs = network.units(l - 1), units = network.units(l), k = bias ? inputs + 1 : inputs;
     const T* from = weight + columns.begin;
-    if (units == 1 && inputs >= kernel.panel)  // of fewer, adding up the lanes takes longer than it saves
-      kernel.multiply_column(count, k, a.data, a.pitch, from, z, add);
-    else if (panels)
-      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1,
-                      packed<T>(panels + columns.begin * (inputs + 1), inputs + 1), z, add);
+    const Index n = without_lone_column(count, a, k, columns.size(), from, units, 1, z, add);
+    if (n == 0) return;
+    if (panels)
+      kernel.multiply(count, n, k, a.data, a.pitch, 1, packed<T>(panels + columns.begin * (inputs + 1), inputs + 1), z,
+                      add);
     else if (far_weights(network, l, count))
-      kernel.multiply_far(count, columns.size(), k, a.data, a.pitch, from, units, z, add);
+      kernel.multiply_far(count, n, k, a.data, a.pitch, from, units, z, add);
     else if (worth_packing(network, l, count) || !padded)
-      kernel.multiply_large(count, columns.size(), k, a.data, a.pitch, from, units, z, add);
+      kernel.multiply_large(count, n, k, a.data, a.pitch, from, units, z, add);
     else
-      kernel.multiply(count, columns.size(), k, a.data, a.pitch, 1, {from, units, kernel.panel}, z, add);
+      kernel.multiply(count, n, k, a.data, a.pitch, 1, {from, units, kernel.panel}, z, add);
   }
 
   /// Columns of dL/da_{l-1} = δ_l W_lᵀ, with the panels of W_lᵀ;  = or, with `add`, +=
   void backward(Index count, Rows<const T> delta, Range columns, Rows<T> to, bool add = false) const {
     const Kernels<T>& kernel = kernels<T>();
     const Index k = network.units(l);
+    const T* from = weight + columns.begin * k;
+    const Index n = without_lone_column(count, delta, k, columns.size(), from, 1, k, to, add);
+    if (n == 0) return;
     if (panels)
-      kernel.multiply(count, columns.size(), k, delta.data, delta.pitch, 1, packed<T>(panels + columns.begin * k, k),
-                      to, add);
+      kernel.multiply(count, n, k, delta.data, delta.pitch, 1, packed<T>(panels + columns.begin * k, k), to, add);
     else
-      kernel.multiply_large_transposed(count, columns.size(), k, delta.data, delta.pitch, weight + columns.begin * k, k,
-                                       to, add);
+      kernel.multiply_large_transposed(count, n, k, delta.data, delta.pitch, from, k, to, add);
+  }
+
+ private:
+  /// Takes the last of the columns of A B that would be alone in a register by itself, and returns how many are left.
+  /// Of short sums, adding up the lanes takes longer than it saves.
+  static Index without_lone_column(Index count, Rows<const T> A, Index k, Index columns, const T* B, Index row_stride,
+                                   Index column_stride, Rows<T> to, bool add) {
+    const Kernels<T>& kernel = kernels<T>();
+    if (k < 16 || columns % (kernel.panel / 2) != 1) return columns;
+    kernel.multiply_column(count, k, A.data, A.pitch, B + (columns - 1) * column_stride, row_stride,
+                           to.columns_from(columns - 1), add);
+    return columns - 1;
   }
 };
 

@@ -102,6 +102,10 @@ void weight_tiles(const WeightFactors<T> (&products)[N], Range tiles, Range colu
   // packed, if there are tiles enough to make up for that.
   constexpr Index second_level = 512 * 1024 / sizeof(T);
   const bool packs = delta.size() > second_level && tiles.size() > 3;
+  // A last column that would be alone in a register is summed with the rows as lanes, like the one of a single column.
+  const Index lanes = panel / 2, stack_rows = part(all_rows, all_tiles, tiles.end - 1).end - first_row;
+  const bool lone = columns.size() % lanes == 1 && stack_rows >= lanes;
+  alignas(64) T last_column[most_stack_rows + strip_columns<T>];
   T* const panels = packs ? workspace<T>(engine::longest_block * strip_columns<T>) : nullptr;
   const Index blocks = engine::sum_blocks(a.rows()), all_blocks = static_cast<Index>(N) * blocks;
   for (Index b = 0; b < all_blocks; ++b) {
@@ -112,6 +116,10 @@ void weight_tiles(const WeightFactors<T> (&products)[N], Range tiles, Range colu
       kernel.pack(samples.size(), columns.size(), block.data, block.row_stride, panels);
       block = {panels, panel, samples.size() * panel};
     }
+    if (lone)
+      kernel.multiply(1, parts_of(stack_rows, lanes) * lanes, samples.size(), &right(samples.begin, columns.end - 1), 1,
+                      right.outerStride(), {&left(samples.begin, first_row), left.outerStride(), panel},
+                      {last_column, 0}, b > 0);
     const bool last = b + 1 == all_blocks;
     Range rows{first_row, first_row};
     for (Index t = tiles.begin; t < tiles.end; ++t) {
@@ -121,10 +129,14 @@ void weight_tiles(const WeightFactors<T> (&products)[N], Range tiles, Range colu
       for (Index c = 0; c < columns.size(); c += piece, across.data += panels_at_once * across.panel_stride) {
         const Range of_piece{columns.begin + c, std::min(columns.begin + c + piece, columns.end)};
         if (last && announced) prepare(rows, of_piece);
-        kernel.multiply(rows.size(), of_piece.size(), samples.size(),
+        const Index in_tiles = of_piece.size() - (lone && of_piece.end == columns.end);
+        kernel.multiply(rows.size(), in_tiles, samples.size(),
                         left.data() + samples.begin * left.outerStride() + rows.begin, 1, left.outerStride(), across,
                         tile.columns_from(c), b > 0);
       }
+      if (last && lone)
+        for (Index r = 0; r < rows.size(); ++r)
+          tile.row(r)[columns.size() - 1] = last_column[rows.begin - first_row + r];
       if (last) use(rows, columns, tile);
     }
   }

@@ -135,11 +135,12 @@ TEST_CASE_TEMPLATE("backprop: every output activation and loss equals the textbo
 
 TEST_CASE_TEMPLATE("backprop: wide, ragged and large networks equal the textbook", T, float, double) {
   const std::vector<Shape> shapes{
-      {{260, 259, 129, 1}, 70},  {{1, 257, 3}, 33, true},   {{127, 64, 64, 10}, 29},
-      {{33, 100, 33}, 57, true}, {{256, 1, 256}, 16},       {{13, 513, 7}, 31, true},
-      {{600, 2, 5}, 70},         {{700, 800, 3}, 40, true}, {{130, 128, 127, 126, 2}, 300},
-      {{400, 1400, 3}, 5, true}, {{70, 150, 3}, 900},  // a δ larger than the second-level cache
-      {{700, 800, 300}, 40},                           // a softmax wider than a strip of columns
+      {{260, 259, 129, 1}, 70},   {{1, 257, 3}, 33, true},   {{127, 64, 64, 10}, 29},
+      {{33, 100, 33}, 57, true},  {{256, 1, 256}, 16},       {{13, 513, 7}, 31, true},
+      {{600, 2, 5}, 70},          {{700, 800, 3}, 40, true}, {{130, 128, 127, 126, 2}, 300},
+      {{400, 1400, 3}, 5, true},  {{70, 150, 3}, 900},  // a δ larger than the second-level cache
+      {{700, 800, 300}, 40},                            // a softmax wider than a strip of columns
+      {{17, 65, 33, 17, 5}, 900},                       // last columns alone in their registers
   };
   std::uint64_t seed = 0;
   for (const Shape& shape : shapes)

@@ -243,10 +243,14 @@ TEST_CASE_TEMPLATE("kernels: the product with a single column is exact, and its 
   for (const InstructionSet& set : engine::instruction_sets()) {
     CAPTURE(std::string(set.name));
     const Kernels<T>& kernels = kernels_of<T>(set);
-    const auto column_product = [&](const Matrix<T>& A, const Matrix<T>& b, const Matrix<T>& c) {
+    // b as it lies, or as the last column of a matrix.
+    const auto column_product = [&](const Matrix<T>& A, const Matrix<T>& b, const Matrix<T>& c, Index b_stride = 1) {
       Guarded<T> C(A.rows(), 1, 1);
       if (c.size() > 0) C = c;
-      kernels.multiply_column(A.rows(), A.cols(), A.data(), A.cols(), b.data(), C.rows(), c.size() > 0);
+      Matrix<T> wide = Matrix<T>::Constant(b.rows(), b_stride, std::numeric_limits<T>::quiet_NaN());
+      wide.col(b_stride - 1) = b;
+      kernels.multiply_column(A.rows(), A.cols(), A.data(), A.cols(), wide.data() + b_stride - 1, b_stride, C.rows(),
+                              c.size() > 0);
       CHECK(C.intact());
       return Matrix<T>(C.values());
     };
@@ -259,6 +263,7 @@ TEST_CASE_TEMPLATE("kernels: the product with a single column is exact, and its 
         const Matrix<T> exact = product(A, b).template cast<T>();
         CHECK((column_product(A, b, Matrix<T>(0, 1)) == exact));
         CHECK((column_product(A, b, c) == c + exact));
+        CHECK((column_product(A, b, c, 17) == c + exact));
       }
       const Matrix<T> A = draw.matrix<T>(35, k), b = draw.matrix<T>(k, 1), none(0, 1);
       const Matrix<T> all = column_product(A, b, none);

@@ -324,14 +324,20 @@ constexpr auto dot_products_of_rows(Ints<M...>) {
 }
 
 template <class T>
-void multiply_column(Size m, Size k, const T* A, Size row_stride, const T* b, Rows<T> C, bool add) {
+void multiply_column(Size m, Size k, const T* A, Size row_stride, const T* b, Size b_stride, Rows<T> C, bool add) {
   static constexpr auto dots = dot_products_of_rows<T>(Lanes<lanes<T>>{});
+  alignas(64) T dense[longest_block];
   const Size blocks = sum_blocks(k);
   for (Size block = 0; block < blocks; ++block) {
     const Range summed = part(k, blocks, block);
+    const T* of_block = b + summed.begin * b_stride;
+    if (b_stride != 1) {
+      for (Size p = 0; p < summed.size(); ++p) dense[p] = of_block[p * b_stride];
+      of_block = dense;
+    }
     for (Size row = 0; row < m; row += lanes<T>)
       dots.of_rows[m - row < lanes<T> ? m - row : lanes<T>](summed.size(), A + row * row_stride + summed.begin,
-                                                            row_stride, b + summed.begin, C.row(row), C.pitch,
+                                                            row_stride, of_block, C.row(row), C.pitch,
                                                             add || block > 0);
   }
 }

@@ -88,9 +88,9 @@ struct Kernels {
   void (*multiply_large_transposed)(Size m, Size n, Size k, const T* A, Size row_stride, const T* B, Size ldb,
                                     Rows<T> C, bool add);
 
-  /// c (m) = or, with `add`, += A (m, k) b (k): the product with a single column. Each element is summed by the lanes
-  /// of a register, and then over them, in `sum_blocks`, whatever m is.
-  void (*multiply_column)(Size m, Size k, const T* A, Size row_stride, const T* b, Rows<T> c, bool add);
+  /// c (m) = or, with `add`, += A (m, k) b (k): the product with a single column, of numbers b_stride apart. Each
+  /// element is summed by the lanes of a register, and then over them, in `sum_blocks`, whatever m is.
+  void (*multiply_column)(Size m, Size k, const T* A, Size row_stride, const T* b, Size b_stride, Rows<T> c, bool add);
 
   /// sum_j += Σ_k value_k rows(index_k, j): a row of a product with a sparse left factor. Each sum is in the order of
   /// k.
