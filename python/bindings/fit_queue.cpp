@@ -51,7 +51,8 @@ void register_fit_queue(py::module_& module) {
       .def(py::init<>())
       .def("run", &FitQueue::run, py::arg("on_progress") = py::none())
       .def("__len__", &FitQueue::size)
-      .def("record", &FitQueue::record, py::arg("i"));
+      .def("record", &FitQueue::record, py::arg("i"))
+      .def("close", &FitQueue::close);
 }
 
 }  // namespace chainrule::bindings

@@ -32,6 +32,8 @@ class FitQueue {
   void run(const py::object& on_progress);
   /// What fit i came to, or its exception.
   py::dict record(std::size_t i) const;
+  /// Lets go of all fits, with their samples and optimizers: whoever keeps an exception keeps the queue.
+  void close() { fits_.clear(); }
 
  private:
   struct Entry {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -122,19 +122,22 @@ def fit_many(
     samples = _Samples(X, y)
     trained, held_out = samples.rows("rows", rows, n), samples.rows("validation_rows", validation_rows, n)
     progress = boolean("progress", progress)
-    queue = _core.FitQueue()
     all_epochs = 0
-    for k, mlp in enumerate(networks):
-        with _naming(k):
-            own = fit_settings(sample_weight=sample_weight, **{name: values[k] for name, values in settings.items()})
-            all_epochs += own["epochs"]
-            X_k, y_k = samples.of_dtype(mlp.dtype)
-            mlp._model.fit(X_k, y_k, on_epoch=None, rows=trained[k], validation_rows=held_out[k], queue=queue, **own)
-    _run(queue, all_epochs, progress)
     histories = []
-    for k in range(n):
-        with _naming(k), _of_rows(trained[k]):
-            histories.append(History.of(queue.record(k)))
+    with closing(_core.FitQueue()) as queue:
+        for k, mlp in enumerate(networks):
+            with _naming(k):
+                own = fit_settings(
+                    sample_weight=sample_weight, **{name: values[k] for name, values in settings.items()}
+                )
+                all_epochs += own["epochs"]
+                X_k, y_k = samples.of_dtype(mlp.dtype)
+                of_rows = {"rows": trained[k], "validation_rows": held_out[k]}
+                mlp._model.fit(X_k, y_k, on_epoch=None, queue=queue, **of_rows, **own)
+        _run(queue, all_epochs, progress)
+        for k in range(n):
+            with _naming(k), _of_rows(trained[k]):
+                histories.append(History.of(queue.record(k)))
     return histories
 
 

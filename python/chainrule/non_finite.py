@@ -78,5 +78,5 @@ class NonFiniteError(FloatingPointError):
         super().__init__(f"{where} The parameters are those before that step.")
         self.where = where
 
-    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[NonFinite]]:
-        return type(self), (self.where,)
+    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[NonFinite], dict[str, Any]]:
+        return type(self), (self.where,), {"args": self.args}

@@ -1,5 +1,6 @@
 """Many fits at once: each equal to the bit to a fit of its own; errors that name the network; stopping."""
 
+import pickle
 import signal
 import subprocess
 import sys
@@ -173,6 +174,19 @@ class TestErrors:
             twin = cr.MLP([4, 8, 2], seed=k)
             twin.fit(X, y, epochs=3, optimizer=cr.SGD(lr=0.01))
             assert same_bits(mlps[k].parameters, twin.parameters)
+
+    @pytest.mark.parametrize("change", [{"epochs": 2}, {"batch_size": [8, 0]}], ids=str)
+    def test_a_kept_error_keeps_no_optimizer_at_work(self, change):
+        X, y = smooth_data()
+        optimizer = cr.SGD(lr=1e30)
+        with pytest.raises((cr.NonFiniteError, ValueError), match=r"mlps\[[01]\]: ") as caught:
+            cr.fit_many(
+                [cr.MLP([4, 2]), cr.MLP([4, 2])], X, y, **{"epochs": 1, "optimizer": [optimizer, "sgd"], **change}
+            )
+        optimizer.reset()
+        optimizer.lr = 0.01
+        assert cr.MLP([4, 2]).fit(X, y, epochs=1, optimizer=optimizer).lr == [0.01]
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
     def test_the_row_of_a_bad_number_is_that_of_the_samples(self):
         X, y = smooth_data()
