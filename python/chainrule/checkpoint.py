@@ -132,7 +132,7 @@ def arguments(
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
     """Remove what killed processes left of their files; the name is this fit's alone."""
     folder, name = os.path.split(os.path.realpath(path))
-    for leftover in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}.*.tmp")):
+    for leftover in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}.{'[0-9a-f]' * 8}.tmp")):
         os.unlink(leftover)
 
 
@@ -180,7 +180,8 @@ def read(
             raise ValueError(f"{file.path} was written with {fit['optimizer']}; optimizer is {shown(optimizer)}")
         for name, value in given.items():
             was = fit["arguments"].get(name)
-            if was == value or name in taken_over:
+            in_blocks = name == "block_rows" and (was is None) != (value is None)
+            if was == value or (name in taken_over and not in_blocks):
                 continue
             if name in SAMPLES:
                 if "" in (value if isinstance(value, list) else [value]):

@@ -220,6 +220,24 @@ def test_a_fit_of_blocks_goes_on(tmp_path, monkeypatch, source, limit):
     assert same_bits(mlp.parameters, whole.parameters)
 
 
+def test_a_fit_in_memory_does_not_go_on_from_the_disk(tmp_path):
+    arguments = {"epochs": 2, "memory_limit": "100GB", "checkpoint": tmp_path / "fit", "resume": True}
+    network().fit(X, Y, **arguments)
+    mlp = network()
+    before = state(mlp)
+    with pytest.raises(ValueError, match=r"was written with block_rows None; it is [0-9]+ now"):
+        mlp.fit(*blocks(tmp_path)["memory map"], **arguments)
+    assert state(mlp) == before
+
+
+def test_what_other_files_are_written_to_is_left_alone(tmp_path):
+    names = [".fit.deadbeef.tmp", ".fit.safetensors.deadbeef.tmp", ".fit.tmp", "fit.deadbeef.tmp"]
+    for name in names:
+        (tmp_path / name).touch()
+    network().fit(X, Y, epochs=1, checkpoint=tmp_path / "fit")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"fit", *names[1:]}
+
+
 @pytest.mark.parametrize("every", [1, 4, None])
 def test_a_monitor_changes_nothing_and_goes_on(tmp_path, every):
     """It records the steps of its own call, by their numbers in the whole fit."""
