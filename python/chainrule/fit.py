@@ -186,7 +186,7 @@ def fit(
     watched = GradientFlow(every=None) if progress and monitor is None else monitor
     flow = None if watched is None else watched._attach(self)
     try:
-        with epoch_observer(self, settings["epochs"], callbacks, progress, watched) as on_epoch:
+        with epoch_observer(self, settings["epochs"], callbacks, progress, monitor, watched) as on_epoch:
             saving = _prepare(
                 self, X, y, ranks, source, settings, flow, limit, checkpoint, checkpoint_every, resume, reproducible
             )

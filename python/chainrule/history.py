@@ -173,7 +173,12 @@ class History:
 
 @contextmanager
 def epoch_observer(
-    mlp: chainrule.MLP, epochs: int, callbacks: Iterable[Callback], progress: bool, monitor: GradientFlow | None = None
+    mlp: chainrule.MLP,
+    epochs: int,
+    callbacks: Iterable[Callback],
+    progress: bool,
+    monitor: GradientFlow | None = None,
+    of_bar: GradientFlow | None = None,
 ) -> Iterator[Observer | None]:
     """Give what the core is to call once an epoch: None where nobody listens, so that the loop stays in the core."""
     listeners = as_callbacks(callbacks)
@@ -184,8 +189,8 @@ def epoch_observer(
 
         def advance(report: EpochReport) -> None:
             figures = {"loss": report.loss, "val_loss": report.validation_loss}
-            if monitor is not None and len(monitor._record):
-                figures["min_grad"] = monitor.smallest_gradient()
+            if of_bar is not None and len(of_bar._record):
+                figures["min_grad"] = of_bar.smallest_gradient()
             bar.set_postfix({name: f"{x:.4g}" for name, x in figures.items() if x is not None}, refresh=False)
             bar.update(report.epoch - bar.n)
 

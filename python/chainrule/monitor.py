@@ -80,7 +80,7 @@ class GradientFlow:
     @property
     def names(self) -> list[str]:
         """Names of the parameter tensors."""
-        return parameter_names(len(self._activations))
+        return parameter_names(len(self._activations)) if self._record.steps else []
 
     def __getattr__(self, name: str) -> npt.NDArray[np.float64]:
         if name in (*PARAMETER_FIGURES, *LAYER_FIGURES):

@@ -270,9 +270,22 @@ def test_the_record_is_copied_once_or_not_at_all(axes, tmp_path):
 
 def test_the_bar_shows_the_smallest_gradient(capsys):
     X, y = smooth_data(n=50)
-    cr.MLP([4, 5, 2], seed=0).fit(X, y, epochs=2, validation=(X, y), progress=True)
+    monitors = []
+    callbacks = [lambda report: monitors.append(report.monitor)]
+    cr.MLP([4, 5, 2], seed=0).fit(X, y, epochs=2, validation=(X, y), progress=True, callbacks=callbacks)
     shown = capsys.readouterr().err
     assert "loss=" in shown and "val_loss=" in shown and "min_grad=" in shown
+    assert monitors == [None, None]  # the bar's own is not the user's
+
+
+def test_a_refused_fit_leaves_a_monitor_for_any_network():
+    X, y = smooth_data(n=50)
+    flow = cr.GradientFlow()
+    with pytest.raises(ValueError, match="y has 5 rows"):
+        cr.MLP([4, 5, 2]).fit(X, y[:5], epochs=1, monitor=flow)
+    assert flow.names == []
+    cr.MLP([4, 2]).fit(X, y, epochs=1, monitor=flow)
+    assert flow.names == ["layers.0.weight", "layers.0.bias"]
 
 
 def test_dictionary_is_json():
