@@ -315,6 +315,11 @@ def test_weights_may_be_assigned():
     fitted.intercepts_[-1] = [7.0]
     fitted.intercepts_[:1] = [np.arange(3)]
     assert parameters.tolist() == [2.0] * 30 + [0, 1, 2] + [1, 2, 3] + [7]
+    square = MLPRegressor(hidden_layer_sizes=(3, 3, 3), max_iter=2).fit(X, y)
+    first, second, third, last = [W.copy() for W in square.coefs_]
+    square.coefs_ = [square.coefs_[0], square.coefs_[2], square.coefs_[1], square.coefs_[3]]
+    for W, expected in zip(square.coefs_, (first, third, second, last), strict=True):
+        np.testing.assert_array_equal(W, expected)
     before = parameters.copy()
     for name, wrong in {"coefs_": [np.zeros((10, 3))], "intercepts_": [np.zeros(3), np.zeros(2)]}.items():
         with pytest.raises(ValueError, match=rf"the arrays for {name} have the shapes .*; expected \[\((10, )?3"):
@@ -478,6 +483,11 @@ def test_verbose_prints_scikit_learns_lines(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
     assert lines[:3] == lines[3:]
+    slow = {"learning_rate": "adaptive", "learning_rate_init": 4e-6, "n_iter_no_change": 1, "tol": 1.0}
+    both("regression", verbose=True, solver="sgd", **slow)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
+    assert lines[-1].endswith("Learning rate too small. Stopping.")
     MLPRegressor(max_iter=3, verbose=2).fit(*regression())
     captured = capsys.readouterr()
     assert captured.out == ""

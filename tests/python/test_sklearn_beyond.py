@@ -80,6 +80,10 @@ def test_activations_of_the_core_layer_by_layer(regression):
     assert [activation.name for activation in fitted.mlp_.hidden_activations] == ["gelu", "leaky_relu"]
     with pytest.raises(ValueError, match=r"^activation has 1 entries; expected 2"):
         MLPRegressor(hidden_layer_sizes=(8, 6), activation=["gelu"], **FEW).fit(*regression)
+    linear = [
+        MLPRegressor(hidden_layer_sizes=(), activation=of_none, **FEW).fit(*regression) for of_none in ([], "relu")
+    ]
+    np.testing.assert_array_equal(linear[0].coefs_[0], linear[1].coefs_[0])
 
 
 @pytest.mark.parametrize("loss", ["mae", "huber", cr.Huber(0.3), "mse", "quantile"])

@@ -71,7 +71,10 @@ def test_subclasses_go_there_and_back_too(target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_was_fitted_here_predicts_there(target):
     ours = make(here, target, dropout=0.1).fit(X, TARGETS[target])
-    assert_close(outputs(ours.to_sklearn()), outputs(ours), 1e-6)
+    assert ours.gradient_flow_.parameters
+    theirs = ours.to_sklearn()
+    assert_close(outputs(theirs), outputs(ours), 1e-6)
+    assert b"chainrule" not in pickle.dumps(theirs)
 
 
 def test_a_warm_start_with_early_stopping_goes_on_there():

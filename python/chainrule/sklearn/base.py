@@ -382,7 +382,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.mlp_ = self._network([*sizes, self.n_outputs_ * objective.per_target], objective, dtype, seed=0)
         # The output's weights are drawn as those of the last hidden layer, or as that which there would be.
         hidden = self.mlp_.hidden_activations
-        of_output = hidden[-1] if hidden else activations_named(self.activation, 1)[0]
+        of_output = hidden[-1] if hidden else activations_named(self.activation or "relu", 1)[0]
         layers = zip(pairwise(self.mlp_.layer_sizes), self.mlp_.weights, self.mlp_.biases, strict=True)
         for activation, ((d_in, d_out), W, b) in zip([*hidden, of_output], layers, strict=True):
             bound = np.sqrt((2 if activation.name == "sigmoid" else 6) / (d_in + d_out))  # Glorot & Bengio 2010
@@ -434,7 +434,7 @@ class Views(list[FloatArray]):
 
     def __setitem__(self, key: Any, given: Any) -> None:
         views, given = (self[key], given) if isinstance(key, slice) else ([self[key]], [given])
-        arrays = [np.asarray(array, dtype=self[0].dtype) for array in given]
+        arrays = [np.array(array, dtype=self[0].dtype) for array in given]  # of these very views, perhaps
         shapes, expected = [array.shape for array in arrays], [view.shape for view in views]
         if shapes != expected:
             raise ValueError(f"the arrays for {self.name} have the shapes {shapes}; expected {expected}")

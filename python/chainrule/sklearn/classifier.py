@@ -25,7 +25,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     """Multi-layer perceptron classifier: scikit-learn's `MLPClassifier`, trained by chainrule.
 
     Everything that scikit-learn's takes means the same here, but negative sample weights, and one class a sample for a
-    network fitted with several labels a sample, are ValueErrors. The parameters from `class_weight` on are additions.
+    network fitted with several labels a sample, are ValueErrors. Predictions have the dtype of the network, whatever
+    that of X. The parameters from `class_weight` on are additions.
 
     Parameters
     ----------

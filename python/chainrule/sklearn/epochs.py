@@ -118,7 +118,7 @@ class EpochDone:
             end = f" Setting learning rate to {self.optimizer.lr:f}"
         else:
             self.stopped = True
-            end = " Stopping."
+            end = " Learning rate too small. Stopping." if self.rule == "adaptive" else " Stopping."
         if self.verbose == 1:
             print(message + end)
 

@@ -78,7 +78,8 @@ def to_sklearn(estimator: BaseMLP) -> Any:
             except InvalidParameterError:
                 continue  # a setting of training that scikit-learn does not have
             setattr(fitted, name, copy.deepcopy(value))
-    state = {name: value for name, value in vars(estimator).items() if name.endswith("_") and name != "mlp_"}
+    ours = ("mlp_", "gradient_flow_", "validation_curve_")
+    state = {name: value for name, value in vars(estimator).items() if name.endswith("_") and name not in ours}
     vars(fitted).update(copy.deepcopy(state))
     for name in ("_label_binarizer", "_no_improvement_count"):
         if hasattr(estimator, name):

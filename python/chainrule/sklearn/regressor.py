@@ -23,7 +23,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     """Multi-layer perceptron regressor: scikit-learn's `MLPRegressor`, trained by chainrule.
 
     Everything that scikit-learn's takes means the same here, but negative sample weights, and with "poisson" negative
-    targets, are ValueErrors. The parameters from `dropout` on, and the other losses, are additions.
+    targets, are ValueErrors. Predictions have the dtype of the network, whatever that of X. The parameters from
+    `dropout` on, and the other losses, are additions.
 
     Parameters
     ----------
