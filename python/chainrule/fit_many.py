@@ -132,8 +132,9 @@ def fit_many(
                 )
                 all_epochs += own["epochs"]
                 X_k, y_k = samples.of_dtype(mlp.dtype)
-                of_rows = {"rows": trained[k], "validation_rows": held_out[k]}
-                mlp._model.fit(X_k, y_k, on_epoch=None, queue=queue, **of_rows, **own)
+                mlp._model.fit(
+                    X_k, y_k, on_epoch=None, rows=trained[k], validation_rows=held_out[k], queue=queue, **own
+                )
         _run(queue, all_epochs, progress)
         for k in range(n):
             with _naming(k), _of_rows(trained[k]):
