@@ -369,9 +369,12 @@ void jvp(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X, co
     const bool packed = parts > 1 && fits_packed<T>(network);
     const auto panels = [&](Index l) { return packed ? tape.weight_panels(l) : nullptr; };
     pack_weights(network, network.parameters().data(), all_threads, panels, no_panels<T>);
-    through_layers(network, n, parts, all_threads, 0, [&](Range rows, int threads, T*) {
+    const Index wide = pitch<T>(network.inputs());  // rows of V may be a power of two apart
+    through_layers(network, n, parts, all_threads, wide, [&](Range rows, int threads, T* memory) {
+      Rows<T> before{memory, wide};
+      copy<T>(rows.size(), network.inputs(), Rows<const T>{V.data(), V.outerStride()}.from(block.begin + rows.begin),
+              before);
       // Ra_l takes the place of δ_l, which this pass does without.
-      Rows<const T> before{V.data() + (block.begin + rows.begin) * V.outerStride(), V.outerStride()};
       for (Index l = 1; l <= L; ++l) {
         const Weights<T> weights{network, l, panels(l)};
         const Rows<T> Ra = rows_of(tape.delta(l), rows.begin);

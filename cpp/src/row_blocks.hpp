@@ -7,12 +7,13 @@
 
 namespace chainrule {
 
-/// Calls block(rows) for at most so many rows at a time, and for no more than take a tenth of a second or so.
+/// Calls block(rows) for at most so many rows at a time, and for no more than take a tenth of a second or so; but for
+/// enough to make up for fetching all weights.
 template <class Block>
 void in_row_blocks(Index rows, Index most, double operations_per_row, const BetweenBlocks& between,
                    const Block& block) {
-  constexpr double longest = 4e9;
-  const auto soon_done = static_cast<Index>(std::clamp(longest / operations_per_row, 1.0, 1e15));
+  constexpr double longest = 1e10, fewest_rows = 256;
+  const auto soon_done = static_cast<Index>(std::clamp(longest / operations_per_row, fewest_rows, 1e15));
   const Index blocks = parts_of(rows, std::min(most, soon_done));
   for (Index i = 0; i < blocks; ++i) {
     if (i > 0 && between) between();

@@ -261,13 +261,10 @@ class Model : public AnyModel {
   }
   void give_tape(std::shared_ptr<Tape<T>> tape) { tape_ = std::move(tape); }
 
-  /// A tape for calls that leave the last forward and backward pass as they are: of 4 MB or so at most, or of 256
-  /// rows.
+  /// A tape for calls that leave the last forward and backward pass as they are, and take rows as a step does.
   Tape<T>& scratch(Index rows) {
-    constexpr double most_bytes = 4 << 20, fewest_rows = 256;
-    const auto largest = static_cast<Index>(std::max(fewest_rows, most_bytes / Tape<T>::row_bytes(*network_)));
-    if (!scratch_ || !scratch_->fits(std::min(rows, largest)))
-      scratch_ = std::make_unique<Tape<T>>(*network_, std::min(rows, largest));
+    const Index at_a_time = rows_at_a_time(*network_, rows);
+    if (!scratch_ || !scratch_->fits(at_a_time)) scratch_ = std::make_unique<Tape<T>>(*network_, at_a_time);
     return *scratch_;
   }
 
