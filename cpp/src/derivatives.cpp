@@ -21,11 +21,12 @@ namespace {
 /// `in_row_blocks` of as many rows as the tape holds, with so many passes over the network for each row.
 template <class T, class Block>
 void in_tape_blocks(const Network<T>& network, Index rows, Index passes, Tape<T>& tape, const BetweenBlocks& between,
-                    const Block& block) {
+                    const Block& block, Index seeds = 1) {
   if (rows < 1) throw std::invalid_argument("there are no rows; expected at least one");
   if (tape.capacity() < 1) throw std::invalid_argument("the tape holds no rows; expected at least one");
   tape.set_draw({});
-  in_row_blocks(rows, tape.capacity(), static_cast<double>(passes) * forward_operations(network, 1), between, block);
+  in_row_blocks(rows, tape.capacity(), static_cast<double>(passes) * forward_operations(network, 1), between, block,
+                seeds);
 }
 
 /// Forward as far as a σ' asks for: an output that is linear is left out.
@@ -320,7 +321,7 @@ void jacobian(const Network<T>& network, const std::type_identity_t<Inputs<T>>& 
               const BetweenBlocks& between) {
   const Index inputs = network.inputs(), outputs = network.outputs();
   const Index seeds = std::min(inputs, outputs);
-  in_tape_blocks(network, X.rows(), seeds + 1, tape, between, [&](Range block) {
+  const auto of_block = [&](Range block) {
     forward_for_slopes<T>(network, X.part(block.begin, block.end), tape);
     T* block_to = to + block.begin * outputs * inputs;
     JacobianRows<T> jacobian(network, tape, seeds, 0);
@@ -335,7 +336,8 @@ void jacobian(const Network<T>& network, const std::type_identity_t<Inputs<T>>& 
         for (Index o = 0; o < outputs; ++o)
           block_to[(q / inputs * outputs + o) * inputs + q % inputs] = from.row(q - rows.begin)[o];
     });
-  });
+  };
+  in_tape_blocks(network, X.rows(), seeds + 1, tape, between, of_block, seeds);
 }
 
 template <class T>

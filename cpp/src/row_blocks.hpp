@@ -8,12 +8,12 @@
 namespace chainrule {
 
 /// Calls block(rows) for at most so many rows at a time, and for no more than take a tenth of a second or so; but for
-/// enough to make up for fetching all weights.
+/// enough to make up for fetching all weights, which meet as many rows as there are seeds for each of these.
 template <class Block>
-void in_row_blocks(Index rows, Index most, double operations_per_row, const BetweenBlocks& between,
-                   const Block& block) {
-  constexpr double longest = 1e10, fewest_rows = 256;
-  const auto soon_done = static_cast<Index>(std::clamp(longest / operations_per_row, fewest_rows, 1e15));
+void in_row_blocks(Index rows, Index most, double operations_per_row, const BetweenBlocks& between, const Block& block,
+                   Index seeds = 1) {
+  const auto fewest = static_cast<double>(parts_of(256, seeds));
+  const auto soon_done = static_cast<Index>(std::clamp(1e10 / operations_per_row, fewest, 1e15));
   const Index blocks = parts_of(rows, std::min(most, soon_done));
   for (Index i = 0; i < blocks; ++i) {
     if (i > 0 && between) between();
