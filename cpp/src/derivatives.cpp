@@ -271,7 +271,7 @@ class ROperator {
     };
     const Rows<T> delta = rows_of(tape_.delta(l), rows.begin), Rdelta = rows_of(R_.delta(l), rows.begin);
     const Weights<T> weights = of_weights(l, tape_.transposed_panels(l));
-    weights.backward(count, delta, columns, before(tape_));
+    if (needs_delta(l - 1)) weights.backward(count, delta, columns, before(tape_));
     weights.backward(count, Rdelta, columns, before(R_));
     of_v(l, R_.transposed_panels(l)).backward(count, delta, columns, before(R_), true);
     times_derivatives(l - 1, rows, columns, before(tape_), before(R_));
@@ -285,8 +285,11 @@ class ROperator {
     else
       slopes.directional_derivative(rows.size(), rows_of(R_.pre_activation(l), rows.begin).columns_from(columns.begin),
                                     g, Rg);
-    slopes.times_derivative(rows.size(), g);
+    if (needs_delta(l)) slopes.times_derivative(rows.size(), g);
   }
+
+  /// R[dW_1] = a_0ᵀ Rδ_1, as Ra_0 = 0: nobody but σ''_1 asks for δ_1.
+  bool needs_delta(Index l) const { return l > 1 || !piecewise_linear(network_.activation(l)); }
 
   const Network<T>& network_;
   const Loss& loss_;
