@@ -33,10 +33,7 @@ void Optimizer<T>::attach(const Network<T>& network) {
   if (restored && parameter_count_ != network.parameter_count())
     throw std::invalid_argument("the optimizer holds the state of " + std::to_string(parameter_count_) +
                                 " parameters; this network has " + std::to_string(network.parameter_count()));
-  if (network_id_ == 0)
-    for (const double constant : next_constants())
-      if (!std::isfinite(static_cast<T>(constant)))
-        throw std::invalid_argument("lr or weight_decay is beyond the range of the network's dtype");
+  if (network_id_ == 0) next_constants();
   make_moments(network.parameter_count());
   network_id_ = network.id();
   parameter_count_ = network.parameter_count();
@@ -44,7 +41,11 @@ void Optimizer<T>::attach(const Network<T>& network) {
 
 template <class T>
 UpdateConstants Optimizer<T>::next_constants() const {
-  return std::visit([this](const auto& rule) { return rule.constants(steps_ + 1); }, rule_);
+  const UpdateConstants constants = std::visit([this](const auto& rule) { return rule.constants(steps_ + 1); }, rule_);
+  for (const double constant : constants)
+    if (!std::isfinite(static_cast<T>(constant)))
+      throw std::invalid_argument("lr or weight_decay is beyond the range of the network's dtype");
+  return constants;
 }
 
 template <class T>
@@ -82,14 +83,20 @@ void Optimizer<T>::restore(std::int64_t steps, Index parameter_count) {
   reset();
   steps_ = steps;
   parameter_count_ = parameter_count;
-  if (parameter_count != 0) make_moments(parameter_count);
+  make_moments(parameter_count);
+}
+
+template <class T>
+T* Optimizer<T>::make_moment(int i, Index size) {
+  if (!moment(i)) moments_[static_cast<std::size_t>(i)] = Buffer<T>(size);
+  return moment(i);
 }
 
 template <class T>
 void Optimizer<T>::make_moments(Index size) {
   const unsigned wanted = std::visit([](const auto& rule) { return rule.moments(); }, rule_);
   for (int i = 0; i < max_moments; ++i)
-    if ((wanted >> i & 1) && !moment(i)) moments_[static_cast<std::size_t>(i)] = Buffer<T>(size);
+    if (wanted >> i & 1) make_moment(i, size);
 }
 
 template class Optimizer<float>;

@@ -50,11 +50,10 @@ void restore(AnyOptimizer& optimizer, const py::tuple& state) {
   const auto moments = state[3].cast<py::list>();
   for (int i = 0; i < max_moments; ++i) {
     const py::object moment = moments[static_cast<std::size_t>(i)];
-    if (moment.is_none() != (mine.moment(i) == nullptr)) throw py::value_error("the state does not fit the settings");
-    if (moment.is_none()) continue;
+    if (moment.is_none()) continue;  // or, of a setting that was changed since the last step, zeros
     const auto values = moment.cast<py::array_t<T, py::array::c_style | py::array::forcecast>>();
     if (values.size() != count) throw py::value_error("the state's moments differ in size from its parameters");
-    std::copy_n(values.data(), count, mine.moment(i));
+    std::copy_n(values.data(), count, mine.make_moment(i));
   }
 }
 

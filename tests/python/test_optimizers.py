@@ -280,6 +280,41 @@ def test_copies_keep_settings_and_state(name, settings, duplicate):
     assert not same_bits(mlp.parameters, problem.net.parameters)
 
 
+@pytest.mark.parametrize("duplicate", [copy.copy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
+@pytest.mark.parametrize(
+    ("optimizer", "change"),
+    [
+        (cr.SGD(0.1, momentum=0.9), {"momentum": 0.0}),
+        (cr.SGD(0.1), {"momentum": 0.9}),
+        (cr.RMSprop(0.01, centered=True), {"centered": False, "momentum": 0.5}),
+    ],
+    ids=repr,
+)
+def test_copies_of_one_whose_settings_have_changed_since_a_step(optimizer, change, duplicate):
+    problem = tanh_problem()
+    mlp, optimizer = library_net(problem.net), copy.copy(optimizer)
+    by_step(mlp, problem, optimizer, 2)
+    for changes in (change, {name: getattr(optimizer, name) for name in change}):  # there and back
+        for name, value in changes.items():
+            setattr(optimizer, name, value)
+        twin, twin_optimizer = mlp.copy(), duplicate(optimizer)
+        by_step(twin, problem, twin_optimizer, 2)
+        by_step(mlp, problem, optimizer, 2)
+        assert same_bits(twin.parameters, mlp.parameters)
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+def test_settings_beyond_the_range_of_the_dtype_are_refused_later_too(name):
+    problem = tanh_problem()
+    mlp, optimizer = cr.MLP(library_net(problem.net).layer_sizes, dtype="float32"), cr.AdamW(0.1)
+    by_step(mlp, problem, optimizer, 1)
+    before = mlp.parameters.copy()
+    setattr(optimizer, name, 1e40)
+    with pytest.raises(ValueError, match="lr or weight_decay is beyond the range of the network's dtype"):
+        by_step(mlp, problem, optimizer, 1)
+    assert same_bits(mlp.parameters, before)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "argument"),
     [
