@@ -37,6 +37,10 @@ class Batches {
       if (static_cast<Index>(order_.size()) != all_)
         throw std::invalid_argument("draw_order gave " + std::to_string(order_.size()) + " rows; expected " +
                                     std::to_string(all_));
+      for (const Index row : order_)
+        if (row < 0 || row >= all_)
+          throw std::invalid_argument("draw_order gave row " + std::to_string(row) + "; expected 0 to " +
+                                      std::to_string(all_ - 1));
       if (here_ != all_ && !gathered_) keep_mine();
     }
     if (gathered_) return;

@@ -223,5 +223,6 @@ TEST_CASE_TEMPLATE("inputs: sparse rows that cannot be", T, float, double) {
     CHECK_THROWS_AS(of({0, 1, column}, starts), std::invalid_argument);
   }
   CHECK_THROWS_AS(of(good, {-100000000, 1, 2, 3}), std::invalid_argument);
+  CHECK_THROWS_AS(of({1, 0, 2}, {0, 2, 2, 3}), std::invalid_argument);  // not ascending
   CHECK_THROWS_AS(of(good, {0, 3, 1, 3}), std::invalid_argument);
 }

@@ -868,6 +868,8 @@ TEST_CASE_TEMPLATE("trainer: orders, progress and losses that cannot be", T, flo
   for (const Index row : {Index{-1}, Index{10}, Index{1} << 60}) {
     options.draw_order = [row](std::vector<Index>& order) { std::fill(order.begin(), order.end(), row); };
     CHECK_THROWS_AS(fit<T>(problem, optimizer, options), std::invalid_argument);
+    auto weighted = sample<T>(10, true);
+    CHECK_THROWS_AS(fit<T>(weighted, optimizer, options), std::invalid_argument);
   }
   options.draw_order = [](std::vector<Index>& order) { order.resize(3); };
   CHECK_THROWS_AS(fit<T>(problem, optimizer, options), std::invalid_argument);

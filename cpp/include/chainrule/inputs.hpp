@@ -28,6 +28,14 @@ bool is_valid(const SparseRows<T>& X) {
   return right;
 }
 
+/// Whether the columns of each row of a valid matrix ascend.
+template <class T>
+bool ascends(const SparseRows<T>& X) {
+  for (Index i = 0; i < X.rows; ++i)
+    if (!std::is_sorted(X.columns + X.starts[i], X.columns + X.starts[i + 1])) return false;
+  return true;
+}
+
 /// N samples as rows, of a matrix or sparse; memory of the caller's.
 template <class T>
 class Inputs {
@@ -48,6 +56,7 @@ class Inputs {
         mostly_zeros_(zeros_pay * static_cast<double>(X.starts[X.rows] - X.starts[0]) <
                       static_cast<double>(X.rows) * static_cast<double>(X.cols)) {
     if (!is_valid(X)) throw std::invalid_argument("X is no valid CSR matrix: its indices do not fit its shape");
+    if (!ascends(X)) throw std::invalid_argument("X is no sorted CSR matrix: the columns of a row do not ascend");
   }
 
   Index rows() const { return rows_; }
