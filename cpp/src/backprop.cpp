@@ -142,9 +142,10 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
                     .bound = bound});
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   if (!std::isfinite(value)) return value;
+  const double decay = objective.l2 / batch.weight();
   // The tiles of a sparse batch depend on the number of threads, which sums must not; and in the tiles the penalty's
-  // gradient is missing, which is left to the update.
-  if (!sweeps.all_within() || (sums && (sparse || objective.l2 != 0))) {
+  // gradient is missing, which is left to the update. A decay of 1 and less takes no weight out of range.
+  if (!sweeps.all_within() || decay > 1 || (sums && (sparse || decay != 0))) {
     Buffer<T> memory(network.parameter_count());
     const VectorView<T> whole(memory.data(), memory.size());
     store_gradient(sweeps, network, whole);
@@ -152,7 +153,7 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
     return step_by(whole) ? value : not_taken;
   }
 
-  TileUpdate<T> updates(network, optimizer, objective.l2 / batch.weight(), sums != nullptr);
+  TileUpdate<T> updates(network, optimizer, decay, sums != nullptr);
   sweeps.by_weights([&](Index l, Range rows, Range columns) { updates.prefetch(l, rows, columns); },
                     [&](Index l, Range rows, Range columns, Rows<T> tile) { updates.update(l, rows, columns, tile); });
   if (sums) *sums = updates.sums();

@@ -102,10 +102,9 @@ template <class T>
 double validate(const Network<T>& network, const Loss& loss, const Samples<T>& validation, Ranks* ranks,
                 const BetweenBlocks& between) {
   if (ranks && ranks->reproducible) return validate_in_order(network, loss, validation, *ranks, between);
-  const double mean = evaluate(network, loss, validation, between);
-  if (!ranks) return mean;
+  if (!ranks) return evaluate(network, loss, validation, between);
   const double weight = Batch<T>{validation, validation.X.rows()}.weight();
-  double sums[] = {weight > 0 ? mean * weight : 0, weight};
+  double sums[] = {weight > 0 ? evaluate(network, loss, validation, between) * weight : 0, weight};
   ranks->sum(sums, 2);
   return sums[0] / sums[1];
 }

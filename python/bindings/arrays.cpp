@@ -228,13 +228,6 @@ InputsIn<T> csr_rows(const py::object& csr, const char* name, Index columns, con
   return {{}, sparse, py::make_tuple(values.owner, keep_alive(own))};
 }
 
-template <class T>
-bool sorted(const SparseRows<T>& X) {
-  for (Index i = 0; i < X.rows; ++i)
-    if (!std::is_sorted(X.columns + X.starts[i], X.columns + X.starts[i + 1])) return false;
-  return true;
-}
-
 }  // namespace
 
 template <class T>
@@ -244,7 +237,7 @@ InputsIn<T> inputs(const py::object& given, const char* name, Index columns, con
     return {matrix<T>(given, name, columns, taker), {}, {}};
   const py::object csr = given.attr("tocsr")();
   InputsIn<T> in = csr_rows<T>(csr, name, columns, taker);
-  if (sorted(*in.sparse)) return in;
+  if (ascends(*in.sparse)) return in;
   // SciPy sorts by what the matrix says, which is known to be right by now; but not one that says it is sorted.
   const py::object copy = csr.attr("copy")();
   copy.attr("has_sorted_indices") = false;
@@ -306,11 +299,14 @@ WeightsIn<T> weights(const py::object& given, const char* name, Index rows, cons
   MatrixIn<T> m = in_place_or_copied<T>(a);
   if (m.stride != 1) m = in_place_or_copied<T>(copied<T>(a));
   check_finite(m, name);
-  check_values(m, name, [](T w) { return w >= 0; }, "weights >= 0");
+  // In a step subnormal numbers count as zero.
+  check_values(
+      m, name, [](T w) { return w == 0 || w >= std::numeric_limits<T>::min(); },
+      "weights that are 0 or positive normal numbers of the network's dtype");
   const double sum = std::accumulate(m.data, m.data + rows, 0.0);
   if (all && sum == 0)
     throw py::value_error(std::string(name) + " is zero throughout; expected at least one weight > 0");
-  if (!std::isfinite(sum) || (sum > 0 && !std::isnormal(sum)))
+  if (!std::isfinite(sum))
     throw py::value_error(std::string(name) + " sums up to " + std::string(py::str(py::float_(sum))) +
                           "; expected a sum that can be divided by");
   return {m.owner, m.data};

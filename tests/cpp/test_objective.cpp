@@ -56,6 +56,22 @@ TEST_CASE_TEMPLATE("objective: a step updates by that gradient, whatever the rul
     }
 }
 
+TEST_CASE_TEMPLATE("objective: a penalty whose gradient is beyond the range of numbers is not taken", T, float,
+                   double) {
+  for (const double l2 : {1e40, 1e300, 1e307}) {
+    CAPTURE(l2);
+    auto problem = make_problem<T>({{4, 5, 1}, 10}, {Tanh{}, Identity{}}, MSE{}, 3);
+    problem.network.parameters() *= std::sqrt(std::numeric_limits<T>::max() / T(1e4));
+    if (l2 == 1e40) problem.network.parameters().setZero();
+    const Vector<T> before = problem.network.parameters();
+    Tape<T> tape(problem.network, 10);
+    Optimizer<T> optimizer(chainrule::SGD{});
+    const double loss = step<T>(problem.network, problem.loss, problem.batch(), tape, optimizer, {1, l2});
+    CHECK(problem.network.parameters().allFinite());
+    if (!std::isfinite(loss)) CHECK(support::same_bits(Vector<T>(problem.network.parameters()), before));
+  }
+}
+
 TEST_CASE("objective: a fit tells loss and penalty apart") {
   auto problem = make_problem<double>({{4, 5, 1}, 10}, {Tanh{}, Identity{}}, MSE{}, 3);
   chainrule::SGD rule;

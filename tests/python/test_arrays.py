@@ -382,8 +382,16 @@ def test_a_sparse_matrix_that_is_not_sorted_is_left_so(claims):
     assert X.indices.tolist() == [2, 0, 1] * 3
 
 
-@pytest.mark.parametrize("weight", [1e308, 1e-310])
-def test_weights_whose_sum_cannot_divide(weight):
+def test_weights_whose_sum_cannot_divide():
     mlp, X, y = small_net()
-    with pytest.raises(ValueError, match=r"^sample_weight sums up to .*; expected a sum that can be divided by$"):
-        mlp.evaluate(X, y, np.full(7, weight))
+    with pytest.raises(ValueError, match=r"^sample_weight sums up to inf; expected a sum that can be divided by$"):
+        mlp.evaluate(X, y, np.full(7, 1e308))
+
+
+@pytest.mark.parametrize(("dtype", "weight"), [("float32", 1e-40), ("float64", 1e-310)])
+def test_weights_that_count_as_zero_in_a_step(dtype, weight):
+    mlp, X, y = small_net(dtype=dtype)
+    before = state(mlp)
+    with pytest.raises(ValueError, match=r"^sample_weight holds .* at row 0, .*; expected .* positive normal numbers"):
+        mlp.fit(X, y, epochs=1, sample_weight=np.full(7, weight))
+    assert state(mlp) == before

@@ -20,7 +20,7 @@ struct Range {
 
 /// Parts of at most `most` items that `count` items make.
 CHAINRULE_INLINE constexpr Size parts_of(Size count, Size most) {
-  return count <= most ? Size{count > 0} : (count + most - 1) / most;
+  return count <= most ? Size{count > 0} : 1 + (count - 1) / most;
 }
 
 /// Part i of `count` items cut into `parts` even parts.
