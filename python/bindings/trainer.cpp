@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "checkpoint.hpp"
+#include "engine/thread_pool.hpp"
 #include "fit_queue.hpp"
 #include "numpy_shuffles.hpp"
 #include "schedules.hpp"
@@ -55,6 +56,7 @@ class EpochReport : public Observer<T> {
     model_.set_epochs_trained(model_.epochs_trained() + 1);
     if (on_epoch_.is_none()) return;
     const py::gil_scoped_acquire acquire;
+    const engine::KeepSubnormals of_python;
     const py::object stop =
         on_epoch_(state.epoch, state.loss, state.validation_loss, state.optimizer.lr(), state.penalty);
     if (py::bool_(stop)) state.stop = true;
@@ -199,7 +201,6 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
   options.batch_size = batch_size;
   options.shuffle = shuffle;
   options.seed = model.seed();
-  options.epochs_before = model.epochs_trained() - progress.history.epochs;
   if (shuffles) options.draw_order = [shuffles](std::vector<Index>& order) { shuffles->draw(order); };
   options.batches_count_by_rows = batches_count_by_rows;
   options.patience = patience;
@@ -214,13 +215,15 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
     if (!resume) options.seed = ranks.attr("seed").cast<std::uint64_t>();
   }
   const auto run = [=, &model](const std::vector<Observer<T>*>& observers) {
+    FitOptions of_now = options;  // until now another thread may have trained the network
+    of_now.epochs_before = model.epochs_trained() - progress.history.epochs;
     TapeOfFit<T> tape(model);
     std::optional<Selection<T>> chosen_held_out;
     if (held_out) chosen_held_out.emplace(held_out->view(), validation_rows);
     const Samples<T>* const validation_samples = chosen_held_out ? &chosen_held_out->samples() : nullptr;
     if (!in) {
       SourceIn<T> blocks(model, source);
-      return chainrule::fit<T>(model.network(), model.loss(), blocks, validation_samples, **mine, options, observers,
+      return chainrule::fit<T>(model.network(), model.loss(), blocks, validation_samples, **mine, of_now, observers,
                                progress);
     }
     const Selection<T> chosen(in->view(), rows);
@@ -228,7 +231,7 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
     const TapeContents contents{.inputs = !chosen_X.mostly_zeros()};
     const Index tape_rows = rows_at_a_time(
         model.network(), std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()}), contents);
-    return chainrule::fit<T>(model.network(), model.loss(), chosen.samples(), validation_samples, **mine, options,
+    return chainrule::fit<T>(model.network(), model.loss(), chosen.samples(), validation_samples, **mine, of_now,
                              observers, progress, tape.take(tape_rows, contents));
   };
   if (queue) {

@@ -88,8 +88,8 @@ def fit(
         Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm.
     callbacks : iterable of callables, optional
         Each is called with an `EpochReport` after every epoch; one that returns True ends the fit. An exception in one
-        ends the fit too, and comes out of it. What one sets of the optimizer holds from the next step on; `lr` starts
-        the schedule anew from there.
+        ends the fit too, and comes out of it. What one sets of the optimizer holds from the next step on; `lr` is
+        then what the schedule multiplies.
     progress : bool, default False
         Whether to show a progress bar on the standard error stream, with the losses and the smallest norm of a layer's
         weight gradient.

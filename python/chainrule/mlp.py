@@ -74,8 +74,8 @@ class MLP:
         new one is drawn from the operating system; the attribute `seed` tells which.
     dropout : float, or a sequence of one per hidden layer, default 0
         Share p, in [0, 1), of a layer's units that each training step leaves out, sample by sample: what goes on to the
-        next layer is ``a_l ⊙ m_l``, with m_l 0 for those and ``1 / (1 - p)`` for the others. `forward`, `step` and
-        `fit` drop units; `predict`, `evaluate` and `check_gradients` do not.
+        next layer is ``a_l ⊙ m_l``, with m_l 0 for those and ``1 / (1 - p)`` for the others. 1 - p counts in steps of
+        2⁻¹⁶. `forward`, `step` and `fit` drop units; `predict`, `evaluate` and `check_gradients` do not.
 
     Attributes
     ----------

@@ -31,34 +31,45 @@ class UnitRef {
 /// Threads worth using for so many floating-point operations: one for small work, where waking another takes longer.
 int threads_for(double operations);
 
-/// Treats subnormals as zero while it lives: they would make a step many times slower. Setting this takes as long as a
-/// hundred operations, and is left out within another's life.
-class FlushSubnormals {
+/// Treats subnormals as zero while it lives, or, within another's life, as the numbers that they are. They would make a
+/// step many times slower. To set this takes as long as a hundred operations, and is left out where nothing changes.
+template <bool flush>
+class Subnormals {
  public:
+  Subnormals() {
+    if (wanted_ != before_) set(wanted_);
+  }
+  ~Subnormals() {
+    if (wanted_ != before_) set(before_);
+  }
+  Subnormals(const Subnormals&) = delete;
+  Subnormals& operator=(const Subnormals&) = delete;
+
+ private:
 #if defined(__x86_64__)
-  FlushSubnormals() : before_(_mm_getcsr()) {
-    if ((before_ & flushing) != flushing) _mm_setcsr(before_ | flushing);
-  }
-  ~FlushSubnormals() {
-    if ((before_ & flushing) != flushing) _mm_setcsr(before_);
-  }
-  FlushSubnormals(const FlushSubnormals&) = delete;
-  FlushSubnormals& operator=(const FlushSubnormals&) = delete;
-
- private:
-  static constexpr unsigned flushing = 0x8040;
-  unsigned before_;
+  using State = unsigned;
+  static constexpr State flushing = 0x8040;
+  static State get() { return _mm_getcsr(); }
+  static void set(State state) { _mm_setcsr(state); }
 #elif defined(__aarch64__)
-  FlushSubnormals() {
-    asm volatile("mrs %0, fpcr" : "=r"(before_));
-    asm volatile("msr fpcr, %0" ::"r"(before_ | (1ull << 24)));
+  using State = std::uint64_t;
+  static constexpr State flushing = State{1} << 24;
+  static State get() {
+    State state;
+    asm volatile("mrs %0, fpcr" : "=r"(state));
+    return state;
   }
-  ~FlushSubnormals() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
-
- private:
-  std::uint64_t before_;
+  static void set(State state) { asm volatile("msr fpcr, %0" ::"r"(state)); }
+#else
+  using State = unsigned;
+  static constexpr State flushing = 0;
+  static State get() { return 0; }
+  static void set(State) {}
 #endif
+  const State before_ = get(), wanted_ = flush ? before_ | flushing : before_ & ~flushing;
 };
+using FlushSubnormals = Subnormals<true>;
+using KeepSubnormals = Subnormals<false>;
 
 /// Calls unit(0) … unit(count - 1), on up to `threads` threads, and returns when all are done. Units are claimed one by
 /// one; a thread that is late finds none left and nobody waits for it. Calls from several threads at once, and from
