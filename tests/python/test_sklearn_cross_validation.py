@@ -112,6 +112,18 @@ def test_scikit_learns_callbacks_hear_of_every_fold_as_ever():
     assert heard[0].count("teardown") == 2
 
 
+def test_callbacks_see_subnormal_numbers():
+    """A fold is trained as the kernels run, which take them for zero."""
+    X, y = load_wine(return_X_y=True)
+    seen = []
+
+    def callback(report):
+        seen.append(bool(np.float64(5e-324) > 0))
+
+    cross_val_score(MLPClassifier(max_iter=2, callbacks=[callback]), X, y, cv=2)
+    assert seen == [True] * 4
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_folds_that_do_not_converge_warn_as_ever(threads):
     X, y = load_wine(return_X_y=True)

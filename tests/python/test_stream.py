@@ -57,6 +57,14 @@ def maps(tmp_path):
     return make
 
 
+@pytest.mark.parametrize("most", [100, 2**63 - 1])
+def test_a_batch_of_more_than_all_rows_is_one_of_all(most):
+    X, y = smooth_data(50)
+    mlp, twin = network(), network()
+    assert mlp.fit([(X, y)], epochs=2, batch_size=most).loss == twin.fit([(X, y)], epochs=2, batch_size=50).loss
+    assert same_bits(mlp.parameters, twin.parameters)
+
+
 class TestMemoryMaps:
     @pytest.mark.parametrize("shuffle", [True, False])
     @pytest.mark.parametrize(("file_dtype", "dtype"), [("float64", "float64"), ("float64", "float32")])
