@@ -52,6 +52,12 @@ class Batches {
   /// Of which the batches are made.
   Index rows() const { return gathered_ ? all_ : here_; }
   Index count() const { return engine::parts_of(all_, size_); }
+  /// The last batch that has a weight; of gathered ones, whose weights come later, the last of all.
+  Index last() const {
+    Index i = count() - 1;
+    while (i > 0 && !gathered_ && weights_[static_cast<std::size_t>(i)] == 0) --i;
+    return i;
+  }
   /// Rows of batch i, over all ranks.
   Index size(Index i) const { return std::min(size_, all_ - i * size_); }
   /// Goes on to batch i.

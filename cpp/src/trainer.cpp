@@ -171,9 +171,10 @@ class Fit {
     while (const Samples<T>* block = source_.next()) {
       batches_.begin(*block, options_.shuffle ? &draw_order : nullptr);
       const Index rows = block->X.rows();
+      const Index last = batches_.last();
       const bool last_block = source_.rows() == 0 || rows_before_ - first_row() + rows == source_.rows();
       for (Index b = 0; b < batches_.count(); ++b) {
-        train_batch(b, last_block && b + 1 == batches_.count());
+        train_batch(b, last_block && b == last);
         if (state_.stop) return;
       }
       rows_before_ += rows;

@@ -742,6 +742,19 @@ TEST_CASE_TEMPLATE("trainer: each block ends in a short batch, and its samples c
   for (std::size_t i = 0; i < 20; ++i) CHECK(seen[i] == static_cast<T>(i));
 }
 
+TEST_CASE_TEMPLATE("trainer: the last step of an epoch is that of its last batch with a weight", T, float, double) {
+  auto problem = sample<T>(22, true);
+  problem.weight.tail(9).setZero();
+  std::vector<bool> last_of_epoch;
+  Callbacks<T> callbacks;
+  callbacks.on_step = [&](FitState<T>& state) { last_of_epoch.push_back(state.last_of_epoch); };
+  Optimizer<T> optimizer(Adam{});
+  FitOptions options = in_order(2);
+  options.batch_size = 4;
+  fit(problem, optimizer, options, {&callbacks});
+  CHECK(last_of_epoch == std::vector<bool>{false, false, false, true, false, false, false, true});
+}
+
 TEST_CASE_TEMPLATE("trainer: an order of one's own takes the place of the shuffles", T, float, double) {
   auto problem = sample<T>(7);
   for (Index i = 0; i < 7; ++i) problem.X(i, 0) = static_cast<T>(i);
