@@ -170,7 +170,8 @@ void in_forward_blocks(const Network<T>& network, Index l, Index rows, int threa
 template <class T>
 Index parts_through(const Network<T>& network, Index rows, Index wide, int threads) {
   constexpr Index most_numbers = Index{2} << 20;
-  if (!fits_packed<T>(network)) return parts_of(rows, std::clamp<Index>(most_numbers / wide, 256, 512));
+  if (!fits_packed<T>(network))
+    return parts_of(rows, std::clamp<Index>(std::max(most_numbers, network.parameter_count()) / wide, 16, 512));
   const Index fewest = std::clamp<Index>(most_numbers / wide, 16, 64);
   return chunk_count<T>(rows, threads, std::clamp<Index>(32768 / wide, fewest, 512));
 }
