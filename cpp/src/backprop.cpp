@@ -144,7 +144,7 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   if (!std::isfinite(value)) return value;
   const double decay = objective.l2 / batch.weight();
   // The tiles of a sparse batch depend on the number of threads, which sums must not; and in the tiles the penalty's
-  // gradient is missing, which is left to the update. A decay of 1 and less takes no weight out of range.
+  // gradient is missing, which is left to the update. A decay of 1 and less keeps that of a weight within range.
   if (!sweeps.all_within() || decay > 1 || (sums && (sparse || decay != 0))) {
     Buffer<T> memory(network.parameter_count());
     const VectorView<T> whole(memory.data(), memory.size());

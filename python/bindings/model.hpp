@@ -12,7 +12,9 @@
 #include "arrays.hpp"
 #include "exclusive.hpp"
 #include "gradient_flow.hpp"
+#include "layer.hpp"
 #include "optimizers.hpp"
+#include "row_blocks.hpp"
 #include "values.hpp"
 
 namespace chainrule::bindings {
@@ -261,9 +263,11 @@ class Model : public AnyModel {
   }
   void give_tape(std::shared_ptr<Tape<T>> tape) { tape_ = std::move(tape); }
 
-  /// A tape for calls that leave the last forward and backward pass as they are, and take rows as a step does.
+  /// A tape for calls that leave the last forward and backward pass as they are, and take rows as a step does; but no
+  /// more than a block of two passes, the fewest that such a call makes.
   Tape<T>& scratch(Index rows) {
-    const Index at_a_time = rows_at_a_time(*network_, rows);
+    const Index at_a_time =
+        std::min(rows_at_a_time(*network_, rows), rows_of_block(2 * forward_operations(*network_, 1)));
     if (!scratch_ || !scratch_->fits(at_a_time)) scratch_ = std::make_unique<Tape<T>>(*network_, at_a_time);
     return *scratch_;
   }
