@@ -132,6 +132,7 @@ def fit_many(
                 )
                 all_epochs += own["epochs"]
                 X_k, y_k = samples.of_dtype(mlp.dtype)
+                own["validation"] = samples.held_out(own["validation"], mlp.dtype)
                 mlp._model.fit(
                     X_k, y_k, on_epoch=None, rows=trained[k], validation_rows=held_out[k], queue=queue, **own
                 )
@@ -170,14 +171,13 @@ def _each(argument: str, given: Any, n: int) -> list[Any]:
 def _optimizers(given: Any, n: int) -> list[Any]:
     if not isinstance(given, Optimizer):
         return _each("optimizer", given, n)
-    copies = [copy.copy(given) for _ in range(n)]
-    for each in copies:
-        each.reset()
-    return copies
+    pattern = copy.copy(given)
+    pattern.reset()
+    return [copy.copy(pattern) for _ in range(n)]
 
 
 class _Samples:
-    """X and y, converted once for all networks of one dtype."""
+    """X and y. What the core would copy for each network is converted once for all networks of one dtype."""
 
     def __init__(self, X: npt.ArrayLike, y: npt.ArrayLike) -> None:
         self._X: Any = X
@@ -186,12 +186,30 @@ class _Samples:
         if self._X.ndim == 0:
             raise ValueError(f"X is {shown(X)}; expected two dimensions, (n, inputs)")
         self._y: Any = array("y", y)
-        self._converted: dict[np.dtype[Any], tuple[Any, Any]] = {}
+        self._converted: dict[tuple[int, np.dtype[Any]], Any] = {}
 
     def of_dtype(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-        if dtype not in self._converted:
-            self._converted[dtype] = _converted(self._X, dtype), _converted(self._y, dtype)
-        return self._converted[dtype]
+        return self._once(self._X, dtype, "fiub"), self._once(self._y, dtype, "f")
+
+    def held_out(self, validation: tuple[Any, ...] | None, dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
+        if validation is None:
+            return None
+        X, y, *weight = validation
+        return self._once(X, dtype, "fiub"), self._once(y, dtype, "f"), *weight
+
+    def _once(self, given: Any, dtype: np.dtype[Any], kinds: str) -> Any:
+        """Return an array of one of the kinds in the dtype and in C order; what is none as it is."""
+        sparse = hasattr(given, "tocsr")
+        if not (sparse or isinstance(given, np.ndarray)) or given.dtype.kind not in kinds:
+            return given
+        key = id(given), dtype
+        if key not in self._converted:
+            # What is too large for the dtype becomes infinity, which is refused later with its place.
+            with np.errstate(over="ignore"):
+                self._converted[key] = (
+                    given.tocsr().astype(dtype, copy=False) if sparse else given.astype(dtype, order="C", copy=False)
+                )
+        return self._converted[key]
 
     def rows(self, argument: str, given: Any, n: int) -> list[npt.NDArray[np.int64] | None]:
         """Return for each network the checked numbers of its rows, or None for all."""
@@ -217,14 +235,6 @@ class _Samples:
         if rows.min() < 0 or rows.max() >= n_rows:
             raise ValueError(f"{argument} holds {rows.min()} ... {rows.max()}; expected rows from 0 to {n_rows - 1}")
         return rows.astype(np.int64)
-
-
-def _converted(given: Any, dtype: np.dtype[Any]) -> Any:
-    if not isinstance(given, np.ndarray) or given.dtype.kind != "f":
-        return given
-    # What is too large for the dtype becomes infinity, which is refused later with its place.
-    with np.errstate(over="ignore"):
-        return given.astype(dtype, copy=False)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from helpers import same_bits, state
 from nets import smooth_data
 
 import chainrule as cr
+from chainrule.fit_many import _Samples
 
 SIZES = [(4, 8, 2), (4, 16, 16, 2), (4, 2)]
 
@@ -96,6 +97,20 @@ class TestEqualToSeparateFits:
         for mlp, twin, chosen in zip(mlps, twins, rows, strict=True):
             twin.fit(X[chosen], labels[chosen], epochs=2)
             assert same_bits(mlp.parameters, twin.parameters)
+
+    @pytest.mark.parametrize(
+        "change",
+        [lambda X: X, lambda X: (9 * X).astype(np.uint8), np.asfortranarray, lambda X: X > 0],
+        ids=["float64", "uint8", "columns", "bool"],
+    )
+    def test_networks_of_a_dtype_share_the_samples(self, change):
+        X, y = smooth_data(40)
+        samples = _Samples(change(X), y)
+        for dtype in (np.dtype("float32"), np.dtype("float64")):
+            given = *samples.of_dtype(dtype), *samples.held_out((X, np.asfortranarray(y)), dtype)
+            again = *samples.of_dtype(dtype), *samples.held_out((X, y), dtype)
+            assert all(cr.MLP([4, 2], dtype=dtype)._model.uses_in_place(array) for array in given)
+            assert all(first is second for first, second in zip(given[:3], again[:3], strict=True))
 
     def test_sparse_input(self):
         sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: sparse input is not checked")
