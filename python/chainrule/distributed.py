@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy.typing as npt
 
 from chainrule._arguments import integer, shown
 from chainrule._extras import optional_package
+from chainrule.stream import all_zero
 
 CALLS = ("rank", "size", "allreduce", "bcast", "barrier")
 
@@ -100,10 +103,13 @@ def shard(array: Any, comm: Any) -> Any:
     ValueError
         If there are fewer rows than processes.
     TypeError
-        If comm is no communicator.
+        If the array has no rows, or comm is no communicator.
     """
     _check_calls(comm, ("rank", "size"))
-    n = array.shape[0] if hasattr(array, "shape") else len(array)
+    try:
+        n = array.shape[0] if hasattr(array, "shape") else len(array)
+    except (TypeError, IndexError):
+        raise TypeError(f"array is {shown(array)}; expected rows") from None
     if n < comm.size:
         raise ValueError(f"array has {n} rows; expected at least one for each of the {comm.size} processes")
     return array[n * comm.rank // comm.size : n * (comm.rank + 1) // comm.size]
@@ -131,7 +137,7 @@ def _numbers_of_all(comm: Communicator, *own: float) -> npt.NDArray[np.float64]:
 class Ranks:
     """The processes of one fit, as the core sees them.
 
-    `no_weight` says that the weights of this process's samples are all zero, which those of all processes must not be.
+    `weights` are those of this process's samples, by name; none of them may be zero throughout on all processes.
     The parameters of process 0 go to all at once or, with `checks_first`, with the first sum: by then the core has
     found nothing wrong with the samples.
 
@@ -152,7 +158,7 @@ class Ranks:
         n_rows: int,
         agreed: object,
         reproducible: bool = False,
-        no_weight: bool = False,
+        weights: Mapping[str, npt.ArrayLike | None] = MappingProxyType({}),
         checks_first: bool = False,
     ) -> None:
         self._comm = comm
@@ -161,9 +167,10 @@ class Ranks:
         self.rank, self.size = comm.rank, comm.size
         self.reproducible = reproducible
         self.agree("network, its count of epochs or the arguments of fit", repr(agreed).encode())
-        rows, without_weight = _numbers_of_all(comm, n_rows, no_weight)
-        if without_weight.all():
-            raise ValueError("sample_weight is zero throughout; expected at least one weight > 0")
+        rows, *without_weight = _numbers_of_all(comm, n_rows, *map(all_zero, weights.values()))
+        for name, of_ranks in zip(weights, without_weight, strict=True):
+            if of_ranks.all():
+                raise ValueError(f"{name} is zero throughout; expected at least one weight > 0")
         self.first, self.rows = int(rows[: comm.rank].sum()), int(rows.sum())
         halves = np.array([seed >> 32, seed & 0xFFFFFFFF], dtype=np.float64)  # of a number that float64 cannot hold
         comm.bcast(halves)

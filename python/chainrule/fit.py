@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from chainrule.non_finite import NonFiniteError
 from chainrule.optimizers import OptimizerLike
 from chainrule.schedules import ScheduleLike
 from chainrule.serialization import describe
-from chainrule.stream import BLOCK_BYTES, BLOCKS_AT_A_TIME, ArrayStream, Stream, all_zero, as_stream, is_on_disk
+from chainrule.stream import BLOCK_BYTES, BLOCKS_AT_A_TIME, ArrayStream, Stream, as_stream, is_on_disk
 from chainrule.training import FitSettings, Validation, fit_settings
 
 
@@ -57,10 +58,10 @@ def fit(
     X : array-like of shape (N, d_0), or iterable
         Samples as rows, finite. What does not fit into memory is read in blocks, one ahead in a thread of its own: a
         memory map (numpy.memmap; also chunked arrays as of h5py or zarr), or, without y, an iterable of blocks (X, y)
-        or (X, y, sample_weight) that gives the same ones in every epoch. No batch reaches from one block of an iterable
-        into the next: the last of each may be smaller. Its blocks may come from `predict` of this network, or from
-        anything of a copy of it. With `comm` nothing is read in blocks: a memory map of the network's dtype is used
-        where it is, and any other array on the disk is loaded whole.
+        or (X, y, sample_weight) that gives the same ones in every epoch; what has a length and indices will do too. No
+        batch reaches from one block of an iterable into the next: the last of each may be smaller. Its blocks may come
+        from `predict` of this network, or from anything of a copy of it. With `comm` nothing is read in blocks: a
+        memory map of the network's dtype is used where it is, and any other array on the disk is loaded whole.
     y : array-like of shape (N, d_L), or (N,)
         Their targets; see the Notes of `MLP`.
     epochs : int
@@ -186,7 +187,10 @@ def fit(
     watched = GradientFlow(every=None) if progress and monitor is None else monitor
     flow = None if watched is None else watched._attach(self)
     try:
-        with epoch_observer(self, settings["epochs"], callbacks, progress, monitor, watched) as on_epoch:
+        with (
+            source or nullcontext(),
+            epoch_observer(self, settings["epochs"], callbacks, progress, monitor, watched) as on_epoch,
+        ):
             saving = _prepare(
                 self, X, y, ranks, source, settings, flow, limit, checkpoint, checkpoint_every, resume, reproducible
             )
@@ -205,9 +209,6 @@ def fit(
         if isinstance(source, ArrayStream):
             source.name_row(error)
         raise
-    finally:
-        if source:
-            source.close()
     if ranks:
         ranks.done()
     history = History.of(record, monitor, settings["micro_batch"])
@@ -311,8 +312,11 @@ def _join(
     samples = ("sample_weight", "validation")
     agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
     own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, on_nonfinite, reproducible]
-    no_weight = all_zero(settings["sample_weight"])
-    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible, no_weight, checks_first=True)
+    held_out = settings["validation"]
+    weights = {"sample_weight": settings["sample_weight"]}
+    if held_out is not None:
+        weights["validation sample_weight"] = held_out[2] if len(held_out) == 3 else None
+    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible, weights, checks_first=True)
 
 
 def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:

@@ -6,7 +6,7 @@ import math
 import mmap
 import re
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from itertools import chain
 from queue import SimpleQueue
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chainrule._arguments import shown
+from chainrule._types import Self
 from chainrule.non_finite import NonFinite, NonFiniteError
 
 if TYPE_CHECKING:
@@ -73,8 +74,14 @@ class Stream:
             self._ahead = self._begin_reading(self._blocks)
         return block
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the thread, and wait until it no longer reads: what it reads from is the caller's again."""
         self._wanted.put(None)
+        if self._ahead is not None and kind is not KeyboardInterrupt:
+            wait([self._ahead])
 
     def _begin_reading(self, blocks: Iterator[Block]) -> Future[Block | None]:
         block: Future[Block | None] = Future()
@@ -187,9 +194,9 @@ class ArrayStream(Stream):
 
 
 class BlockStream(Stream):
-    """The items (X, y) or (X, y, sample_weight) of an iterable."""
+    """The items (X, y) or (X, y, sample_weight) of an iterable, or of what has a length and indices."""
 
-    def __init__(self, items: Iterable[Any], mlp: MLP) -> None:
+    def __init__(self, items: Any, mlp: MLP) -> None:
         super().__init__(0)
         self._items, self._mlp = items, mlp
 
@@ -197,10 +204,19 @@ class BlockStream(Stream):
         self._mlp._model.refuse_this_thread()  # the fit waits for the items, and they would wait for the fit
 
     def epoch(self, number: int) -> Iterator[Block]:
-        for item in self._items:
+        given = self._items
+        # Others may fill the same arrays again and again, the next time while these are trained on.
+        kept = isinstance(given, (list, tuple))
+        indexed = hasattr(given, "__len__") and not isinstance(given, Iterable)
+        for item in (given[i] for i in range(len(given))) if indexed else given:
             if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
                 raise TypeError(f"X gave {shown(item)}; expected a tuple (X, y) or (X, y, sample_weight)")
-            yield item[0], item[1], item[2] if len(item) == 3 else None
+            X, y, *weight = item if kept else map(_copied, item)
+            yield X, y, weight[0] if weight else None
+
+
+def _copied(given: Any) -> Any:
+    return given.copy() if isinstance(given, np.ndarray) else given
 
 
 def _rows_of(array: Any, ranges: list[tuple[int, int]]) -> Any:

@@ -250,6 +250,19 @@ class TestAnyCommunicator:
 
         assert comm.run(train) == [True, True]
 
+    def test_validation_weights_that_are_zero_on_all_ranks(self, data):
+        comm = Threads(2)
+
+        def train(rank):
+            mlp = cr.MLP([4, 8, 2], seed=rank)
+            before = mlp.parameters.copy()
+            validation = data["X"], data["y"], np.zeros(61)
+            with pytest.raises(ValueError, match="validation sample_weight is zero throughout; expected at least one"):
+                mlp.fit(data["X"], data["y"], epochs=1, comm=comm, validation=validation)
+            return same_bits(mlp.parameters, before)
+
+        assert comm.run(train) == [True, True]
+
     @pytest.mark.parametrize("reproducible", [True, False])
     @pytest.mark.parametrize(
         "y", [np.zeros((61, 3)), np.zeros((60, 2)), np.full((61, 2), np.nan)], ids=["columns", "rows", "NaN"]
@@ -358,6 +371,9 @@ def test_shares_are_all_rows_and_views():
         cr.shard(X[:3], Comm)
     with pytest.raises(TypeError, match=r"comm is None .*without rank, size"):
         cr.shard(X, None)
+    for bad in (5, np.array(3.0)):
+        with pytest.raises(TypeError, match=r"^array is .*; expected rows"):
+            cr.shard(bad, Comm)
 
 
 def test_gloo_example(root, run_python):

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -229,6 +230,53 @@ class TestIterables:
         assert network().fit(Source(), epochs=2).epochs == 2
         assert threading.get_ident() not in readers
         assert len(readers) == 1
+
+    def test_arrays_that_are_filled_again_and_again(self):
+        X, y = smooth_data(64)
+        X_block, y_block = np.empty((8, 4)), np.empty((8, 2))
+
+        class Source:
+            def __iter__(self):
+                for i in range(0, 64, 8):
+                    X_block[:], y_block[:] = X[i : i + 8], y[i : i + 8]
+                    yield X_block, y_block
+
+        streamed, listed = network(), network()
+        streamed.fit(Source(), epochs=3, batch_size=1)
+        listed.fit([(X[i : i + 8], y[i : i + 8]) for i in range(0, 64, 8)], epochs=3, batch_size=1)
+        assert same_bits(streamed.parameters, listed.parameters)
+
+    def test_what_has_a_length_and_indices(self):
+        X, y = smooth_data(32)
+
+        class Source:
+            def __len__(self):
+                return 4
+
+            def __getitem__(self, i):
+                return X[8 * i : 8 * i + 8], y[8 * i : 8 * i + 8]
+
+        indexed, listed = network(), network()
+        indexed.fit(Source(), epochs=3)
+        listed.fit([Source()[i] for i in range(4)], epochs=3)
+        assert same_bits(indexed.parameters, listed.parameters)
+
+    def test_nothing_is_read_any_more_once_the_fit_has_ended(self):
+        X, y = smooth_data(8)
+        y[0] = 1e300  # whose square is infinite
+        reading = threading.Event()
+
+        def source():
+            yield X, y
+            reading.set()
+            time.sleep(0.1)
+            reading.clear()
+            yield X, y
+
+        blocks = source()
+        network().fit(blocks, epochs=1, on_nonfinite="stop")
+        assert not reading.is_set()
+        blocks.close()  # a ValueError in the midst of its work
 
     def test_one_that_is_used_up(self):
         X, y = smooth_data(8)

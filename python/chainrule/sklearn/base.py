@@ -38,7 +38,6 @@ from chainrule.sklearn.lbfgs import fit_lbfgs
 from chainrule.sklearn.objective import Objective
 from chainrule.sklearn.samples import Samples
 from chainrule.sklearn.stochastic import BESTS, OWN_RATES, RECORDS, fit_stochastic, not_finite, rows_per_batch
-from chainrule.stream import all_zero
 from chainrule.threads import num_threads
 
 OF_THE_PROCESS = ("callbacks", "n_threads", "random_state", "verbose")  # parameters that ranks may differ in
@@ -368,8 +367,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         network = {name: value for name, value in describe(self.mlp_).items() if name != "seed"}
         parameters = [(name, repr(value)) for name, value in self.get_params().items() if name not in OF_THE_PROCESS]
         agreed = [network, parameters, validation is None]
-        no_weight = all_zero(samples.sample_weight)
-        return Ranks(comm, self.mlp_.parameters, self.mlp_.seed, len(samples.y), agreed, no_weight=no_weight)
+        weights = {"sample_weight": samples.sample_weight}
+        if validation is not None:
+            weights["validation sample_weight"] = validation.sample_weight
+        return Ranks(comm, self.mlp_.parameters, self.mlp_.seed, len(samples.y), agreed, weights=weights)
 
     def _spoken(self, comm: Communicator | None) -> int:
         """Give how much to print: on the first process what the user wants, on the others nothing."""
@@ -457,15 +458,15 @@ def unchanged_by_errors(method: Callable[..., Any]) -> Callable[..., Any]:
         mlp: Any = before.get("mlp_")
         epochs = mlp._model.epochs_trained if mlp is not None else 0
         warm = mlp is not None and estimator.warm_start and method.__name__ == "fit"
-        parameters = mlp.parameters.copy() if warm else None
+        state = (mlp.parameters.copy(), mlp._model.rows_drawn) if warm else None
         try:
             return method(estimator, *args, **kwargs)
         except BaseException:
             if mlp is None or estimator.mlp_ is not mlp or mlp._model.epochs_trained == epochs:
                 estimator.__dict__.clear()
                 estimator.__dict__.update(before)
-                if parameters is not None:
-                    mlp.parameters[:] = parameters
+                if state is not None:
+                    mlp.parameters[:], mlp._model.rows_drawn = state
             raise
 
     return call
