@@ -227,7 +227,8 @@ void FlowRecorder<T>::step_done(FitState<T>& state) {
 template <class T>
 void FlowRecorder<T>::fit_done(FitState<T>& state) {
   std::vector<ActivationHistogram> histograms;
-  const bool at_hand = !record_.recorded.empty() && record_.recorded.back() == number(state) &&
+  // The tape still holds the last step that had weight.
+  const bool at_hand = !record_.recorded.empty() && record_.recorded.back() == record_.steps &&
                        record_.steps > steps_before_ && record_.histograms.empty();
   if (at_hand) histograms = activation_histograms(state.network, *state.tape);
   const std::lock_guard<std::mutex> lock(record_.mutex);

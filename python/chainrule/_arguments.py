@@ -25,15 +25,15 @@ def shown(value: object) -> str:
 
 
 def file_path(argument: str, given: object) -> str:
-    """Return the path of a file as text."""
+    """Return the path of a file or folder as text."""
     if not isinstance(given, (str, os.PathLike)):
         raise TypeError(f"{argument} is {shown(given)}; expected a str or path-like")
-    path = os.fspath(given)
+    path = os.fsdecode(given)
     if not path:
-        raise ValueError(f"{argument} is empty; expected the path of a file")
-    if "\0" in os.fsdecode(path):
+        raise ValueError(f"{argument} is empty; expected a path")
+    if "\0" in path:
         raise ValueError(f"{argument} is {shown(given)}; expected a path without null characters")
-    return str(path)
+    return path
 
 
 def array(argument: str, given: npt.ArrayLike) -> npt.NDArray[Any]:

@@ -80,7 +80,7 @@ class History:
     monitor : GradientFlow or None
         What was given to the fit.
     micro_batch : int or None
-        Rows that were in memory at a time, given or picked by ``memory_limit``; None for whole batches.
+        Rows that were in memory at a time, given or picked by ``memory_limit``; None where neither was.
     """
 
     loss: list[float] = field(default_factory=list)

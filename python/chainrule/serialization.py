@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -267,7 +267,7 @@ def write_atomically(path: str | os.PathLike[str], *parts: bytes | memoryview) -
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, path) from error
         raise
-    if os.name == "posix":
+    with suppress(OSError):  # not all file systems write a folder's entries on request
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from chainrule._arguments import file_path
 from chainrule._extras import optional_package
 from chainrule._types import Self
 from chainrule.history import EpochReport
@@ -35,7 +36,7 @@ class TensorBoard:
     """
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
-        self._writer = optional_package("tensorboardX", "tensorboard").SummaryWriter(os.fspath(log_dir))
+        self._writer = optional_package("tensorboardX", "tensorboard").SummaryWriter(file_path("log_dir", log_dir))
         self._recorded = 0  # steps, when the last epoch was written
 
     def __call__(self, report: EpochReport) -> None:

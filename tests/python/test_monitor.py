@@ -137,6 +137,15 @@ def test_histograms_of_the_last_batch():
         assert np.abs(np.array(histogram.counts) - expected).sum() <= 2  # on an edge, rounding decides
 
 
+@pytest.mark.parametrize("every", [1, None])
+def test_histograms_of_the_last_batch_with_a_weight(every):
+    X, y = smooth_data(n=50)
+    weight = np.where(np.arange(50) < 48, 1.0, 0.0)
+    flow = cr.GradientFlow(every=every)
+    cr.MLP([4, 20, 7, 2], seed=1).fit(X, y, epochs=2, batch_size=16, shuffle=False, sample_weight=weight, monitor=flow)
+    assert [sum(histogram.counts) for histogram in flow.report().histograms] == [16 * 20, 16 * 7, 16 * 2]
+
+
 @pytest.mark.parametrize("every", [2, 5, 100])
 def test_only_every_so_many_steps(every):
     _, flow, _ = fitted(every=every)
@@ -339,6 +348,9 @@ def test_tensorboard_files(tmp_path):
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: event files are not checked")
     from tensorboardX.proto.event_pb2 import Event
 
+    for bad, error in ((3, TypeError), ("", ValueError)):
+        with pytest.raises(error, match=r"^log_dir is"):
+            cr.TensorBoard(bad)
     with cr.TensorBoard(tmp_path / "run") as board:
         _, flow, history = fitted(callbacks=[board], validation=smooth_data(n=20))
     (path,) = (tmp_path / "run").glob("events*")

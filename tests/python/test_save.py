@@ -1,6 +1,9 @@
 """save and load: everything comes back; a damaged file is an error, never a network."""
 
+import errno
+import os
 import pathlib
+import stat
 
 import numpy as np
 import pytest
@@ -35,6 +38,28 @@ def test_saving_twice_replaces_the_file_and_leaves_no_other(tmp_path):
     mlp.save(path)
     assert same_bits(cr.MLP.load(path).parameters, mlp.parameters)
     assert [entry.name for entry in tmp_path.iterdir()] == ["net.model"]
+
+
+def test_a_folder_whose_entries_cannot_be_written_on_request(tmp_path, monkeypatch):
+    """As on some network file systems."""
+    fsync = os.fsync
+
+    def of_files_alone(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    mlp, _, _ = rich_net()
+    mlp.save(tmp_path / "net.model")
+    assert same_bits(cr.MLP.load(tmp_path / "net.model").parameters, mlp.parameters)
+
+
+def test_a_path_of_bytes(tmp_path):
+    (tmp_path / "net.model").touch()
+    with os.scandir(os.fsencode(tmp_path)) as entries:
+        rich_net()[0].save(next(entries))
+    assert cr.MLP.load(tmp_path / "net.model").n_parameters == rich_net()[0].n_parameters
 
 
 def test_a_file_that_is_not_there(tmp_path):
