@@ -25,6 +25,7 @@ void register_model(py::module_& module, const char* name) {
       .def_property_readonly("loss", &M::loss)
       .def("refuse_this_thread", [](M& model) { model.lock().refuse_here(); })
       .def_property("epochs_trained", &M::epochs_trained, &M::set_epochs_trained)
+      .def_property("rows_drawn", &M::rows_drawn, &M::set_rows_drawn)
       .def_property_readonly("parameters", &M::parameters)
       .def_property_readonly("gradient", &M::gradient)
       .def("weights", &M::weights)

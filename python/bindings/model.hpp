@@ -79,6 +79,8 @@ class Model : public AnyModel {
   Index parameter_count() const { return network_->parameter_count(); }
   Index epochs_trained() const { return epochs_trained_; }
   void set_epochs_trained(Index epochs) { epochs_trained_ = epochs; }
+  Index rows_drawn() const { return rows_drawn_; }
+  void set_rows_drawn(Index rows) { rows_drawn_ = rows; }
 
   // Views.
 

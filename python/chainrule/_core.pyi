@@ -302,6 +302,7 @@ class Model(metaclass=_Pybind11Type):  # abstract
 class _ModelOf:
     seed: int
     epochs_trained: int
+    rows_drawn: int  # through dropout, by forward and step
     def refuse_this_thread(self) -> None: ...  # from then on, of calls that wait for the end of a fit
     def __init__(
         self,

@@ -602,7 +602,8 @@ class MLP:
         Returns
         -------
         torch.nn.Sequential
-            Of Linear, activation and Dropout modules, without any for "identity"; its parameters are copies.
+            Of Linear, activation and Dropout modules, without any for "identity"; its parameters are copies. As every
+            new module it is in training mode: `eval()` it where there is dropout.
 
         Raises
         ------
@@ -650,8 +651,8 @@ class MLP:
         """Write an ONNX model that computes what `predict` does, whole or not at all. Needs the extra "onnx".
 
         The input is "X", (n, d_0), the output "output", (n, d_L), for any n, in the network's dtype. Opset 20, IR 9.
-        Onnxruntime has leaky_relu, elu, selu, gelu and softplus in float32 alone, and ONNX the parameters of leaky_relu
-        and elu, which changes what a float64 network computes by about 1e-8.
+        Onnxruntime has leaky_relu, elu, selu, gelu and softplus in float32 alone, and ONNX the parameters of
+        leaky_relu, elu and selu, which changes what a float64 network computes by about 1e-8.
 
         Parameters
         ----------
@@ -723,6 +724,7 @@ class MLP:
             "_format": serialization.PICKLE_VERSION,
             "_description": serialization.describe(self),
             "_parameters": self.parameters.copy(),
+            "_rows_drawn": self._model.rows_drawn,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -732,6 +734,7 @@ class MLP:
         MLP.__init__(self, **serialization.arguments(description))
         self.parameters[:] = parameters
         self._model.epochs_trained = description["epochs_trained"]
+        self._model.rows_drawn = state.pop("_rows_drawn", 0)
         self.__dict__.update(state)
 
     def __repr__(self) -> str:

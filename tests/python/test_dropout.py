@@ -1,5 +1,6 @@
 """Dropout and sparse input of the class `MLP`; the C++ tests have their mathematics."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -32,6 +33,15 @@ def test_dropout_survives_pickle_and_copy_and_repeats_with_the_seed():
     for twin in twins:
         twin.fit(X, y, epochs=3)
         assert same_bits(twin.parameters, mlp.parameters)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda mlp: pickle.loads(pickle.dumps(mlp))])
+def test_the_masks_of_a_loop_of_steps_go_on_in_a_duplicate(duplicate):
+    X, y = smooth_data(30)
+    mlp, optimizer = cr.MLP([4, 50, 2], dropout=0.5, seed=5), cr.SGD()
+    first = mlp.step(X, y, optimizer)
+    twin = duplicate(mlp)
+    assert mlp.step(X, y, cr.SGD()) == twin.step(X, y, cr.SGD()) != first
 
 
 @pytest.mark.parametrize(
