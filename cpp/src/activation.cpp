@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "named.hpp"
+#include "number.hpp"
 
 namespace chainrule {
 
@@ -23,7 +24,7 @@ void check(const Activation& activation) {
   const double value = parameter(activation);
   const bool is_elu = std::holds_alternative<ELU>(activation);
   if (!std::isfinite(value) || value < 0 || (is_elu && value == 0))
-    throw std::invalid_argument(std::string(parameter_name(activation)) + " is " + std::to_string(value) +
+    throw std::invalid_argument(std::string(parameter_name(activation)) + " is " + text_of(value) +
                                 "; expected a finite number " + (is_elu ? "> 0" : ">= 0"));
 }
 

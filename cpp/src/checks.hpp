@@ -44,10 +44,13 @@ void check_batch(const Network<T>& network, const Loss& loss, const Batch<T>& ba
   const Samples<T>& samples = batch.samples;
   check_inputs(network, samples.X);
   if (batch.size < 1) throw std::invalid_argument("the batch is empty; expected at least one row");
+  if (samples.X.rows() != samples.y.rows)
+    throw std::invalid_argument("X has " + std::to_string(samples.X.rows()) + " rows and y " +
+                                std::to_string(samples.y.rows) + "; expected as many");
   const Index rows = batch.order ? samples.X.rows() : batch.size;
-  if (samples.X.rows() < rows || samples.y.rows < rows)
+  if (samples.X.rows() < rows)
     throw std::invalid_argument("the batch has " + std::to_string(rows) + " rows; X has " +
-                                std::to_string(samples.X.rows()) + " and y " + std::to_string(samples.y.rows));
+                                std::to_string(samples.X.rows()));
   for (Index i = 0; batch.order && i < batch.size; ++i)
     if (batch.order[i] < 0 || batch.order[i] >= rows)
       throw std::invalid_argument("order holds " + std::to_string(batch.order[i]) + "; X has rows 0 to " +

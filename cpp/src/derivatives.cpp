@@ -18,15 +18,17 @@ namespace chainrule {
 
 namespace {
 
-/// `in_row_blocks` of as many rows as the tape holds, with so many passes over the network for each row.
+/// `in_row_blocks` of as many rows as a step takes, or as the tape holds, with so many passes over the network for each
+/// row.
 template <class T, class Block>
 void in_tape_blocks(const Network<T>& network, Index rows, Index passes, Tape<T>& tape, const BetweenBlocks& between,
                     const Block& block, Index seeds = 1) {
   if (rows < 1) throw std::invalid_argument("there are no rows; expected at least one");
   if (tape.capacity() < 1) throw std::invalid_argument("the tape holds no rows; expected at least one");
   tape.set_draw({});
-  in_row_blocks(rows, tape.capacity(), static_cast<double>(passes) * forward_operations(network, 1), between, block,
-                seeds);
+  // A larger tape does not make other blocks, and so other sums.
+  const Index at_a_time = std::min(tape.capacity(), rows_at_a_time(network, rows));
+  in_row_blocks(rows, at_a_time, static_cast<double>(passes) * forward_operations(network, 1), between, block, seeds);
 }
 
 /// Forward as far as a σ' asks for: an output that is linear is left out.

@@ -6,6 +6,7 @@
 
 #include "chainrule/backprop.hpp"
 #include "chainrule/predict.hpp"
+#include "number.hpp"
 #include "parameter_name.hpp"
 
 namespace chainrule {
@@ -21,7 +22,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 template <class T>
 GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const Samples<T>& samples, double eps,
                               const BetweenBlocks& between) {
-  if (!(eps > 0)) throw std::invalid_argument("eps is " + std::to_string(eps) + "; expected a number > 0");
+  if (!(eps > 0)) throw std::invalid_argument("eps is " + text_of(eps) + "; expected a number > 0");
   GradientCheck result{};
 
   Tape<T> tape(network, samples.X.rows());

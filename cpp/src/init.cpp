@@ -5,6 +5,7 @@
 
 #include "chainrule/random.hpp"
 #include "named.hpp"
+#include "number.hpp"
 
 namespace chainrule {
 
@@ -32,7 +33,7 @@ Init init_named(const std::string& name, double parameter) {
 void check(const Init& init) {
   if (const std::optional<double> value = parameter(init); value && (!(*value > 0) || !std::isfinite(*value)))
     throw std::invalid_argument(std::string(std::holds_alternative<Normal>(init) ? "std" : "bound") + " is " +
-                                std::to_string(*value) + "; expected a finite number > 0");
+                                text_of(*value) + "; expected a finite number > 0");
 }
 
 std::vector<std::string> init_names() { return Named<Init>::names(); }

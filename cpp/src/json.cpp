@@ -43,6 +43,7 @@ class Parser {
 
   Value value(int depth) {
     if (depth > max_depth) fail("it is nested too deeply");
+    if (++values_ > most_values) fail("it has more than " + std::to_string(most_values) + " values");
     skip_space();
     const char first = peek();
     if (first == '{') return Value(object(depth));
@@ -178,6 +179,7 @@ class Parser {
 
   std::string_view text_;
   std::size_t at_ = 0;
+  std::size_t values_ = 0;
 };
 
 template <class T>
@@ -241,14 +243,6 @@ std::string quoted(std::string_view text) {
     }
   }
   return result + '"';
-}
-
-std::string number(double value) {
-  std::ostringstream stream;
-  stream.imbue(std::locale::classic());
-  stream.precision(17);
-  stream << value;
-  return stream.str();
 }
 
 }  // namespace chainrule::json

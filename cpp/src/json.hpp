@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -9,10 +10,12 @@
 
 namespace chainrule::json {
 
-// As much of JSON as a file's header needs: strict, without recursion deeper than `max_depth`, and without numbers that
-// lose digits: they stay text until somebody asks. All errors are std::invalid_argument.
+// As much of JSON as a file's header needs: strict, without recursion deeper than `max_depth`, with as many values as
+// fit into some memory, and without numbers that lose digits: they stay text until somebody asks. All errors are
+// std::invalid_argument.
 
 inline constexpr int max_depth = 8;
+inline constexpr std::size_t most_values = 1'000'000;
 
 class Value;
 using List = std::vector<Value>;
@@ -48,7 +51,5 @@ Value parse(std::string_view text);
 
 /// A string as JSON writes it, in quotes.
 std::string quoted(std::string_view text);
-/// In digits enough to be read as the same number; finite ones only.
-std::string number(double value);
 
 }  // namespace chainrule::json

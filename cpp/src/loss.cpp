@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "named.hpp"
+#include "number.hpp"
 
 namespace chainrule {
 
@@ -25,12 +26,12 @@ Loss loss_named(const std::string& name, const std::vector<double>& parameters) 
 
 void check(const Loss& loss) {
   if (const auto* huber = std::get_if<Huber>(&loss); huber && (!(huber->delta > 0) || !std::isfinite(huber->delta)))
-    throw std::invalid_argument("delta is " + std::to_string(huber->delta) + "; expected a finite number > 0");
+    throw std::invalid_argument("delta is " + text_of(huber->delta) + "; expected a finite number > 0");
   if (const auto* quantile = std::get_if<Quantile>(&loss)) {
     if (quantile->quantiles.empty()) throw std::invalid_argument("quantiles is empty; expected at least one");
     for (const double tau : quantile->quantiles)
       if (!(tau > 0 && tau < 1))
-        throw std::invalid_argument("quantiles holds " + std::to_string(tau) + "; expected numbers between 0 and 1");
+        throw std::invalid_argument("quantiles holds " + text_of(tau) + "; expected numbers between 0 and 1");
   }
 }
 

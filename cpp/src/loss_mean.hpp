@@ -20,11 +20,17 @@ inline double mean_divisor(const Loss& loss, Index outputs, double weight) {
   return sum_over_outputs(loss) ? weight : weight * static_cast<double>(outputs);
 }
 
+/// w ℓ; a sample without weight says nothing, whatever its loss is.
+template <class T>
+double weighted(T weight, double loss) {
+  return weight == 0 ? 0 : static_cast<double>(weight) * loss;
+}
+
 /// Σ_i w_i ℓ_i / divisor
 template <class T>
 double weighted_mean(const Batch<T>& batch, const double* row_loss, double divisor) {
   double total = 0;
-  for (Index r = 0; r < batch.size; ++r) total += row_loss[r] * static_cast<double>(batch.weight(r));
+  for (Index r = 0; r < batch.size; ++r) total += weighted(batch.weight(r), row_loss[r]);
   return total / divisor;
 }
 

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "number.hpp"
+
 namespace chainrule {
 
 static std::uint64_t next_id() {
@@ -27,10 +29,10 @@ Network<T>::Network(Index inputs, std::vector<Layer> layers)
       throw std::invalid_argument(std::string("activation '") + name(activation(l)) + "' is for the output; layer " +
                                   std::to_string(l) + " is hidden");
     if (!(dropout(l) >= 0 && dropout(l) < 1))
-      throw std::invalid_argument("dropout of layer " + std::to_string(l) + " is " + std::to_string(dropout(l)) +
+      throw std::invalid_argument("dropout of layer " + std::to_string(l) + " is " + text_of(dropout(l)) +
                                   "; expected a number in [0, 1)");
     if (l == depth() && dropout(l) > 0)
-      throw std::invalid_argument("dropout of the output layer is " + std::to_string(dropout(l)) +
+      throw std::invalid_argument("dropout of the output layer is " + text_of(dropout(l)) +
                                   "; only hidden layers have it");
     offsets_.push_back(total);
     if (units(l - 1) == std::numeric_limits<Index>::max() ||

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "loss_mean.hpp"
+#include "number.hpp"
 #include "parameter_name.hpp"
 
 namespace chainrule {
@@ -68,7 +70,9 @@ bool search(const Network<T>& network, const Loss& loss, const Batch<T>& batch, 
       if (search.in(tape.activation(l), "a", l, Cause::overflow)) return true;
     }
     if (search.in(tape.target(), "y", L, Cause::bad_input)) return true;
-    if (search.in(Eigen::Map<Vector<double>>(tape.row_loss(), tape.rows()), "loss", L, Cause::overflow)) return true;
+    Vector<double> losses(tape.rows());
+    for (Index r = 0; r < tape.rows(); ++r) losses[r] = weighted(batch.weight(r), tape.row_loss()[r]);
+    if (search.in(losses, "loss", L, Cause::overflow)) return true;
     for (Index l = L; l > 0; --l)
       if (search.in(tape.delta(l), "delta", l, Cause::overflow)) return true;
     for (Index l = 1; l <= L; ++l) {
@@ -87,8 +91,8 @@ bool search(const Network<T>& network, const Loss& loss, const Batch<T>& batch, 
 std::string text(const NonFinite& where) {
   std::string result =
       where.epoch > 0 ? "epoch " + std::to_string(where.epoch) + ", batch " + std::to_string(where.batch) + ": " : "";
-  result += where.tensor + " holds " + std::to_string(where.value) + " at row " + std::to_string(where.row) +
-            ", column " + std::to_string(where.column);
+  result += where.tensor + " holds " + text_of(where.value) + " at row " + std::to_string(where.row) + ", column " +
+            std::to_string(where.column);
   if (where.cause == NonFinite::Cause::overflow)
     result += " of layer " + std::to_string(where.layer) + ": an overflow there, from finite numbers";
   return result + ". The parameters are those before that step";

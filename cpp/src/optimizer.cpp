@@ -44,7 +44,8 @@ UpdateConstants Optimizer<T>::next_constants() const {
   const UpdateConstants constants = std::visit([this](const auto& rule) { return rule.constants(steps_ + 1); }, rule_);
   for (const double constant : constants)
     if (!std::isfinite(static_cast<T>(constant)))
-      throw std::invalid_argument("lr or weight_decay is beyond the range of the network's dtype");
+      throw std::invalid_argument(
+          "lr, or another setting of the optimizer, is beyond the range of the network's dtype");
   return constants;
 }
 
@@ -88,7 +89,8 @@ void Optimizer<T>::restore(std::int64_t steps, Index parameter_count) {
 
 template <class T>
 T* Optimizer<T>::make_moment(int i, Index size) {
-  if (!moment(i)) moments_[static_cast<std::size_t>(i)] = Buffer<T>(size);
+  Buffer<T>& own = moments_[static_cast<std::size_t>(i)];
+  if (own.size() != size) own = Buffer<T>(size);
   return moment(i);
 }
 

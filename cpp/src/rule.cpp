@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "named.hpp"
+#include "number.hpp"
 
 namespace chainrule {
 
@@ -48,12 +49,12 @@ double learning_rate(const Rule& rule) {
 
 static void check_at_least_zero(const char* what, double value) {
   if (!(value >= 0) || !std::isfinite(value))
-    throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected a finite number >= 0");
+    throw std::invalid_argument(std::string(what) + " is " + text_of(value) + "; expected a finite number >= 0");
 }
 
 static void check_share(const char* what, double value) {
   if (!(value >= 0 && value < 1))
-    throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected a number in [0, 1)");
+    throw std::invalid_argument(std::string(what) + " is " + text_of(value) + "; expected a number in [0, 1)");
 }
 
 void set_learning_rate(Rule& rule, double lr) {

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "named.hpp"
+#include "number.hpp"
 
 namespace chainrule {
 
@@ -55,7 +56,7 @@ void check(const Schedule& schedule) {
 
 static void require(bool ok, const char* what, double value, const char* expected) {
   if (!ok || !std::isfinite(value))
-    throw std::invalid_argument(std::string(what) + " is " + std::to_string(value) + "; expected " + expected);
+    throw std::invalid_argument(std::string(what) + " is " + text_of(value) + "; expected " + expected);
 }
 
 void StepDecay::check() const {

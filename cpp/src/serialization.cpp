@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "json.hpp"
+#include "number.hpp"
 #include "parameter_name.hpp"
 
 #ifndef _WIN32
@@ -178,7 +179,7 @@ void check_finite(const std::string& name, const T* values, std::uint64_t count)
 }
 
 std::string described(const Activation& activation) {
-  const std::string value = parameter_name(activation) ? json::number(parameter(activation)) : "null";
+  const std::string value = parameter_name(activation) ? text_of(parameter(activation)) : "null";
   return "[" + json::quoted(name(activation)) + ", " + value + "]";
 }
 
@@ -199,11 +200,12 @@ std::string header_of(const Network<T>& network, const Loss& loss, std::uint64_t
       ", \"layer_sizes\": " + listed(sizes, [](Index units) { return std::to_string(units); }) +
       ", \"hidden_activation\": " + listed(hidden, [](const Layer& layer) { return described(layer.activation); }) +
       ", \"output_activation\": " + described(network.layers().back().activation) + ", \"loss\": [" +
-      json::quoted(name(loss)) + ", " + listed(parameters(loss), json::number) +
+      json::quoted(name(loss)) + ", " + listed(parameters(loss), text_of) +
       "], \"init\": null, \"dtype\": " + json::quoted(dtype<T>) + ", \"seed\": " + std::to_string(seed) +
-      ", \"dropout\": " + listed(hidden, [](const Layer& layer) { return json::number(layer.dropout); }) +
+      ", \"dropout\": " + listed(hidden, [](const Layer& layer) { return text_of(layer.dropout); }) +
       ", \"epochs_trained\": " + std::to_string(epochs_trained) + "}";
   std::ostringstream header;
+  header.imbue(std::locale::classic());
   header << "{\"__metadata__\":{" << json::quoted(metadata_key) << ":" << json::quoted(description) << "}";
   const auto tensor = [&](const std::string& name, const std::string& shape, Index begin, Index end) {
     header << ",\"" << name << "\":{\"dtype\":\"" << tensor_dtype<T> << "\",\"shape\":[" << shape

@@ -13,6 +13,8 @@
 #include "chainrule/random.hpp"
 #include "checks.hpp"
 #include "engine/kernels.hpp"
+#include "loss_mean.hpp"
+#include "number.hpp"
 #include "tensor_sums.hpp"
 #include "tree_sum.hpp"
 
@@ -29,12 +31,12 @@ void check(const FitOptions& options, Index rows) {
   positive("batch_size", options.batch_size);
   if (options.patience) positive("patience", *options.patience);
   if (!(options.objective.loss_weight > 0) || !std::isfinite(options.objective.loss_weight))
-    throw std::invalid_argument("loss_weight is " + std::to_string(options.objective.loss_weight) +
+    throw std::invalid_argument("loss_weight is " + text_of(options.objective.loss_weight) +
                                 "; expected a finite number > 0");
   if (!(options.objective.l2 >= 0) || !std::isfinite(options.objective.l2))
-    throw std::invalid_argument("l2 is " + std::to_string(options.objective.l2) + "; expected a finite number >= 0");
+    throw std::invalid_argument("l2 is " + text_of(options.objective.l2) + "; expected a finite number >= 0");
   if (options.clip_norm && !(*options.clip_norm > 0))
-    throw std::invalid_argument("clip_norm is " + std::to_string(*options.clip_norm) + "; expected a number > 0");
+    throw std::invalid_argument("clip_norm is " + text_of(*options.clip_norm) + "; expected a number > 0");
   if (options.micro_batch) positive("micro_batch", *options.micro_batch);
   check(options.schedule);
   if (rows == 0 && by_steps(options.schedule))
@@ -85,7 +87,7 @@ double validate_in_order(const Network<T>& network, const Loss& loss, const Samp
   const Batch<T> batch{validation, n};
   for (Index i = 0; i < n; ++i) {
     const Index place = 2 * (static_cast<Index>(before) + i);
-    terms[place] = static_cast<double>(batch.weight(i)) * of_mine[i];
+    terms[place] = weighted(batch.weight(i), of_mine[i]);
     terms[place + 1] = static_cast<double>(batch.weight(i));
   }
   ranks.sum(terms.data(), terms.size());
@@ -191,9 +193,10 @@ class Fit {
     const Index steps_per_epoch = engine::parts_of(rows_, batch_size_);
     const double lr = rate_.at({state_.epoch - 1, options_.epochs, state_.step, steps_per_epoch});
     if (!std::isfinite(static_cast<T>(lr)))
-      throw std::overflow_error(std::string("schedule ") + name(options_.schedule) +
-                                " takes lr beyond the range of the network's dtype in epoch " +
-                                std::to_string(state_.epoch));
+      throw std::overflow_error((std::holds_alternative<ConstantRate>(options_.schedule)
+                                     ? std::string("lr is")
+                                     : std::string("schedule ") + name(options_.schedule) + " takes lr") +
+                                " beyond the range of the network's dtype in epoch " + std::to_string(state_.epoch));
     optimizer_.set_lr(lr);
     ++state_.step;
     state_.last_of_epoch = last_of_epoch;
@@ -261,7 +264,10 @@ class Fit {
     state_.gradient = data;
     for (Observer<T>* observer : observers_) observer->gradient_ready(state_);
     state_.gradient = nullptr;
-    if (observed_gradient() && !engine::kernels<T>().all_finite(parameters, data)) return false;  // they changed it
+    if (observed_gradient() && !engine::kernels<T>().all_finite(parameters, data)) {  // they changed it
+      if (sums) *sums = tensor_sums(network_, data);
+      return false;
+    }
     std::vector<TensorSums> unclipped;
     if (sums && options_.clip_norm) unclipped = tensor_sums(network_, data);
     if (options_.clip_norm) clip(whole, *options_.clip_norm);
@@ -332,7 +338,7 @@ class Fit {
     if (history.steps_left_out == 1 && history.non_finite && history.non_finite->is_of_sample())
       history.non_finite->row = batches_.row(history.non_finite->row);
     if (ranks_ && is_first) history.non_finite = found_by_any(history.non_finite, *ranks_);
-    // A sum of parts that are finite.
+    // A sum of parts that are finite, or what an observer made of it.
     if (!history.non_finite)
       history.non_finite = NonFinite{.layer = network_.depth(), .value = state_.loss, .loss = state_.loss};
     if (history.steps_left_out == 1) {
@@ -353,6 +359,7 @@ class Fit {
     if (validation_) history.validation_loss.push_back(*state_.validation_loss);
     history.lr.push_back(optimizer_.lr());
     history.epochs = state_.epoch;
+    optimizer_.set_lr(state_.lr);
     rate_.epoch_done(watched);
     progress_.rate = rate_.state();
     progress_.step = state_.step;

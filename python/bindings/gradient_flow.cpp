@@ -80,28 +80,37 @@ py::list histogram_list(const std::vector<ActivationHistogram>& histograms) {
 
 /// Of the recorded steps `first` … `last` - 1.
 py::dict record_dict(const FlowRecord& record, Index first, std::optional<Index> last) {
-  const std::lock_guard<std::mutex> lock(record.mutex);
-  const auto size = static_cast<Index>(record.flows.size());
-  const Index begin = std::clamp<Index>(first, 0, size), end = std::clamp(last.value_or(size), begin, size);
-  const auto of = [&](const auto& all) { return std::span(all.data() + begin, static_cast<std::size_t>(end - begin)); };
-  const std::span<const GradientFlow> flows = of(record.flows);
-  const std::span<const Index> recorded = of(record.recorded);
+  std::vector<GradientFlow> flows;
+  std::vector<Index> recorded;
+  std::vector<ActivationHistogram> histograms;
+  {  // Not while Python objects are made: that may run anything, and let go of the interpreter.
+    const std::lock_guard<std::mutex> lock(record.mutex);
+    const auto size = static_cast<Index>(record.flows.size());
+    const Index begin = std::clamp<Index>(first, 0, size), end = std::clamp(last.value_or(size), begin, size);
+    flows.assign(record.flows.begin() + begin, record.flows.begin() + end);
+    recorded.assign(record.recorded.begin() + begin, record.recorded.begin() + end);
+    if (end == size) histograms = record.histograms;
+  }
   std::vector<Index> rows;
   for (const GradientFlow& flow : flows) rows.push_back(flow.rows);
   py::dict result;
-  result["recorded"] = std::vector<Index>(recorded.begin(), recorded.end());
+  result["recorded"] = recorded;
   result["rows"] = rows;
   result["parameters"] = array_of(flows, &GradientFlow::parameters, parameter_figures);
   result["layers"] = array_of(flows, &GradientFlow::layers, layer_figures);
-  result["histograms"] = end == size ? histogram_list(record.histograms) : py::list();
+  result["histograms"] = histogram_list(histograms);
   return result;
 }
 
 /// All that a pickle holds.
 py::tuple state_of(const FlowRecord& record) {
   const py::dict flows = record_dict(record, 0, {});
-  const std::lock_guard<std::mutex> lock(record.mutex);
-  return py::make_tuple(record.every, record.steps, flows);
+  Index steps = 0;
+  {
+    const std::lock_guard<std::mutex> lock(record.mutex);
+    steps = record.steps;
+  }
+  return py::make_tuple(record.every, steps, flows);
 }
 
 std::unique_ptr<FlowRecord> from_state(const py::tuple& state) {

@@ -58,7 +58,7 @@ class EpochReport : public Observer<T> {
     const py::gil_scoped_acquire acquire;
     const engine::KeepSubnormals of_python;
     const py::object stop =
-        on_epoch_(state.epoch, state.loss, state.validation_loss, state.optimizer.lr(), state.penalty);
+        on_epoch_(state.epoch, state.loss, state.validation_loss, state.progress.history.lr.back(), state.penalty);
     if (py::bool_(stop)) state.stop = true;
     state.optimizer.set_rule(optimizer_.rule());  // which the callback may have changed
     state.optimizer.attach(state.network);

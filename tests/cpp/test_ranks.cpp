@@ -72,6 +72,7 @@ template <class T>
 Samples<T> share(const Problem<T>& problem, Index first, Index rows) {
   Samples<T> mine = problem.samples().from(first);
   mine.X = {problem.X.row(first).data(), rows, problem.X.cols(), Eigen::OuterStride<>(problem.X.outerStride())};
+  mine.y.rows = rows;
   return mine;
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <locale>
 #include <stdexcept>
 #include <string>
 
@@ -13,6 +14,7 @@
 #include "chainrule/predict.hpp"
 #include "chainrule/serialization.hpp"
 #include "json.hpp"
+#include "number.hpp"
 #include "support.hpp"
 
 using namespace chainrule;
@@ -63,6 +65,23 @@ TEST_CASE_TEMPLATE("a saved network comes back to the bit", T, float, double) {
     CHECK(saved.network.dropout(l) == network.dropout(l));
   }
   CHECK(same_bits(saved.network.parameters(), network.parameters()));
+}
+
+TEST_CASE("numbers in a file are not those of the program's locale") {
+  struct Grouped : std::numpunct<char> {
+    std::string do_grouping() const override { return "\3"; }
+    char do_thousands_sep() const override { return '.'; }
+    char do_decimal_point() const override { return ','; }
+  };
+  const Folder folder;
+  Network<double> network(40, {{50, activation_named("elu", 0.75)}, {1, Identity{}}});
+  initialise(network, 7);
+  const std::locale before = std::locale::global(std::locale(std::locale::classic(), new Grouped));
+  save<double>(network, Huber{{}, 1.5}, folder.path / "net");
+  const SavedNetwork<double> saved = load<double>(folder.path / "net");
+  std::locale::global(before);
+  CHECK(same_bits(Vector<double>(saved.network.parameters()), Vector<double>(network.parameters())));
+  CHECK(parameters(saved.loss) == std::vector<double>{1.5});
 }
 
 TEST_CASE("losses keep their parameters") {
@@ -162,7 +181,11 @@ TEST_CASE("JSON: what is right is read, what is not is refused") {
                             "[[[[[[[[[[1]]]]]]]]]]"})
     CHECK_MESSAGE(message(wrong) != "", wrong);
   CHECK(json::parse(json::quoted("a\"\\\n\x01")).string() == "a\"\\\n\x01");
-  CHECK(json::parse(json::number(0.1)).number() == 0.1);
+  CHECK(json::parse(text_of(0.1)).number() == 0.1);
+  CHECK(json::parse(text_of(1.0 / 3)).number() == 1.0 / 3);
+  std::string many = "[1";
+  while (many.size() < 2 * json::most_values) many += ",1";
+  CHECK(message(many + "]").find("more than 1000000 values") != std::string::npos);
 }
 
 TEST_CASE("serialization: what could not be loaded is not saved, and the file stays as it was") {

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "chainrule/gradient_flow.hpp"
+#include "chainrule/predict.hpp"
 #include "chainrule/trainer.hpp"
 #include "support.hpp"
 
@@ -586,11 +588,13 @@ TEST_CASE_TEMPLATE("trainer: samples that do not fit throw before anything chang
   const Samples<T> good = problem.samples();
   std::vector<std::int64_t> labels = problem.labels;
   labels.back() = 3;
-  const Samples<T> unknown_label{good.X, Targets<T>(labels.data(), 10)}, short_y{good.X, {problem.labels.data(), 9}};
+  const std::vector<std::int64_t> longer(11);
+  const Samples<T> unknown_label{good.X, Targets<T>(labels.data(), 10)}, short_y{good.X, {problem.labels.data(), 9}},
+      long_y{good.X, {longer.data(), 11}};
   const Matrix<T> narrow = problem.X.leftCols(3);
   const Samples<T> narrow_X{narrow, good.y};
   for (const bool shuffle : {false, true})
-    for (const Samples<T>* bad : {&unknown_label, &short_y, &narrow_X}) {
+    for (const Samples<T>* bad : {&unknown_label, &short_y, &long_y, &narrow_X}) {
       CHECK_THROWS_AS(fit_with(*bad, nullptr, shuffle), std::invalid_argument);
       CHECK_THROWS_AS(fit_with(good, bad, shuffle), std::invalid_argument);
     }
@@ -637,7 +641,7 @@ struct Snapshot : Observer<T> {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a fit that goes on from its progress ends with the same bits", T, float, double) {
-  for (const Schedule& schedule : {Schedule{Plateau{.patience = 0}}, Schedule{OneCycle{}}}) {
+  for (const Schedule& schedule : {Schedule{Plateau{.patience = 0}}, Schedule{OneCycle{}}, Schedule{StepDecay{2}}}) {
     FitOptions options;
     options.epochs = 8;
     options.batch_size = 4;
@@ -649,7 +653,7 @@ TEST_CASE_TEMPLATE("a fit that goes on from its progress ends with the same bits
     const History expected = fit(whole, optimizer, options, {&snapshot});
 
     // The moments of another network's optimizer, as a file brings them.
-    Optimizer<T> other{Adam{}};
+    Optimizer<T> other{snapshot.optimizer->rule()};
     other.restore(snapshot.optimizer->steps(), whole.network.parameter_count());
     for (int i = 0; i < max_moments; ++i)
       if (other.moment(i)) std::copy_n(snapshot.optimizer->moment(i), whole.network.parameter_count(), other.moment(i));
@@ -681,6 +685,7 @@ class Blocks : public Source<T> {
     const Index rows = sizes_[given_++];
     Samples<T>& block = block_.emplace(problem_.samples().from(first_));
     block.X = {problem_.X.row(first_).data(), rows, problem_.X.cols(), Eigen::OuterStride<>(problem_.X.outerStride())};
+    block.y.rows = rows;
     first_ += rows;
     return &block;
   }
@@ -914,4 +919,31 @@ TEST_CASE_TEMPLATE("trainer: a gradient that an observer has spoilt is not taken
   CHECK_THROWS_AS(fit<T>(problem, optimizer, in_order(), {&spoil}), NonFiniteError);
   CHECK(same_bits(parameters(problem.network), before));
   CHECK(optimizer.steps() == 0);
+}
+
+TEST_CASE_TEMPLATE("trainer: sums are those of a gradient that an observer has spoilt", T, float, double) {
+  auto problem = sample<T>();
+  Optimizer<T> optimizer(SGD{});
+  FlowRecord record(1);
+  FlowRecorder<T> recorder(record, problem.network);
+  Callbacks<T> spoil;
+  spoil.whole = true;
+  spoil.on_gradient = [](FitState<T>& state) { state.gradient[0] = std::numeric_limits<T>::quiet_NaN(); };
+  FitOptions options = in_order();
+  options.on_non_finite = OnNonFinite::stop;
+  fit<T>(problem, optimizer, options, {&recorder, &spoil});
+  REQUIRE(record.flows.size() == 1);
+  CHECK(record.flows[0].parameters[0].nan == 1);
+}
+
+TEST_CASE_TEMPLATE("trainer: a sample without weight says nothing, whatever its target is", T, float, double) {
+  auto problem = sample<T>(10, true), twin = sample<T>(10, true);
+  problem.weight[9] = twin.weight[9] = 0;
+  problem.y.row(9).setConstant(std::sqrt(std::numeric_limits<T>::max()) * 2);  // whose square is infinite
+  Optimizer<T> optimizer(Adam{}), other(Adam{});
+  const History history = fit(problem, optimizer, in_order()), expected = fit(twin, other, in_order());
+  CHECK(history.loss == expected.loss);
+  CHECK(same_bits(parameters(problem.network), parameters(twin.network)));
+  CHECK(evaluate<T>(problem.network, problem.loss, problem.samples()) ==
+        evaluate<T>(twin.network, twin.loss, twin.samples()));
 }

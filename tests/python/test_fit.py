@@ -496,11 +496,15 @@ def test_a_schedule_that_leaves_the_range_of_the_dtype():
     assert same_bits(mlp.parameters, twin.parameters)
 
 
-@pytest.mark.parametrize("optimizer", [cr.SGD(1e39), cr.AdamW(1.0, weight_decay=1e39)], ids=["lr", "weight_decay"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [cr.SGD(1e39), cr.AdamW(1.0, weight_decay=1e39), cr.SGD(0.1, momentum=1e39), cr.Adam(eps=1e39)],
+    ids=["lr", "weight_decay", "momentum", "eps"],
+)
 def test_optimizers_beyond_the_range_of_the_dtype(optimizer):
     mlp, X, y = small_net(dtype="float32")
     before = mlp.parameters.copy()
     for train in (lambda: mlp.fit(X, y, epochs=1, optimizer=optimizer), lambda: mlp.step(X, y, optimizer)):
-        with pytest.raises(ValueError, match="lr or weight_decay is beyond the range of the network's dtype"):
+        with pytest.raises(ValueError, match=r"^lr, or another setting of the optimizer, is beyond the range"):
             train()
     assert same_bits(mlp.parameters, before) and optimizer.t == 0

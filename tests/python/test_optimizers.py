@@ -306,13 +306,24 @@ def test_copies_of_one_whose_settings_have_changed_since_a_step(optimizer, chang
 @pytest.mark.parametrize("name", ["lr", "weight_decay"])
 def test_settings_beyond_the_range_of_the_dtype_are_refused_later_too(name):
     problem = tanh_problem()
-    mlp, optimizer = cr.MLP(library_net(problem.net).layer_sizes, dtype="float32"), cr.AdamW(0.1)
+    mlp, optimizer = cr.MLP(library_net(problem.net).layer_sizes, dtype="float32", dropout=0.5), cr.AdamW(0.1)
     by_step(mlp, problem, optimizer, 1)
-    before = mlp.parameters.copy()
+    mlp.forward(problem.X)
+    before, twin = mlp.parameters.copy(), mlp.copy()
     setattr(optimizer, name, 1e40)
-    with pytest.raises(ValueError, match="lr or weight_decay is beyond the range of the network's dtype"):
+    with pytest.raises(ValueError, match=r"^lr, or another setting of the optimizer, is beyond the range"):
         by_step(mlp, problem, optimizer, 1)
+    with pytest.raises(ValueError, match=r"^lr, or another setting of the optimizer, is beyond the range"):
+        mlp.fit(problem.X, problem.Y, epochs=1, optimizer=optimizer)
     assert same_bits(mlp.parameters, before)
+    assert len(mlp.activations) == len(mlp.layer_sizes)  # of the forward pass
+    assert same_bits(mlp.forward(problem.X), twin.forward(problem.X))  # the same masks
+
+
+def test_a_message_has_the_digits_that_tell():
+    for settings, words in [({"lr": -1e-9}, r"^lr is -1e-09;"), ({"betas": (0.9, 1.0000001)}, r"is 1.0000001;")]:
+        with pytest.raises(ValueError, match=words):
+            cr.Adam(**settings)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,8 @@ template <class T>
 class Source {
  public:
   virtual ~Source() = default;
-  /// Samples of an epoch; 0 where that is not known.
+  /// Samples of an epoch; 0 where that is not known. Schedules by steps take it that all blocks but the last are of
+  /// whole batches.
   virtual Index rows() const = 0;
   /// The epoch's next block, or nullptr at its end; then the next epoch begins.
   virtual const Samples<T>* next() = 0;

@@ -128,6 +128,11 @@ class Pool {
     if (taken > 0) done_.fetch_add(taken, std::memory_order_release);
   }
 
+  bool shares_processor() const {
+    const int here = processor();
+    return here >= 0 && here == caller_processor_.load(std::memory_order_relaxed);
+  }
+
   void work(int number) {
     const FlushSubnormals flush;
     std::uint32_t seen = 0;
@@ -135,7 +140,7 @@ class Pool {
       std::uint32_t generation = generation_.load();
       for (int spin = 0; generation == seen && spin < spins_; ++spin) {
         // On the caller's processor it would wait for what it keeps the caller from; woken, it may get another.
-        if (spin % 64 == 0 && processor() == caller_processor_.load(std::memory_order_relaxed)) break;
+        if (spin % 64 == 0 && shares_processor()) break;
         pause();
         generation = generation_.load(std::memory_order_relaxed);
       }
