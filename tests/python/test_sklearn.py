@@ -478,6 +478,53 @@ def test_warnings_are_scikit_learns():
     assert {warning.filename for warning in caught} == {inspect.getsourcefile(cr.sklearn.stochastic)}
 
 
+def test_filters_by_scikit_learns_module_hold():
+    X, y = regression()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=ConvergenceWarning, module="sklearn")
+        assert MLPRegressor(max_iter=2).fit(X, y).n_iter_ == 2
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_warning_that_is_an_error_leaves_what_was_trained(solver):
+    X, y = regression()
+    model, twin = (MLPRegressor(max_iter=2, solver=solver, random_state=0) for _ in range(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        with pytest.raises(ConvergenceWarning):
+            model.fit(X, y)
+    np.testing.assert_array_equal(model.predict(X), twin.fit(X, y).predict(X))
+
+
+def test_a_floating_point_error_of_a_callback_comes_out():
+    def fails(report):
+        raise FloatingPointError("mine")
+
+    X, y = regression()
+    for settings in ({}, {"early_stopping": True}):
+        with pytest.raises(FloatingPointError, match="mine"):
+            MLPRegressor(callbacks=[fails], **settings).fit(X, y)
+
+
+def test_weights_below_the_normal_numbers_are_none():
+    X, y = regression()
+    X = X.astype("float32")
+    tiny, zero = np.ones(len(y)), np.ones(len(y))
+    tiny[:9], zero[:9] = 1e-40, 0
+    models = [MLPRegressor(max_iter=3, random_state=0).fit(X, y, sample_weight=weight) for weight in (tiny, zero)]
+    np.testing.assert_array_equal(*(model.predict(X) for model in models))
+    with pytest.raises(ValueError, match="sample_weight holds -"):
+        MLPRegressor().fit(X, y, sample_weight=-tiny)
+
+
+def test_to_show_an_estimator_computes_nothing():
+    X, y = regression()
+    model = MLPRegressor(max_iter=2).fit(X, y)
+    assert "coefs_" in model._repr_html_()
+    assert "gradient_flow_" not in vars(model)
+
+
 def test_verbose_prints_scikit_learns_lines(capsys):
     both("regression", verbose=True, max_iter=3)
     lines = capsys.readouterr().out.splitlines()

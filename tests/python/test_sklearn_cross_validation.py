@@ -13,11 +13,10 @@ import scipy.sparse
 from sklearn import model_selection
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_wine
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils._param_validation import InvalidParameterError
 
 import chainrule as cr
 from chainrule.sklearn import MLPClassifier, MLPRegressor, cross_val_score
@@ -135,16 +134,39 @@ def test_folds_that_do_not_converge_warn_as_ever(threads):
     assert cr.get_num_threads() == before
 
 
-def test_an_error_of_a_fold_or_a_callback_comes_out():
+@pytest.mark.parametrize("score", [model_selection.cross_val_score, cross_val_score])
+def test_folds_whose_fit_fails(score):
     X, y = load_wine(return_X_y=True)
-    with pytest.raises(ValueError, match="non-finite parameter weights"):
-        cross_val_score(MLPRegressor(solver="sgd", learning_rate_init=1e6, random_state=0), X * 1e6, y)
+    with pytest.raises(ValueError, match=r"All the 5 fits failed(.|\n)*non-finite parameter weights"):
+        score(MLPRegressor(solver="sgd", learning_rate_init=1e6, random_state=0), X * 1e6, y)
 
-    def fails(report):
-        raise KeyError(report.epoch)
+    folds = []
 
-    with pytest.raises(KeyError, match="1"):
-        cross_val_score(MLPClassifier(callbacks=[fails]), X, y)
+    def fails_in_the_second(report):
+        folds.append(report.mlp)
+        if len(set(map(id, folds))) == 2:
+            raise KeyError("second")
+
+    model = MLPClassifier(callbacks=[fails_in_the_second], max_iter=2, random_state=0, n_threads=1)
+    with pytest.warns(FitFailedWarning, match=r"1 fits failed out of a total of 3(.|\n)*KeyError: 'second'"):
+        scores = score(model, X, y, cv=3, error_score=-7)
+    assert sorted(scores)[0] == -7 < sorted(scores)[1]
+    folds.clear()
+    with pytest.raises(KeyError, match="second"):
+        score(model, X, y, cv=3, error_score="raise")
+
+
+class Wide(MLPClassifier):
+    """Has parameters of its own."""
+
+    def __init__(self, width=100):
+        super().__init__(hidden_layer_sizes=(width,), max_iter=5, random_state=0)
+        self.width = width
+
+
+def test_a_subclass_with_parameters_of_its_own():
+    X, y = load_wine(return_X_y=True)
+    assert_same_scores(Wide(20), X, y)
 
 
 def test_a_scorer_that_fails_gives_nan_and_a_warning():
@@ -170,7 +192,7 @@ def test_wrong_arguments():
         cross_val_score(MLPClassifier(), X, y, scoring=["accuracy"])
     with pytest.raises(ValueError, match="requires y to be passed"):
         cross_val_score(MLPClassifier(), X, None)
-    with pytest.raises(InvalidParameterError, match="The 'alpha' parameter of MLPClassifier"):
+    with pytest.raises(ValueError, match="The 'alpha' parameter of MLPClassifier"):
         cross_val_score(MLPClassifier(alpha=-1), X, y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         cross_val_score(MLPClassifier(), X, y[:-1])

@@ -64,6 +64,7 @@ def test_subclasses_go_there_and_back_too(target):
     assert type(theirs) is getattr(neural_network, kind.__name__)
     assert_close(outputs(theirs), outputs(ours), 1e-12)
     back = mine.from_sklearn(theirs)
+    assert back.mlp_.seed == mine.from_sklearn(theirs).mlp_.seed
     assert type(back) is mine
     assert_close(outputs(back), outputs(ours), 1e-12)
 

@@ -17,6 +17,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, is_classifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -36,7 +37,7 @@ from chainrule.sklearn.callbacks import CallbackSupportMixin
 from chainrule.sklearn.interchange import CORE_NAMES, SKLEARN_NAMES, from_sklearn, to_onnx, to_sklearn
 from chainrule.sklearn.lbfgs import fit_lbfgs
 from chainrule.sklearn.objective import Objective
-from chainrule.sklearn.samples import Samples
+from chainrule.sklearn.samples import Samples, without_subnormals
 from chainrule.sklearn.stochastic import BESTS, OWN_RATES, RECORDS, fit_stochastic, not_finite, rows_per_batch
 from chainrule.threads import num_threads
 
@@ -149,6 +150,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     @abstractmethod
     def _score_of(self, samples: Samples) -> float:
         """Give the score that early stopping watches."""
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
+        """Show the fitted attributes in a notebook, without `gradient_flow_` where nobody has looked at it yet."""
+        seen = type(self).__new__(type(self))
+        seen.__dict__.update({name: value for name, value in vars(self).items() if name != "_first_samples"})
+        return BaseEstimator._get_fitted_attr_html(seen, doc_link)
 
     @cached_property
     def gradient_flow_(self) -> GradientFlowReport:
@@ -333,7 +340,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         first = not hasattr(self, "mlp_") or not (self.warm_start or incremental)
         X, y, sample_weight = given = self._validated(X, y, sample_weight, comm, reset=first)
         targets = self._targets(y, incremental, X.dtype, comm)
-        samples = Samples(X, targets, self._weights(y, sample_weight, incremental, comm))
+        weight = without_subnormals(self._weights(y, sample_weight, incremental, comm), X.dtype)
+        samples = Samples(X, targets, weight)
         objective = self._objective()
         random = check_random_state(self.random_state)
         before = getattr(self, "mlp_", None)
@@ -461,6 +469,8 @@ def unchanged_by_errors(method: Callable[..., Any]) -> Callable[..., Any]:
         state = (mlp.parameters.copy(), mlp._model.rows_drawn) if warm else None
         try:
             return method(estimator, *args, **kwargs)
+        except ConvergenceWarning:  # that a filter makes an error: all is done
+            raise
         except BaseException:
             if mlp is None or estimator.mlp_ is not mlp or mlp._model.epochs_trained == epochs:
                 estimator.__dict__.clear()

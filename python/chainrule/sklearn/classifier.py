@@ -81,7 +81,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Evaluations of the loss at most, of "lbfgs".
     class_weight : dict, list of dict or "balanced", optional
         Weight of each class, times `sample_weight`; a class that a dict does not name weighs 1. "balanced" is
-        ``n / (n_classes · n_of_class)``; not in `partial_fit`.
+        ``n / (n_classes · n_of_class)``; not in `partial_fit`. It counts in the score of the rows that early stopping
+        holds out, which are some of those that were given, but not in that of a `validation_set`.
     dropout : float, or a sequence of one per hidden layer, default 0
         Share of the units that each step leaves out, see `chainrule.MLP`. Not with "lbfgs".
     clip_norm : float, optional

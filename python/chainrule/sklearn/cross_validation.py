@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
-from sklearn.model_selection._validation import _score
+from sklearn.model_selection._validation import _score, _warn_or_raise_about_fit_failures
 from sklearn.pipeline import Pipeline
 from sklearn.utils import indexable
 from sklearn.utils.metaestimators import _safe_split
@@ -25,7 +26,14 @@ OWN_FITS = (MLPClassifier.fit, MLPRegressor.fit, Pipeline.fit)
 
 
 def cross_val_score(
-    estimator: Any, X: Any, y: Any, *, groups: Any = None, scoring: Any = None, cv: Any = None
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    groups: Any = None,
+    scoring: Any = None,
+    cv: Any = None,
+    error_score: Any = np.nan,
 ) -> npt.NDArray[np.float64]:
     """Score an estimator by cross-validation, with as many folds trained at a time as there are threads.
 
@@ -48,18 +56,20 @@ def cross_val_score(
         As scikit-learn's; by default the estimator's `score`.
     cv : int, splitter or iterable of (training rows, test rows), optional
         As scikit-learn's; by default five folds, by classes for a classifier.
+    error_score : "raise" or float, default NaN
+        The score of a fold whose fit or scorer raises, with a warning; "raise" lets the error out.
 
     Returns
     -------
     ndarray of shape (n_folds,)
-        The score of each fold; NaN, with a warning, where the scorer raises.
+        The score of each fold.
 
     Raises
     ------
     TypeError
         If it is another estimator, or `scoring` is neither a name nor a callable.
     ValueError
-        If an argument does not fit, or if the training of a fold diverges.
+        If an argument does not fit, or if the fits of all folds fail.
 
     Examples
     --------
@@ -84,15 +94,27 @@ def cross_val_score(
         _fitting(model, queue, *_safe_split(estimator, X, y, train))
         for model, (train, _) in zip(models, folds, strict=True)
     ]
+    errors: list[str | None] = [None] * len(fits)
+
+    def go_on() -> None:
+        for k, fit in enumerate(fits):
+            try:
+                next(fit, None)
+            except Exception:
+                if error_score == "raise":
+                    raise
+                errors[k] = traceback.format_exc()
+
     with threads(network.n_threads):
-        for fit in fits:
-            next(fit, None)
+        go_on()
         queue.run()
-        for fit in fits:
-            next(fit, None)
+        go_on()
+        _warn_or_raise_about_fit_failures([{"fit_error": error} for error in errors], error_score)
         scores = [
-            _score(model, *_safe_split(estimator, X, y, test, train), scorer, {}, error_score=np.nan)
-            for model, (train, test) in zip(models, folds, strict=True)
+            _score(model, *_safe_split(estimator, X, y, test, train), scorer, {}, error_score=error_score)
+            if error is None
+            else error_score
+            for model, (train, test), error in zip(models, folds, errors, strict=True)
         ]
     return np.array(scores)
 
@@ -109,7 +131,8 @@ def _network(estimator: Any) -> BaseMLP:
 
 def _fitting(model: Any, queue: FitQueue, X: Any, y: Any) -> Iterator[None]:
     """Fit, with a pause where the queue has to be run; a subclass by its own `fit`, and so where callbacks listen."""
-    network = _network(model).set_params(n_threads=None)
+    network = _network(model)
+    network.n_threads = None
     if any(type(part).fit not in OWN_FITS or getattr(part, "_skl_callbacks", None) for part in (model, network)):
         model.fit(X, y)
         return

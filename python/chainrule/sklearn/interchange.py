@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
+from zlib import crc32
 
 import numpy as np
 from sklearn import neural_network
@@ -47,7 +48,8 @@ def from_sklearn(cls: type[E], fitted: Any) -> E:
         Layer(f"coefs_[{i}]", W, b, activation)
         for i, (W, b, activation) in enumerate(zip(fitted.coefs_, fitted.intercepts_, [*hidden, output], strict=True))
     ]
-    estimator.mlp_ = network(MLP, layers, estimator._objective().loss, seed=None)
+    seed = crc32(np.asarray(fitted.intercepts_[-1], dtype=np.float64).tobytes())  # the same each time
+    estimator.mlp_ = network(MLP, layers, estimator._objective().loss, seed)
     return estimator
 
 

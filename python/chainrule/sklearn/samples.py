@@ -28,3 +28,8 @@ class Samples(NamedTuple):
     def total_weight(self) -> float:
         """Sum of the weights, or the number of samples without."""
         return float(len(self.y) if self.sample_weight is None else self.sample_weight.sum())
+
+
+def without_subnormals(weight: Any, dtype: npt.DTypeLike) -> Any:
+    """Give zeros for weights so small that the core takes them for zeros, and refuses them."""
+    return None if weight is None else np.where((weight > 0) & (weight < np.finfo(dtype).tiny), 0, weight)

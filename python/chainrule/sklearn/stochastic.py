@@ -19,11 +19,12 @@ from sklearn.model_selection import train_test_split
 
 from chainrule._core import FitQueue, NumpyShuffles, Optimizer
 from chainrule.distributed import Communicator, of_all
+from chainrule.non_finite import NonFiniteError
 from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
 from chainrule.schedules import as_schedule
 from chainrule.sklearn.epochs import EpochDone, listeners, rate_rule
 from chainrule.sklearn.objective import Objective, mean_over
-from chainrule.sklearn.samples import Samples
+from chainrule.sklearn.samples import Samples, without_subnormals
 
 if TYPE_CHECKING:
     from chainrule.sklearn.base import BaseMLP
@@ -60,9 +61,7 @@ def fit_stochastic(
     ranks = None if comm is None else estimator._join(comm, samples, validation)
     n = ranks.rows if ranks else len(samples.y)
     if estimator.batch_size != "auto" and estimator.batch_size > n:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=1
-        )
+        warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
     if comm is not None:
         generators = of_all(comm, random)
         random = random if comm.rank == 0 else generators[0]
@@ -117,29 +116,35 @@ def fit_stochastic(
 @contextmanager
 def ending(estimator: BaseMLP, done: EpochDone, incremental: bool) -> Iterator[None]:
     """Warn where the training within ends before its time or at the limit, and take the best weights."""
+    warning: Warning | None = None
     try:
         yield
     except KeyboardInterrupt:
         if done.ranks:  # the others wait
             raise
-        warnings.warn("Training interrupted by user.", stacklevel=1)
-    except FloatingPointError as error:
+        warning = UserWarning("Training interrupted by user.")
+    except NonFiniteError as error:
         if done.best_parameters is None:
             raise not_finite() from error
-        warnings.warn(
-            f"The training diverged and has ended: {error}. The weights are those of the best epoch.",
-            ConvergenceWarning,
-            stacklevel=1,
+        warning = ConvergenceWarning(
+            f"The training diverged and has ended: {error}. The weights are those of the best epoch."
         )
     else:
         if not incremental and not done.stopped:
-            warnings.warn(
+            warning = ConvergenceWarning(
                 f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization "
-                "hasn't converged yet.",
-                ConvergenceWarning,
-                stacklevel=1,
+                "hasn't converged yet."
             )
     done.restore_best()
+    if warning:
+        warn(warning)
+
+
+def warn(warning: Warning | str) -> None:
+    """Warn as from scikit-learn's module, for filters that name it."""
+    category = UserWarning if isinstance(warning, str) else type(warning)
+    registry = globals().setdefault("__warningregistry__", {})
+    warnings.warn_explicit(warning, category, __file__, 1, "sklearn.neural_network._multilayer_perceptron", registry)
 
 
 def go_on_recording(estimator: BaseMLP) -> None:
@@ -207,7 +212,7 @@ def validation_samples(estimator: BaseMLP, given: Any, comm: Communicator | None
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
         raise ValueError("validation_set has to be a tuple (X, y) or (X, y, sample_weight)")
     X, y, weight = estimator._validated(given[0], given[1], given[2] if len(given) == 3 else None, comm, reset=False)
-    samples = Samples(X, estimator._encode(y, X.dtype), weight)
+    samples = Samples(X, estimator._encode(y, X.dtype), without_subnormals(weight, X.dtype))
     if estimator.early_stopping and len(samples.y) < 2:
         raise ValueError("The validation set is too small: validation_set has one row; early_stopping needs two.")
     return samples
