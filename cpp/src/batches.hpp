@@ -49,7 +49,7 @@ class Batches {
     if (ranks_) ranks_->sum(weights_.data(), count());
   }
 
-  /// Of which the batches are made.
+  /// Samples that the batches are made of.
   Index rows() const { return gathered_ ? all_ : here_; }
   Index count() const { return engine::parts_of(all_, size_); }
   /// The last batch that has a weight; of gathered ones, whose weights come later, the last of all.
@@ -70,12 +70,12 @@ class Batches {
     if (starts_.empty()) return std::clamp<Index>(i * size_ - first_, 0, rows());
     return i < count() ? starts_[static_cast<std::size_t>(i)] : here_;
   }
-  /// Of the current batch, over all ranks.
+  /// Weight of the current batch, over all ranks.
   double weight() const {
     if (!gathered_) return weights_[static_cast<std::size_t>(current_)];
     return Batch<T>{gathered_->samples(), start(current_ + 1) - start(current_)}.weight();
   }
-  /// Of the sample at a place in the order, where `cut` does not tell.
+  /// Row of the sample at a place in the order, where `cut` does not tell.
   Index row(Index place) const { return gathered_ && order() ? order_[static_cast<std::size_t>(place)] : place; }
 
   /// The places of samples `place`, … in the order of all ranks; nullptr where they stand side by side.

@@ -158,7 +158,7 @@ class Tensors:
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[Tensors]:
-    """Open a file that `save` wrote, with a header that is as it should be and no tensor that nobody knows."""
+    """Open a file that `save` wrote, with a header that is as it should be and no unknown tensor."""
     safetensors = optional_package("safetensors", "io")
     path = file_path("path", path)
     if os.path.isdir(path):

@@ -10,7 +10,7 @@
 
 namespace chainrule {
 
-/// What a step makes smaller: loss_weight · L + l2/2 Σ_l ‖W_l‖² / Σ_i w_i. The biases are free.
+/// What a step makes smaller: loss_weight · L + l2/2 Σ_l ‖W_l‖² / Σ_i w_i. Biases are not penalised.
 struct Objective {
   double loss_weight = 1, l2 = 0;
 };

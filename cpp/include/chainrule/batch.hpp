@@ -68,7 +68,7 @@ struct Batch {
   Samples<T> samples;
   Index size;
   const Index* order = nullptr;
-  double whole_weight = 0;                    // of the step's samples, where these are a part of them
+  double whole_weight = 0;                    // Σ_i w_i of the whole step, if this is a part of it; else 0
   const SparseColumns<T>* columns = nullptr;  // all of this batch's, where they are known
 
   Index row(Index i) const { return order ? order[i] : i; }

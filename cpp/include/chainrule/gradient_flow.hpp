@@ -8,7 +8,7 @@
 
 namespace chainrule {
 
-/// Of the gradient of one parameter tensor. Figures are over the finite entries.
+/// The gradient of one parameter tensor. Figures are over the finite entries.
 struct ParameterFlow {
   double mean_abs, max_abs, norm;
   std::optional<double> update_ratio;  // ‖Δθ‖/‖θ‖ of the step that followed
@@ -16,7 +16,7 @@ struct ParameterFlow {
   Index nan, inf;
 };
 
-/// Of one layer, over the batch.
+/// The outputs and δ of one layer, over the batch.
 struct LayerFlow {
   std::optional<double> saturated;  // share of sigmoid/tanh outputs within 1 % of the range of an end
   std::optional<double> dead;       // share of ReLU units that are zero for every row
@@ -30,7 +30,7 @@ struct GradientFlow {
   Index rows = 0;                         // of the batch
 };
 
-/// What the figures of the layers come from, added up over the parts of a batch that are on the tape one after another.
+/// The sums behind the figures of the layers, over the parts of a batch that are on the tape one after another.
 template <class T>
 class LayerTotals {
  public:
@@ -95,7 +95,7 @@ class FlowRecorder : public Observer<T> {
   void fit_done(FitState<T>& state) override;
 
  private:
-  /// Of the step among those of all fits.
+  /// Which step it is, counted over all fits.
   Index number(const FitState<T>& state) const { return steps_before_ + state.step - state.steps_before; }
 
   FlowRecord& record_;

@@ -33,7 +33,7 @@ std::optional<NonFinite> find_non_finite(const Network<T>& network, const Loss& 
                                          const Objective& objective = {}, const std::optional<MaskDraw>& draw = {},
                                          Index first = 0);
 
-/// What the first rank found that found something.
+/// The finding of the lowest rank that has one.
 std::optional<NonFinite> found_by_any(const std::optional<NonFinite>& found, Ranks& ranks);
 
 /// The parameters are those before the step.

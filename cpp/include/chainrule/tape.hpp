@@ -42,7 +42,7 @@ class Tape {
   Tape(const Network<T>& network, Index capacity, TapeContents contents = {});
 
   Index capacity() const { return capacity_; }
-  /// Whether it has what these layers need.
+  /// Whether it was laid out for layers like these.
   bool is_for(const Network<T>& network) { return network.id() == network_id_ || has_layers_of(network); }
   bool fits(Index rows, TapeContents contents = {}) const {
     return rows <= capacity_ && (contents_.inputs || !contents.inputs) &&
@@ -54,7 +54,7 @@ class Tape {
                sizeof(T) +
            static_cast<std::size_t>(row_loss_.size()) * sizeof(double);
   }
-  /// Of it for each row.
+  /// Bytes of a tape for each of its rows.
   static double row_bytes(const Network<T>& network, TapeContents contents = {});
   Index rows() const { return rows_; }  // n, of the batch that it holds
   void set_rows(Index rows) { rows_ = rows; }
@@ -84,7 +84,7 @@ class Tape {
   T* weight_panels(Index l) { return has_panels_ ? panels_.data() + weight_panels_[l] : nullptr; }
   T* transposed_panels(Index l) { return has_panels_ ? panels_.data() + transposed_panels_[l] : nullptr; }
 
-  /// What small steps on this tape have found out.
+  /// Whether small steps on this tape have been faster on one thread or on several.
   StepThreads& step_threads() { return step_threads_; }
 
  private:

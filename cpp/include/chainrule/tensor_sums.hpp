@@ -13,7 +13,7 @@ struct GradientSums {
   void operator+=(const GradientSums& other);
 };
 
-/// Of one parameter tensor in one step.
+/// One parameter tensor in one step.
 struct TensorSums {
   GradientSums gradient;
   double change_squares = 0, theta_squares = 0;  // Σ(Δθ)², and Σθ² before the update

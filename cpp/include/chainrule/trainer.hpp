@@ -79,7 +79,7 @@ struct FitState {
   const FitProgress<T>& progress;  // as of the last whole epoch, at `epoch_done` of this one
   Index epoch = 0;                 // from 1
   Index step = 0;                  // from 1, over all epochs
-  const Index steps_before;        // of the epochs of which `progress` told when the fit began
+  const Index steps_before;        // done before this fit began, where it goes on from another
   double loss = 0;                 // of the step, at `epoch_done` of the epoch
   double penalty = 0;              // what the objective adds to the loss, likewise
   double lr;                       // what the schedule multiplies; may be set at `epoch_done`
@@ -111,7 +111,7 @@ class Observer {
   virtual ~Observer() = default;
   virtual bool wants_gradient(const FitState<T>&) const { return false; }  // of the step that comes
   virtual bool wants_sums(const FitState<T>&) const { return false; }      // likewise
-  /// Of a step whose sums are wanted: the tape holds the batch, or one part of it after another.
+  /// In a step whose sums are wanted, once for each part of the batch, or for all of it, while the tape holds that.
   virtual void rows_done(FitState<T>&) {}
   virtual void gradient_ready(FitState<T>&) {}
   virtual void step_done(FitState<T>&) {}  // or left out
