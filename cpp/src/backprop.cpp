@@ -106,6 +106,32 @@ double penalty(const Network<T>& network, const Objective& objective) {
   return objective.l2 / 2 * total;
 }
 
+namespace {
+
+/// Times the steps of few operations, for the tape to find out on how many threads it is best to take them. In larger
+/// ones the products take longer than handing over the numbers.
+template <class T>
+class StepTimer {
+ public:
+  StepTimer(Tape<T>& tape, double operations) : tape_(tape), times_(operations < 3e7 && threads_for(operations) > 1) {
+    if (times_) begin_ = Clock::now();
+  }
+  bool one_thread() const { return times_ && !tape_.step_threads().several(); }
+  void done() const {
+    if (!times_) return;
+    const std::chrono::duration<double> elapsed = Clock::now() - begin_;
+    tape_.step_threads().took(elapsed.count() / static_cast<double>(tape_.rows()));
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Tape<T>& tape_;
+  const bool times_;
+  Clock::time_point begin_;
+};
+
+}  // namespace
+
 template <class T>
 double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape, Optimizer<T>& optimizer,
             const Objective& objective, std::vector<TensorSums>* sums) {
@@ -115,53 +141,47 @@ double step(Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T
   const Index at_a_time = rows_at_a_time(network, batch.size, {.inputs = !sparse});
   check_tape(network, tape, at_a_time, {.inputs = !sparse});
   optimizer.attach(network);
-  const auto step_by = [&](VectorView<T> whole) {
-    if (!kernels<T>().all_finite(whole.size(), whole.data())) return false;
-    optimizer.step(network, {whole.data(), whole.size()}, sums);
-    return true;
-  };
-  constexpr double not_taken = std::numeric_limits<double>::quiet_NaN();
-  if (at_a_time < batch.size) {
+  // Stores the whole gradient by fill(g), which returns the loss, and updates by it.
+  const auto by_gradient = [&](const auto& fill) {
     Buffer<T> memory(network.parameter_count());
-    const VectorView<T> whole(memory.data(), memory.size());
-    const double value = gradient(network, loss, batch, tape, whole, objective);
-    return !std::isfinite(value) || step_by(whole) ? value : not_taken;
-  }
+    const VectorView<T> g(memory.data(), memory.size());
+    const double value = fill(g);
+    if (!std::isfinite(value)) return value;
+    if (!kernels<T>().all_finite(g.size(), g.data())) return std::numeric_limits<double>::quiet_NaN();
+    optimizer.step(network, {g.data(), g.size()}, sums);
+    return value;
+  };
+  if (at_a_time < batch.size)
+    return by_gradient([&](VectorView<T> g) { return gradient(network, loss, batch, tape, g, objective); });
+
   tape.set_rows(batch.size);
+  const StepTimer<T> timer(tape, forward_operations(network, batch.size));
   // While no number on the tape exceeds this, no sum of products aᵀδ comes to more than a quarter of the largest.
   const T bound = std::sqrt(std::numeric_limits<T>::max() / static_cast<T>(4 * batch.size));
-  // In larger steps the products take longer than handing over the numbers.
-  const double operations = forward_operations(network, batch.size);
-  const bool tries_threads = operations < 3e7 && threads_for(operations) > 1;
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point begin = tries_threads ? Clock::now() : Clock::time_point();
   Sweeps<T> sweeps(network, tape,
                    {.logits_only = from_logits(loss) && !sums,  // whoever wants sums looks at the tape too
                     .sparse = sparse ? &batch : nullptr,
-                    .one_thread = tries_threads && !tape.step_threads().several(),
+                    .one_thread = timer.one_thread(),
                     .bound = bound});
   const double value = sweep_rows(sweeps, network, loss, batch, tape, objective.loss_weight);
   if (!std::isfinite(value)) return value;
   const double decay = objective.l2 / batch.weight();
   // The tiles of a sparse batch depend on the number of threads, which sums must not; and in the tiles the penalty's
   // gradient is missing, which is left to the update. A decay of 1 and less keeps that of a weight within range.
-  if (!sweeps.all_within() || decay > 1 || (sums && (sparse || decay != 0))) {
-    Buffer<T> memory(network.parameter_count());
-    const VectorView<T> whole(memory.data(), memory.size());
-    store_gradient(sweeps, network, whole);
-    add_penalty_gradient(network, objective, batch.weight(), whole);
-    return step_by(whole) ? value : not_taken;
-  }
+  const bool by_tiles = sweeps.all_within() && decay <= 1 && !(sums && (sparse || decay != 0));
+  if (!by_tiles)
+    return by_gradient([&](VectorView<T> g) {
+      store_gradient(sweeps, network, g);
+      add_penalty_gradient(network, objective, batch.weight(), g);
+      return value;
+    });
 
   TileUpdate<T> updates(network, optimizer, decay, sums != nullptr);
   sweeps.by_weights([&](Index l, Range rows, Range columns) { updates.prefetch(l, rows, columns); },
                     [&](Index l, Range rows, Range columns, Rows<T> tile) { updates.update(l, rows, columns, tile); });
   if (sums) *sums = updates.sums();
   optimizer.count_step();
-  if (tries_threads) {
-    const std::chrono::duration<double> elapsed = Clock::now() - begin;
-    tape.step_threads().took(elapsed.count() / static_cast<double>(batch.size));
-  }
+  timer.done();
   return value;
 }
 

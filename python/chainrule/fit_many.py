@@ -253,7 +253,7 @@ def _of_rows(rows: npt.NDArray[np.int64] | None) -> Iterator[None]:
     try:
         yield
     except NonFiniteError as error:
-        if rows is None or error.where.tensor.startswith("layers."):
+        if rows is None or not error.where.is_of_sample:
             raise
         raise NonFiniteError(replace(error.where, row=int(rows[error.where.row]))) from None
 

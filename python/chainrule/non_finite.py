@@ -54,11 +54,15 @@ class NonFinite:
         name = {"z": f"z_{self.layer}", "a": f"a_{self.layer}", "delta": f"δ_{self.layer}"}.get(
             self.tensor, self.tensor
         )
-        of_parameter = self.tensor.startswith("layers.")
-        what = f"{name} is {self.value} at {'row' if of_parameter else 'sample'} {self.row}, column {self.column}"
+        what = f"{name} is {self.value} at {'sample' if self.is_of_sample else 'row'} {self.row}, column {self.column}"
         if self.cause == "overflow":
             what += f"; it overflowed there, in layers.{max(self.layer - 1, 0)}: all that it is computed from is finite"
         return f"{failed}{when}: {what}. {CURES[self.cause]}"
+
+    @property
+    def is_of_sample(self) -> bool:
+        """Whether `row` is that of a sample, and not of a parameter."""
+        return not self.tensor.startswith("layers.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the attributes as a dictionary."""

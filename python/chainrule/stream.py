@@ -159,9 +159,7 @@ class ArrayStream(Stream):
 
     def with_row(self, where: NonFinite, epoch: int) -> NonFinite:
         """Return a place whose row, if it is of a sample in the order of an epoch, is that of the arrays."""
-        if where.tensor.startswith("layers."):
-            return where
-        return replace(where, row=self._row_at(where.row, epoch))
+        return replace(where, row=self._row_at(where.row, epoch)) if where.is_of_sample else where
 
     def _row_at(self, place: int, epoch: int) -> int:
         for first, last in chain.from_iterable(self._blocks_of(epoch)):
