@@ -38,8 +38,7 @@ static void train(const chainrule::Matrix<Number>& table, const std::string& pat
   chainrule::Optimizer<Number> optimizer{chainrule::Adam{}};
   chainrule::FitOptions options;
   options.epochs = 200;
-  const chainrule::Samples<Number> samples{{X.data(), X.rows(), X.cols(), Eigen::OuterStride<>(X.outerStride())},
-                                           chainrule::Targets<Number>(y)};
+  const chainrule::Samples<Number> samples{X, y};
   const chainrule::History history =
       chainrule::fit<Number>(network, chainrule::MSE{}, samples, nullptr, optimizer, options);
   std::printf("loss %.4g after the first epoch, %.4g after the last\n", history.loss.front(), history.loss.back());

@@ -130,7 +130,7 @@ struct Problem {
   }
   const T* weights() const { return weight.size() > 0 ? weight.data() : nullptr; }
   Samples<T> samples() const {
-    return {{X.data(), X.rows(), X.cols(), Eigen::OuterStride<>(X.outerStride())}, targets(), weights()};
+    return {X, targets(), weights()};
   }
   chainrule::Batch<T> batch() const { return {samples(), X.rows()}; }
 
