@@ -129,9 +129,7 @@ struct Problem {
     return {y};
   }
   const T* weights() const { return weight.size() > 0 ? weight.data() : nullptr; }
-  Samples<T> samples() const {
-    return {X, targets(), weights()};
-  }
+  Samples<T> samples() const { return {X, targets(), weights()}; }
   chainrule::Batch<T> batch() const { return {samples(), X.rows()}; }
 
   Eigen::MatrixXd dense_target() const;  // y as the loss sees it: (n, d_L)
