@@ -80,7 +80,7 @@ class AtWork {
     ++optimizer_.uses_.count;
     try {
       state_.attach(network);
-      state_.next_constants();  // of settings that may have changed since
+      if (optimizer_.uses_.count == 1) state_.next_constants();  // of settings that may have changed since
     } catch (...) {
       leave();
       throw;

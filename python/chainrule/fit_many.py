@@ -131,8 +131,8 @@ def fit_many(
                     sample_weight=sample_weight, **{name: values[k] for name, values in settings.items()}
                 )
                 all_epochs += own["epochs"]
-                X_k, y_k = samples.of_dtype(mlp.dtype)
-                own["validation"] = samples.held_out(own["validation"], mlp.dtype)
+                X_k, y_k = samples.of(mlp)
+                own["validation"] = samples.held_out(own["validation"], mlp)
                 mlp._model.fit(
                     X_k, y_k, on_epoch=None, rows=trained[k], validation_rows=held_out[k], queue=queue, **own
                 )
@@ -188,20 +188,22 @@ class _Samples:
         self._y: Any = array("y", y)
         self._converted: dict[tuple[int, np.dtype[Any]], Any] = {}
 
-    def of_dtype(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-        return self._once(self._X, dtype, "fiub"), self._once(self._y, dtype, "f")
+    def of(self, mlp: MLP) -> tuple[Any, Any]:
+        return self._once(self._X, mlp), self._once(self._y, mlp)
 
-    def held_out(self, validation: tuple[Any, ...] | None, dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
+    def held_out(self, validation: tuple[Any, ...] | None, mlp: MLP) -> tuple[Any, ...] | None:
         if validation is None:
             return None
         X, y, *weight = validation
-        return self._once(X, dtype, "fiub"), self._once(y, dtype, "f"), *weight
+        return self._once(X, mlp), self._once(y, mlp), *weight
 
-    def _once(self, given: Any, dtype: np.dtype[Any], kinds: str) -> Any:
-        """Return an array of one of the kinds in the dtype and in C order; what is none as it is."""
-        sparse = hasattr(given, "tocsr")
-        if not (sparse or isinstance(given, np.ndarray)) or given.dtype.kind not in kinds:
+    def _once(self, given: Any, mlp: MLP) -> Any:
+        """Return a matrix in the network's dtype and in C order; as it is where the core would not copy it."""
+        sparse, dtype = hasattr(given, "tocsr"), mlp.dtype
+        if not (sparse or isinstance(given, np.ndarray)) or given.dtype.kind not in "fiub":
             return given
+        if given.ndim < 2 or given.shape[1] < 2 or (not sparse and mlp._model.uses_in_place(given)):
+            return given  # one column may be class labels
         key = id(given), dtype
         if key not in self._converted:
             # What is too large for the dtype becomes infinity, which is refused later with its place.

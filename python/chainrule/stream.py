@@ -204,7 +204,7 @@ class BlockStream(Stream):
     def epoch(self, number: int) -> Iterator[Block]:
         given = self._items
         # Others may fill the same arrays again and again, the next time while these are trained on.
-        kept = isinstance(given, (list, tuple))
+        kept = type(given) in (list, tuple)
         indexed = hasattr(given, "__len__") and not isinstance(given, Iterable)
         for item in (given[i] for i in range(len(given))) if indexed else given:
             if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
@@ -214,7 +214,9 @@ class BlockStream(Stream):
 
 
 def _copied(given: Any) -> Any:
-    return given.copy() if isinstance(given, np.ndarray) else given
+    if not isinstance(given, np.ndarray) and not hasattr(given, "tocsr"):
+        given = _as_array(given)
+    return given.copy() if hasattr(given, "copy") else given
 
 
 def _rows_of(array: Any, ranges: list[tuple[int, int]]) -> Any:

@@ -106,11 +106,14 @@ class TestEqualToSeparateFits:
     def test_networks_of_a_dtype_share_the_samples(self, change):
         X, y = smooth_data(40)
         samples = _Samples(change(X), y)
-        for dtype in (np.dtype("float32"), np.dtype("float64")):
-            given = *samples.of_dtype(dtype), *samples.held_out((X, np.asfortranarray(y)), dtype)
-            again = *samples.of_dtype(dtype), *samples.held_out((X, y), dtype)
-            assert all(cr.MLP([4, 2], dtype=dtype)._model.uses_in_place(array) for array in given)
+        for dtype in ("float32", "float64"):
+            mlp = cr.MLP([4, 2], dtype=dtype)
+            given = *samples.of(mlp), *samples.held_out((X, np.asfortranarray(y)), mlp)
+            again = *samples.of(mlp), *samples.held_out((X, y), mlp)
+            assert all(mlp._model.uses_in_place(array) for array in given)
             assert all(first is second for first, second in zip(given[:3], again[:3], strict=True))
+        view = X[::2, :3]
+        assert _Samples(view, y).of(cr.MLP([3, 2], dtype="float64"))[0] is view  # which the core takes in place
 
     def test_sparse_input(self):
         sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: sparse input is not checked")

@@ -495,6 +495,7 @@ def test_a_warning_that_is_an_error_leaves_what_was_trained(solver):
         with pytest.raises(ConvergenceWarning):
             model.fit(X, y)
     np.testing.assert_array_equal(model.predict(X), twin.fit(X, y).predict(X))
+    assert len(model.gradient_flow_.layers) == 2
 
 
 def test_a_floating_point_error_of_a_callback_comes_out():

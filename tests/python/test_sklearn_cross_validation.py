@@ -190,6 +190,9 @@ def test_wrong_arguments():
         cross_val_score(make_pipeline(StandardScaler(), LogisticRegression()), X, y)
     with pytest.raises(TypeError, match=r"scoring is \['accuracy'\] \(list\); expected a name"):
         cross_val_score(MLPClassifier(), X, y, scoring=["accuracy"])
+    for bad in ("rais", None):
+        with pytest.raises(ValueError, match=r"^error_score is .*; expected 'raise' or a number"):
+            cross_val_score(MLPClassifier(), X, y, error_score=bad)
     with pytest.raises(ValueError, match="requires y to be passed"):
         cross_val_score(MLPClassifier(), X, None)
     with pytest.raises(ValueError, match="The 'alpha' parameter of MLPClassifier"):

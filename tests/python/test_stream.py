@@ -246,6 +246,11 @@ class TestIterables:
         listed.fit([(X[i : i + 8], y[i : i + 8]) for i in range(0, 64, 8)], epochs=3, batch_size=1)
         assert same_bits(streamed.parameters, listed.parameters)
 
+    def test_masked_blocks_are_refused(self):
+        X, y = smooth_data(8)
+        with pytest.raises(ValueError, match="X is an array with masked values"):
+            network().fit(iter([(np.ma.masked_greater(X, 0), y)]), epochs=1)
+
     def test_what_has_a_length_and_indices(self):
         X, y = smooth_data(32)
 

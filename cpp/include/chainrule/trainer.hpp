@@ -82,7 +82,7 @@ struct FitState {
   const Index steps_before;        // done before this fit began, where it goes on from another
   double loss = 0;                 // of the step, at `epoch_done` of the epoch
   double penalty = 0;              // what the objective adds to the loss, likewise
-  double lr;                       // what the schedule multiplies; may be set at `epoch_done`
+  double lr;  // what the schedule multiplies, and the optimizer has at `epoch_done`; may be set there
   std::optional<double> validation_loss;
   T* gradient = nullptr;                          // laid out like θ, at `gradient_ready`; else nullptr
   const std::vector<TensorSums>* sums = nullptr;  // of W_1, b_1, W_2, …, at `step_done` where they are wanted

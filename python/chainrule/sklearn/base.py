@@ -355,9 +355,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 setattr(self, name, copy.copy(getattr(self, name)))
         with threads(self.n_threads):
             if self._by_lbfgs:
-                fit_lbfgs(self, samples, given, objective, comm)
+                warn_of_end = fit_lbfgs(self, samples, given, objective, comm)
             else:
-                samples = yield from fit_stochastic(
+                samples, warn_of_end = yield from fit_stochastic(
                     self, samples, given, validation_set, objective, random, incremental, comm, queue
                 )
             if not np.isfinite(self.mlp_.parameters).all():
@@ -365,6 +365,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             if not incremental:
                 rows = min(200, rows_per_batch(self, len(samples.y)), max(1, FLOW_NUMBERS // X.shape[1]))
                 self._first_samples = samples.take(np.arange(rows))
+        warn_of_end()  # last, for a filter may make an error of it
 
     def _weights(self, y: Any, sample_weight: Any, incremental: bool, comm: Communicator | None) -> Any:
         """Give the weight of each sample, or None, after `_targets`."""
@@ -469,7 +470,7 @@ def unchanged_by_errors(method: Callable[..., Any]) -> Callable[..., Any]:
         state = (mlp.parameters.copy(), mlp._model.rows_drawn) if warm else None
         try:
             return method(estimator, *args, **kwargs)
-        except ConvergenceWarning:  # that a filter makes an error: all is done
+        except ConvergenceWarning:  # all is done
             raise
         except BaseException:
             if mlp is None or estimator.mlp_ is not mlp or mlp._model.epochs_trained == epochs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,8 @@ def cross_val_score(
     network = _network(estimator)
     if not (scoring is None or isinstance(scoring, str) or callable(scoring)):
         raise TypeError(f"scoring is {shown(scoring)}; expected a name, a callable or None")
+    if not (isinstance(error_score, Real) or (isinstance(error_score, str) and error_score == "raise")):
+        raise ValueError(f"error_score is {shown(error_score)}; expected 'raise' or a number")
     X, y, groups = indexable(X, y, groups)
     folds = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y, groups))
     scorer = check_scoring(estimator, scoring=scoring)

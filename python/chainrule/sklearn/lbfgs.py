@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 def fit_lbfgs(
     estimator: BaseMLP, samples: Samples, given: Samples, objective: Objective, comm: Communicator | None
-) -> None:
-    """Minimise the objective over all samples at once, those of all processes."""
+) -> Callable[[], object]:
+    """Minimise the objective over all samples at once, those of all processes; give what warns where that failed."""
     mlp = estimator.mlp_
     ranks = None if comm is None else estimator._join(comm, samples, None)
     own_weight = samples.total_weight
@@ -78,5 +79,9 @@ def fit_lbfgs(
         mlp.parameters[:] = result.x
         estimator.n_iter_ = min(result.nit, estimator.max_iter)
         estimator.loss_ = result.fun
-    if result.status in (1, 2):  # not where a callback has stopped it
-        _check_optimize_result("lbfgs", result, estimator.max_iter)  # warns
+
+    def warn_of_end() -> None:
+        if result.status in (1, 2):  # not where a callback has stopped it
+            _check_optimize_result("lbfgs", result, estimator.max_iter)
+
+    return warn_of_end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ def fit_stochastic(
     incremental: bool,
     comm: Communicator | None,
     queue: FitQueue | None,
-) -> Generator[None, None, Samples]:
+) -> Generator[None, None, tuple[Samples, Callable[[], None]]]:
     """Train by the core's loop, and give the samples that it trained on."""
     own_rate = isinstance(estimator.learning_rate, str) and estimator.learning_rate in OWN_RATES
     if incremental and estimator.early_stopping:
@@ -83,7 +83,7 @@ def fit_stochastic(
             verbose=verbose,
             ranks=ranks,
         )
-        with ending(estimator, done, incremental):
+        with ending(estimator, done, incremental) as warnings_of_end:
             estimator.mlp_._model.fit(
                 X,
                 samples.y,
@@ -110,41 +110,41 @@ def fit_stochastic(
                 queue.record(place)
     if ranks:
         ranks.done()
-    return samples
+
+    def warn_of_end() -> None:
+        for warning in warnings_of_end:
+            warn(warning)
+
+    return samples, warn_of_end
 
 
 @contextmanager
-def ending(estimator: BaseMLP, done: EpochDone, incremental: bool) -> Iterator[None]:
-    """Warn where the training within ends before its time or at the limit, and take the best weights."""
-    warning: Warning | None = None
+def ending(estimator: BaseMLP, done: EpochDone, incremental: bool) -> Iterator[list[Warning]]:
+    """Take the best weights, and tell in a list where the training within ends at the limit or before its time."""
+    found: list[Warning] = []
     try:
-        yield
+        yield found
     except KeyboardInterrupt:
         if done.ranks:  # the others wait
             raise
-        warning = UserWarning("Training interrupted by user.")
+        found.append(UserWarning("Training interrupted by user."))
     except NonFiniteError as error:
         if done.best_parameters is None:
             raise not_finite() from error
-        warning = ConvergenceWarning(
-            f"The training diverged and has ended: {error}. The weights are those of the best epoch."
-        )
+        text = f"The training diverged and has ended: {error}. The weights are those of the best epoch."
+        found.append(ConvergenceWarning(text))
     else:
         if not incremental and not done.stopped:
-            warning = ConvergenceWarning(
-                f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization "
-                "hasn't converged yet."
-            )
+            text = f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization "
+            found.append(ConvergenceWarning(text + "hasn't converged yet."))
     done.restore_best()
-    if warning:
-        warn(warning)
 
 
 def warn(warning: Warning | str) -> None:
     """Warn as from scikit-learn's module, for filters that name it."""
     category = UserWarning if isinstance(warning, str) else type(warning)
     registry = globals().setdefault("__warningregistry__", {})
-    warnings.warn_explicit(warning, category, __file__, 1, "sklearn.neural_network._multilayer_perceptron", registry)
+    warnings.warn_explicit(warning, category, __file__, 0, "sklearn.neural_network._multilayer_perceptron", registry)
 
 
 def go_on_recording(estimator: BaseMLP) -> None:
