@@ -60,9 +60,9 @@ def fit(
         memory map (numpy.memmap; also chunked arrays as of h5py or zarr), or, without y, an iterable of blocks (X, y)
         or (X, y, sample_weight) that gives the same ones in every epoch; what has a length and indices will do too. No
         batch reaches from one block of an iterable into the next: the last of each may be smaller. A fit that ends in
-        the midst of an epoch waits for the block that is being read, but not on Ctrl-C. Blocks may come
-        from `predict` of this network, or from anything of a copy of it. With `comm` nothing is read in blocks: a
-        memory map of the network's dtype is used where it is, and any other array on the disk is loaded whole.
+        the midst of an epoch waits for the block that is being read, but not on Ctrl-C. Blocks may come from `predict`
+        of this network, or from anything of a copy of it. With `comm` nothing is read in blocks: a memory map of the
+        network's dtype is used where it is, and any other array on the disk is loaded whole.
     y : array-like of shape (N, d_L), or (N,)
         Their targets; see the Notes of `MLP`.
     epochs : int

@@ -189,21 +189,25 @@ class _Samples:
         self._converted: dict[tuple[int, np.dtype[Any]], Any] = {}
 
     def of(self, mlp: MLP) -> tuple[Any, Any]:
-        return self._once(self._X, mlp), self._once(self._y, mlp)
+        return self._once(self._X, mlp), self._targets(self._y, mlp)
 
     def held_out(self, validation: tuple[Any, ...] | None, mlp: MLP) -> tuple[Any, ...] | None:
         if validation is None:
             return None
         X, y, *weight = validation
-        return self._once(X, mlp), self._once(y, mlp), *weight
+        return self._once(X, mlp), self._targets(y, mlp), *weight
+
+    def _targets(self, y: Any, mlp: MLP) -> Any:
+        """Leave one column to the core: it may be class labels."""
+        return self._once(y, mlp) if getattr(y, "ndim", 0) == 2 and y.shape[1] > 1 else y
 
     def _once(self, given: Any, mlp: MLP) -> Any:
-        """Return a matrix in the network's dtype and in C order; as it is where the core would not copy it."""
+        """Return an array in the network's dtype and in C order; as it is where the core would not copy it."""
         sparse, dtype = hasattr(given, "tocsr"), mlp.dtype
         if not (sparse or isinstance(given, np.ndarray)) or given.dtype.kind not in "fiub":
             return given
-        if given.ndim < 2 or given.shape[1] < 2 or (not sparse and mlp._model.uses_in_place(given)):
-            return given  # one column may be class labels
+        if not sparse and mlp._model.uses_in_place(given):
+            return given
         key = id(given), dtype
         if key not in self._converted:
             # What is too large for the dtype becomes infinity, which is refused later with its place.

@@ -112,6 +112,10 @@ class TestEqualToSeparateFits:
             again = *samples.of(mlp), *samples.held_out((X, y), mlp)
             assert all(mlp._model.uses_in_place(array) for array in given)
             assert all(first is second for first, second in zip(given[:3], again[:3], strict=True))
+        column = _Samples(X[:, :1], np.arange(40.0))
+        mlp = cr.MLP([1, 2], dtype="float32")
+        assert mlp._model.uses_in_place(column.of(mlp)[0])
+        assert column.of(mlp)[1].dtype == np.float64  # perhaps labels, for the core to look at
         view = X[::2, :3]
         assert _Samples(view, y).of(cr.MLP([3, 2], dtype="float64"))[0] is view  # which the core takes in place
 
