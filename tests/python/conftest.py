@@ -6,8 +6,10 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from nets import smooth_data
 
 settings.register_profile(
     "chainrule",
@@ -85,3 +87,16 @@ def run_python(tmp_path):
         return process
 
     return run
+
+
+@pytest.fixture
+def maps(tmp_path):
+    """X and y as memory maps of files, and in memory."""
+
+    def make(n, dtype="float64"):
+        X, y = (array.astype(dtype) for array in smooth_data(n))
+        for name, array in (("X", X), ("y", y)):
+            np.save(tmp_path / f"{name}.npy", array)
+        return *(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "Xy"), X, y
+
+    return make

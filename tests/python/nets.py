@@ -54,3 +54,8 @@ def smooth_data(n=64, d_in=4, d_out=2, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, d_in))
     return X, np.sin(X @ rng.normal(size=(d_in, d_out)))
+
+
+def smooth_net(dtype="float64", **settings):
+    """A network for that data."""
+    return cr.MLP([4, 16, 2], hidden_activation="tanh", dtype=dtype, seed=3, **settings)
