@@ -1,70 +1,12 @@
 #pragma once
 
 #include <algorithm>
-#include <variant>
 
-#include "layout.hpp"
+#include "cutting.hpp"
 
 namespace chainrule {
 
 // One layer forward and back, some rows and columns of it at a time: what steps and predictions share.
-
-/// Floating-point operations of a forward pass: two for each weight and row. The two products of the backward pass take
-/// as many each.
-template <class T>
-double forward_operations(const Network<T>& network, Index rows) {
-  return 2.0 * static_cast<double>(network.parameter_count()) * static_cast<double>(rows);
-}
-
-/// How many chunks rows are cut into that go through all layers without meeting another: of rows enough to make up for
-/// what is done once a chunk; and as many for each of several threads, two at least where there are tiles enough, so
-/// that none waits long for another.
-template <class T>
-Index chunk_count(Index rows, int threads, Index most_rows = 512) {
-  const Index chunks = parts_of(rows, most_rows);
-  if (threads == 1) return chunks;
-  const Index tiles = parts_of(rows, kernels<T>().tile_rows);
-  if (tiles < 2 * threads) return std::min<Index>(tiles, threads);
-  return parts_of(std::max<Index>(chunks, 2 * threads), threads) * threads;
-}
-
-/// Calls block(rows, columns) in parallel for blocks of a strip of columns and all rows, which read the weights but
-/// once; or, where that makes too few to keep all threads busy to the end, down to half a strip, and then of some rows.
-/// Few rows take the weights as they come from memory: then in one block for each thread.
-template <class T, class Block>
-void in_blocks(Index rows, Index columns, int threads, const Block& block) {
-  const bool few = rows <= far_tiles * kernels<T>().tile_rows;
-  if (threads == 1) {
-    const engine::FlushSubnormals flush;
-    const Index strip = few ? columns : strip_columns<T>;
-    for (Index c = 0; c < columns; c += strip) block(Range{0, rows}, Range{c, std::min(c + strip, columns)});
-    return;
-  }
-  const Index panel = kernels<T>().panel, panels = parts_of(columns, panel), strip = strip_columns<T> / panel;
-  const Index wanted = few ? threads : 4 * threads;
-  const Index across = std::clamp(wanted, few ? 1 : parts_of(panels, strip), parts_of(panels, strip / 2));
-  const Index down = std::clamp<Index>(rows / (4 * kernels<T>().tile_rows), 1, parts_of(wanted, across));
-  parallel(down * across, threads, [&](std::ptrdiff_t i) {
-    const Range of_panels = part(panels, across, i / down);
-    block(part(rows, down, i % down), Range{of_panels.begin * panel, std::min(columns, of_panels.end * panel)});
-  });
-}
-
-/// Few rows read each weight but a few times, and few weights stay in the first-level cache as they lie: then
-/// rearranging the weights of layer l first does not pay.
-template <class T>
-bool worth_packing(const Network<T>& network, Index l, Index rows) {
-  constexpr Index near = 32 * 1024 / sizeof(T);
-  return rows > 2 * kernels<T>().tile_rows && network.units(l - 1) * network.units(l) > near;
-}
-
-/// Fetching the weights of layer l takes few rows longer than the products: they had better come as they lie in memory.
-template <class T>
-bool far_weights(const Network<T>& network, Index l, Index rows) {
-  const Index numbers = network.units(l - 1) * network.units(l), tile = kernels<T>().tile_rows;
-  constexpr Index second_level = 512 * 1024 / sizeof(T);
-  return rows < tile ? numbers > second_level : rows <= far_tiles * tile && numbers > 4 * second_level;
-}
 
 template <class T>
 Panels<T> packed(const T* panels, Index k) {
@@ -154,42 +96,6 @@ struct Weights {
     return columns - 1;
   }
 };
-
-/// `in_blocks` for what layer l does on its way forward; a softmax wants whole rows, unless it is left out as `linear`.
-template <class T, class Block>
-void in_forward_blocks(const Network<T>& network, Index l, Index rows, int threads, bool linear, const Block& block) {
-  const Index units = network.units(l);
-  if (linear || !std::holds_alternative<Softmax>(network.activation(l)))
-    return in_blocks<T>(rows, units, threads, block);
-  const Index chunks = chunk_count<T>(rows, threads, rows);
-  parallel(chunks, threads, [&](std::ptrdiff_t i) { block(part(rows, chunks, i), Range{0, units}); });
-}
-
-/// Into how many parts rows of so many numbers are cut that go through all layers without a tape: chunks that stay in
-/// the second-level cache; or, of a large network, rows enough to make up for fetching the weights.
-template <class T>
-Index parts_through(const Network<T>& network, Index rows, Index wide, int threads) {
-  constexpr Index most_numbers = Index{2} << 20;
-  if (!fits_packed<T>(network))
-    return parts_of(rows, std::clamp<Index>(std::max(most_numbers, network.parameter_count()) / wide, 16, 512));
-  const Index fewest = std::clamp<Index>(most_numbers / wide, 16, 64);
-  return chunk_count<T>(rows, threads, std::clamp<Index>(32768 / wide, fewest, 512));
-}
-
-/// Calls through(rows, threads, memory) for those parts, with some numbers of memory for each row: chunks in parallel,
-/// each with one thread, or parts of a large network one after another with all threads.
-template <class T, class Through>
-void through_layers(const Network<T>& network, Index rows, Index parts, int threads, Index numbers,
-                    const Through& through) {
-  const bool in_chunks = fits_packed<T>(network);
-  const auto go = [&](Range of_part) {
-    through(of_part, in_chunks ? 1 : threads, workspace<T>(numbers * of_part.size()));
-  };
-  if (in_chunks)
-    parallel(parts, threads, [&](std::ptrdiff_t i) { go(part(rows, parts, i)); });
-  else
-    for (Index i = 0; i < parts; ++i) go(part(rows, parts, i));
-}
 
 /// Columns of a_l = σ_l(z_l), with z_l from product(z). z and a may be the same memory; with `linear` a is not written.
 /// Gives the largest |a_l| to `see`.

@@ -40,32 +40,6 @@ Index panels_size(Index rows, Index columns) {
   return checked_product(rows, parts_of(columns, kernels<T>().panel) * kernels<T>().panel);
 }
 
-/// Whether the weights of all layers, rearranged for the kernels, stay in the caches of one processor. If not, they are
-/// read as seldom as possible: layer by layer, cut by columns.
-template <class T>
-bool fits_packed(const Network<T>& network) {
-  constexpr Index limit = (Index{2} << 20) / static_cast<Index>(sizeof(T));
-  return network.parameter_count() <= limit;
-}
-
-/// Calls part(l, i) for the parts i = 0 … parts(l) - 1 of each layer l = first … L, in parallel.
-template <class Count, class Part>
-void parallel_over_layers(Index first, Index depth, int threads, const Count& parts, const Part& part) {
-  if (threads == 1) {
-    const engine::FlushSubnormals flush;
-    for (Index l = first; l <= depth; ++l)
-      for (Index i = 0, count = parts(l); i < count; ++i) part(l, i);
-    return;
-  }
-  Index total = 0;
-  for (Index l = first; l <= depth; ++l) total += parts(l);
-  parallel(total, threads, [&](std::ptrdiff_t i) {
-    Index l = first;
-    for (; i >= parts(l); ++l) i -= parts(l);
-    part(l, i);
-  });
-}
-
 /// Memory of this thread's, for the use of one function at a time.
 template <class T>
 T* workspace(Index size) {

@@ -135,7 +135,7 @@ class Sweeps {
     if (sparse()) sparse_weights(prepare, use);
     parallel_over_stacks(network_, sparse() ? 2 : 1, threads_, [&](Index l, Range tiles, Range columns) {
       weight_tiles<T>(
-          {{tape_.passed_on(l - 1), tape_.delta(l)}}, tiles, columns, far_parameters(),
+          {{tape_.passed_on(l - 1), tape_.delta(l)}}, tiles, columns, far_parameters(network_),
           [&](Range rows, Range across) { prepare(l, rows, across); },
           [&](Range rows, Range across, Rows<T> tile) { use(l, rows, across, tile); });
     });
@@ -160,6 +160,7 @@ class Sweeps {
   /// a number in that column.
   template <class Prepare, class Use>
   void sparse_weights(const Prepare& prepare, const Use& use) {
+    constexpr Index block_numbers = first_level<T>, widest_block = 512;
     const Index units = network_.units(1), all_rows = network_.inputs() + 1;
     const Index across = parts_of(units, widest_block);
     const Index wide = pitch<T>(parts_of(units, across)), most_rows = block_numbers / wide;
@@ -173,7 +174,7 @@ class Sweeps {
       const SparseColumns<T>& x = options_.sparse->columns ? *options_.sparse->columns : found;
       for (Index first = all.begin; first < all.end; first += most_rows) {
         const Range rows{first, std::min(first + most_rows, all.end)};
-        if (far_parameters()) prepare(1, rows, columns);
+        if (far_parameters(network_)) prepare(1, rows, columns);
         alignas(64) T memory[block_numbers];
         std::fill_n(memory, rows.size() * wide, T(0));
         const Rows<T> block{memory, wide};
@@ -184,10 +185,6 @@ class Sweeps {
       }
     });
   }
-  static constexpr Index block_numbers = 32 * 1024 / sizeof(T), widest_block = 512;
-
-  /// Whether parameters and moments do not fit the second-level cache, so that it pays to ask for them ahead.
-  bool far_parameters() const { return network_.parameter_count() > 30000; }
 
   /// Room for W_l rearranged, where that pays.
   T* weight_panels(Index l) {

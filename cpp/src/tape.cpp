@@ -6,7 +6,7 @@
 #include <stdexcept>
 
 #include "chainrule/random.hpp"
-#include "layout.hpp"
+#include "cutting.hpp"
 
 namespace chainrule {
 

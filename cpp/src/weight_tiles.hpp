@@ -3,48 +3,9 @@
 #include <algorithm>
 
 #include "chainrule/network.hpp"
-#include "layout.hpp"
+#include "cutting.hpp"
 
 namespace chainrule {
-
-// How [dW_l; db_l] = [a_{l-1} 1]ᵀ δ_l is cut: into tiles of the micro-kernel's rows and a strip of columns, or, of a
-// single column, into as many rows; and for the threads into stacks of some tiles. Tiles do not depend
-// on the number of threads.
-
-template <class T>
-Index tiles_down(Index inputs, Index units) {
-  return parts_of(inputs + 1, units == 1 ? strip_columns<T> : kernels<T>().tile_rows);
-}
-template <class T>
-Index tiles_down(const Network<T>& network, Index l) {
-  return tiles_down<T>(network.units(l - 1), network.units(l));
-}
-template <class T>
-Index tiles_across(const Network<T>& network, Index l) {
-  return parts_of(network.units(l), strip_columns<T>);
-}
-
-// Tiles above each other share their columns of δ from the second-level cache; as long as there are enough stacks to
-// keep all threads busy to the end.
-inline constexpr Index most_stack_rows = 192;
-
-/// Calls stack(l, tiles, columns) for the stacks of layers first … L, in parallel.
-template <class T, class Stack>
-void parallel_over_stacks(const Network<T>& network, Index first, int threads, const Stack& stack) {
-  const Index depth = network.depth(), most_tiles = most_stack_rows / kernels<T>().tile_rows;
-  Index all_tiles = 0;
-  for (Index l = first; l <= depth; ++l) all_tiles += tiles_down(network, l) * tiles_across(network, l);
-  const Index stack_tiles = threads == 1 ? most_tiles : std::clamp<Index>(all_tiles / (16 * threads), 1, most_tiles);
-  const auto stacks_down = [&](Index l) { return parts_of(tiles_down(network, l), stack_tiles); };
-  parallel_over_layers(
-      first, depth, threads, [&](Index l) { return stacks_down(l) * tiles_across(network, l); },
-      [&](Index l, Index i) {
-        const engine::Cell at = engine::cell(i, tiles_across(network, l));
-        const Index column = at.column * strip_columns<T>;
-        stack(l, part(tiles_down(network, l), stacks_down(l), at.row),
-              Range{column, std::min(column + strip_columns<T>, network.units(l))});
-      });
-}
 
 /// Where some rows and columns of [W_l; b_l] lie in what is laid out like θ.
 template <class T, class Number>
@@ -100,8 +61,7 @@ void weight_tiles(const WeightFactors<T> (&products)[N], Range tiles, Range colu
   const Index piece = panels_at_once * panel;
   // A δ that does not fit the second-level cache comes in order, block by block, or each tile would wait for each row;
   // packed, if there are tiles enough to make up for that.
-  constexpr Index second_level = 512 * 1024 / sizeof(T);
-  const bool packs = delta.size() > second_level && tiles.size() > 3;
+  const bool packs = delta.size() > second_level<T> && tiles.size() > 3;
   // A last column that would be alone in a register is summed with the rows as lanes, like the one of a single column.
   const Index lanes = panel / 2, stack_rows = part(all_rows, all_tiles, tiles.end - 1).end - first_row;
   const bool lone = columns.size() % lanes == 1 && stack_rows >= lanes;

@@ -10,9 +10,9 @@
 #include <utility>
 
 #include "arrays.hpp"
+#include "cutting.hpp"
 #include "exclusive.hpp"
 #include "gradient_flow.hpp"
-#include "layer.hpp"
 #include "optimizers.hpp"
 #include "row_blocks.hpp"
 #include "values.hpp"
