@@ -100,3 +100,22 @@ def maps(tmp_path):
         return *(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "Xy"), X, y
 
     return make
+
+
+@pytest.fixture
+def run_measured(run_python):
+    """run_measured(code): the words that the code prints in a process of its own, where it finds `resident` and `peak`,
+    the memory that the process has and the most that it had, in bytes."""
+    if not pathlib.Path("/proc/self/status").exists():
+        pytest.skip("there is no /proc: the peak of memory is not checked")
+    measures = r"""
+import re
+import numpy as np, chainrule as cr
+from chainrule.memory import resident
+
+def peak():  # ru_maxrss may be the parent's
+    return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) * 1024
+
+cr.set_num_threads(1)
+"""
+    return lambda code: run_python("-W", "ignore", "-c", measures + code).stdout.split()
