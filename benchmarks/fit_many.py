@@ -6,13 +6,14 @@ Every network takes Adam steps on the same batches of 32 rows, in float32, from 
 those of so many epochs of 32 steps of all networks, compiled code warmed up before.
 """
 
-import argparse
 import statistics
 import time
 from itertools import pairwise
 
 import chainrule as cr
 import numpy as np
+
+from harness import arguments, machine
 
 SIZES, BATCH, STEPS = [8, 64, 64, 4], 32, 32
 
@@ -62,7 +63,7 @@ def torch_func(nets, epochs, X, y):
                 leaf.grad = gradients[name]
             optimizer.step()
 
-    return {"torch.func": run}
+    return run
 
 
 def jax_vmap(nets, epochs, X, y):
@@ -102,35 +103,39 @@ def jax_vmap(nets, epochs, X, y):
             state[0] = epoch(state[0], batches)
         jax.block_until_ready(state[0])
 
-    return {"jax.vmap": run}
+    return run
+
+
+PEERS = {"torch.func": torch_func, "jax.vmap": jax_vmap}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--nets", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--only", nargs="*", default=["library", "torch_func", "jax_vmap"])
-    arguments = parser.parse_args()
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    options = parser.parse_args()
+    machine.warn_if_busy()
     rng = np.random.default_rng(1)
     X = rng.normal(size=(BATCH * STEPS, SIZES[0])).astype(np.float32)
     y = rng.normal(size=(BATCH * STEPS, SIZES[-1])).astype(np.float32)
-    runs = {}
-    for name in arguments.only:
-        runs |= globals()[name](arguments.nets, arguments.epochs, X, y)
+    runs = library(options.nets, options.epochs, X, y)
+    for name in options.peers:
+        runs[name] = PEERS[name](options.nets, options.epochs, X, y)
     for run in runs.values():
         run()
         run()
     times = {name: [] for name in runs}
-    for _ in range(arguments.rounds):
+    for _ in range(options.rounds):
         for name, run in runs.items():
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
             time.sleep(0.02)  # threads of one library that still spin would take time from the next
     sizes = "-".join(map(str, SIZES))
-    steps = f"{arguments.epochs * STEPS} steps of {BATCH} rows"
-    print(f"{arguments.nets} networks {sizes}, {steps}, {cr.get_num_threads()} threads")
+    steps = f"{options.epochs * STEPS} steps of {BATCH} rows"
+    print(f"{options.nets} networks {sizes}, {steps}, {cr.get_num_threads()} threads")
     for name, seconds in times.items():
         ratios = [other / mine for other, mine in zip(seconds, times["fit_many"], strict=True)]
         print(

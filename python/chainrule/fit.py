@@ -137,7 +137,7 @@ def fit(
         With `comm`: give the same bits for any number of ranks and however they share the rows, as long as these are
         the same in the order of the ranks. All samples of a batch then go to all ranks, and the gradient is the sum of
         those of parts of `micro_batch` rows (by default a 32nd of a batch, but 16 to 256), in a tree that does not
-        depend on the ranks. That takes some memory for gradients more, and as many ranks have something to do as there
+        depend on the ranks. That takes additional memory for gradients, and as many ranks have something to do as there
         are parts. Parts of few rows take longer: larger ones pay where there are few ranks.
 
     Returns

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from chainrule._core import Loss, loss_names
 from chainrule.initializers import ZEROS
 from chainrule.losses import LossLike
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     M = TypeVar("M", bound=MLP)
 
-LOSS_OF_OUTPUT = {"sigmoid": "bce", "softmax": "cross_entropy", "exp": "poisson"}
+LOSS_OF_OUTPUT = {Loss(name).default_output: name for name in loss_names if Loss(name).default_output != "identity"}
 
 
 @dataclass

@@ -16,7 +16,9 @@ from chainrule.stream import mapped_bytes
 if TYPE_CHECKING:
     from chainrule.training import FitSettings
 
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+UNITS = {"": 1, "B": 1}
+UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)}
+UNITS |= {f"{prefix}IB": 1024**power for power, prefix in enumerate("KMGT", 1)}
 OVERHEAD = 16 * 2**20  # stacks of threads, workspaces of evaluations, the interpreter's own
 
 

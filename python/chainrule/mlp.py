@@ -235,7 +235,7 @@ class MLP:
 
     @property
     def seed(self) -> int:
-        """Seed of the initial weights and of the order of the samples in `fit`."""
+        """Seed of the initial weights, of the order of the samples in `fit` and of what drops out."""
         return self._model.seed
 
     @property
@@ -454,7 +454,8 @@ class MLP:
     ) -> float:
         """Take one training step on one batch: forward, backward and update, fused.
 
-        The same as `forward`, `backward` and ``optimizer.step(mlp)``, but nothing is kept to look at.
+        The same as `forward`, `backward` and ``optimizer.step(mlp)``, but nothing is kept to look at, and a step whose
+        loss or gradient is not finite is not taken.
 
         Parameters
         ----------
@@ -577,7 +578,7 @@ class MLP:
             To train on, as `MLP` takes it. By default "bce" after a last Sigmoid, "cross_entropy" after a Softmax,
             "poisson" after an Exp, "mse" otherwise. A module that ends in logits goes with "bce" or "cross_entropy".
         seed : int, optional
-            Of the order of the samples in `fit`.
+            Of the order of the samples in `fit` and of what drops out.
 
         Returns
         -------
@@ -628,7 +629,7 @@ class MLP:
         loss : str or loss, optional
             To train on, as in `from_torch`.
         seed : int, optional
-            Of the order of the samples in `fit`.
+            Of the order of the samples in `fit` and of what drops out.
 
         Returns
         -------

@@ -1,5 +1,6 @@
 """What else is done to a network, its optimizer or its data while a call is at work on them."""
 
+import itertools
 import pickle
 import threading
 
@@ -100,33 +101,38 @@ def test_backward_with_targets_that_go_forward(rows):
 
 
 def test_looking_at_a_network_that_another_thread_trains(rng):
-    mlp, errors = network(), []
+    mlp, seen_enough, errors = network(), threading.Event(), []
     X, y = samples(rng, 3000)
 
     def train():
-        try:
-            for rows in range(1, 3000, 60):
+        for rows in itertools.cycle(range(1, 3000, 60)):
+            if seen_enough.is_set():
+                return
+            try:
                 mlp.forward(X[:rows])
                 mlp.backward(y[:rows])
-        except BaseException as error:
-            errors.append(error)
+            except Exception as error:
+                errors.append(str(error))
 
     thread = threading.Thread(target=train)
     thread.start()
     looks = 0
-    while thread.is_alive():
-        try:
-            assert mlp.gradient_flow().rows > 0
-            assert len(mlp.activations) == 3 and len(mlp.deltas) == 2 and mlp.gradient.size == mlp.n_parameters
-            looks += 1
-        except RuntimeError as error:  # between a forward and its backward
-            assert "backward" in str(error) or "there is no" in str(error)
-        try:
-            mlp.backward(y[:1])
-        except (RuntimeError, ValueError) as error:
-            assert "rows" in str(error) or "forward" in str(error)
-    thread.join()
-    assert not [error for error in errors if "another forward" not in str(error) and "rows" not in str(error)]
+    try:
+        while looks < 50:
+            try:
+                assert mlp.gradient_flow().rows > 0
+                assert len(mlp.activations) == 3 and len(mlp.deltas) == 2 and mlp.gradient.size == mlp.n_parameters
+                looks += 1
+            except RuntimeError as error:  # between a forward and its backward
+                assert "backward" in str(error) or "there is no" in str(error)
+            try:
+                mlp.backward(y[:1])
+            except (RuntimeError, ValueError) as error:
+                assert "rows" in str(error) or "forward" in str(error)
+    finally:
+        seen_enough.set()
+        thread.join()
+    assert [error for error in errors if "another forward" not in error and "rows" not in error] == []
 
 
 def test_after_a_fit_nothing_is_left_of_what_a_callback_saw(rng):

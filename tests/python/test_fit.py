@@ -405,7 +405,7 @@ try:
 except KeyboardInterrupt:
     changed = bool(np.any(mlp.parameters != before))
     usable = np.isfinite(mlp.step(X[:256], y[:256], optimizer)) and bool(np.all(np.isfinite(mlp.parameters)))
-    print("interrupted", changed, usable, optimizer.t > 1, flush=True)
+    print("interrupted", changed, usable, 1 < optimizer.t < len(X) // 32, flush=True)
     sys.exit(0)
 print("not interrupted", flush=True)
 """
@@ -413,14 +413,14 @@ print("not interrupted", flush=True)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process")
 def test_ctrl_c_ends_a_long_epoch_soon():
-    """One epoch takes far longer than the bound, so the signal must be seen within the epoch."""
+    """The signal must be seen within the first epoch, which takes far longer than a second."""
     process = subprocess.Popen([sys.executable, "-c", FIT_OF_A_MINUTE], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=1)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=5)
+        out, _ = process.communicate(timeout=120)
     finally:
         process.kill()
         process.wait()

@@ -114,7 +114,16 @@ print(mlp._model.tape_bytes(20_000) > 430e6, peak() - before < 40e6, peak(), bef
 
 class TestMemoryLimit:
     @pytest.mark.parametrize(
-        ("text", "number"), [("2GB", 2e9), ("512MiB", 2**29), (" 1.5 kb ", 1500), ("7", 7), (12, 12)]
+        ("text", "number"),
+        [
+            ("2GB", 2e9),
+            ("512MiB", 2**29),
+            ("1TiB", 2**40),
+            ("3 tb", 3 * 10**12),
+            (" 1.5 kb ", 1500),
+            ("7", 7),
+            (12, 12),
+        ],
     )
     def test_units(self, text, number):
         assert memory.as_bytes(text) == number

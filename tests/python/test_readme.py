@@ -1,6 +1,7 @@
 """The README's lines about the roads in and out: each is there, and does what it says."""
 
 import re
+import textwrap
 
 import numpy as np
 import pytest
@@ -35,6 +36,13 @@ def blocks(root):
     sections = re.search(r"^## In and out$(.*?)^## How to read", text, re.DOTALL | re.MULTILINE)
     assert sections, "the README has no section 'In and out' any more"
     return dict(re.findall(r"^```(\w+)\n(.*?)^```$", sections[1], re.DOTALL | re.MULTILINE))
+
+
+def test_the_first_example_prints_what_follows_it(root, capsys):
+    text = (root / "README.md").read_text(encoding="utf-8")
+    code, printed = re.search(r"^```python\n(.*?)^```$\n((?:    .*\n)+)", text, re.DOTALL | re.MULTILINE).groups()
+    exec(code, {})
+    assert capsys.readouterr().out == textwrap.dedent(printed)
 
 
 @pytest.mark.parametrize(("language", "road"), [(language, road) for language in ROADS for road in ROADS[language]])

@@ -256,8 +256,10 @@ def test_multiprocessing_pool_after_training(run_python, tmp_path):
 
 def test_threadpoolctl_limits_hold_here_too():
     """Where scikit-learn is, whoever limits threads by threadpoolctl limits chainrule's."""
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    pytest.importorskip("chainrule.sklearn")
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: threadpoolctl knows nothing of chainrule")
+    import chainrule.sklearn  # noqa: F401
+
     with cr.num_threads(3):
         with threadpoolctl.threadpool_limits(1):
             assert cr.get_num_threads() == 1
@@ -270,8 +272,9 @@ def test_threadpoolctl_limits_hold_here_too():
 
 def test_blas_keeps_off_the_processors_that_lbfgs_needs():
     """While a fit by L-BFGS works, SciPy's BLAS has one thread; after the last such fit, its own number again."""
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    sklearn = pytest.importorskip("chainrule.sklearn")
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: BLAS is left alone")
+    from chainrule.sklearn import MLPRegressor
     from chainrule.sklearn.threadpools import one_blas_thread
 
     def blas() -> list[int]:
@@ -280,7 +283,7 @@ def test_blas_keeps_off_the_processors_that_lbfgs_needs():
     seen = []
     with threadpoolctl.threadpool_limits(3, user_api="blas"):
         before = blas()
-        estimator = sklearn.MLPRegressor(solver="lbfgs", max_iter=3, callbacks=[lambda *_: seen.append(blas())])
+        estimator = MLPRegressor(solver="lbfgs", max_iter=3, callbacks=[lambda *_: seen.append(blas())])
         with warnings.catch_warnings(action="ignore"):
             estimator.fit(np.arange(10.0)[:, None], np.arange(10.0))
         assert blas() == before

@@ -31,6 +31,7 @@ from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.initializers import ZEROS
 from chainrule.mlp import MLP
+from chainrule.optimizers import OPTIMIZERS
 from chainrule.schedules import SCHEDULES
 from chainrule.serialization import PICKLE_VERSION, check_format, describe
 from chainrule.sklearn.callbacks import CallbackSupportMixin
@@ -53,7 +54,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions({"logistic", *activation_names}), Activation, "array-like"],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw", "rmsprop"}), Optimizer],
+        "solver": [StrOptions({"lbfgs", *OPTIMIZERS}), Optimizer],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({*OWN_RATES, *SCHEDULES}), Schedule],

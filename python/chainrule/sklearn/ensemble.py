@@ -19,6 +19,7 @@ from chainrule._types import FloatArray
 from chainrule.fit_many import fit_many
 from chainrule.history import History
 from chainrule.mlp import MLP
+from chainrule.optimizers import OPTIMIZERS
 from chainrule.sklearn.base import activations_named, hidden_layers, threads, unchanged_by_errors
 
 
@@ -29,7 +30,7 @@ class BaseEnsemble(BaseEstimator):  # type: ignore[misc]
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [str, Activation, "array-like"],
-        "solver": [StrOptions({"sgd", "adam", "adamw", "rmsprop"}), Optimizer],
+        "solver": [StrOptions({*OPTIMIZERS}), Optimizer],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],

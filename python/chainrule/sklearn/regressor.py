@@ -119,10 +119,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     Notes
     -----
-    With the same ``random_state``, each epoch's loss is scikit-learn's to rounding, shuffled or not. With sample
-    weights and several batches the one of "poisson" is another, by what does not depend on the network. With an int for
-    ``random_state``, `partial_fit` goes on to the next order of the samples, so that n of them are a `fit` of n epochs,
-    where scikit-learn's begins anew each time.
+    With the same ``random_state``, each epoch's loss is scikit-learn's to rounding, shuffled or not; with sample
+    weights and several batches, that of "poisson" differs by a term that does not depend on the network. With an int
+    for ``random_state``, `partial_fit` goes on to the next order of the samples, so that n of them are a `fit` of n
+    epochs, where scikit-learn's begins anew each time.
 
     References
     ----------
@@ -134,7 +134,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     >>> from sklearn.datasets import load_diabetes
     >>> from chainrule.sklearn import MLPRegressor
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> regressor = MLPRegressor(cr.Quantile([0.1, 0.5, 0.9]), random_state=0, max_iter=20, solver="lbfgs")
+    >>> regressor = MLPRegressor(cr.Quantile([0.1, 0.5, 0.9]), learning_rate_init=0.1, max_iter=1000, random_state=0)
     >>> regressor.fit(X, y).predict(X).shape
     (442, 3)
     """
