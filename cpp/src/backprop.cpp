@@ -223,6 +223,7 @@ double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& bat
 template <class T>
 void add_penalty_gradient(const Network<T>& network, const Objective& objective, double weight,
                           VectorView<T> gradient) {
+  check_size(network, "gradient", gradient.size());
   const auto decay = static_cast<T>(objective.l2 / weight);
   for (Index l = 1; decay != 0 && l <= network.depth(); ++l) {
     const ConstMatrixView<T> W = network.weight(l);

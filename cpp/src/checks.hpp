@@ -58,11 +58,17 @@ void check_batch(const Network<T>& network, const Loss& loss, const Batch<T>& ba
   check_targets(network, loss, samples.y, batch.size, batch.order);
 }
 
-/// The tape is for such a network and has room for the rows.
+/// The tape is for such a network.
+template <class T>
+void check_tape(const Network<T>& network, Tape<T>& tape) {
+  if (!tape.is_for(network)) throw std::invalid_argument("the tape was made for a network of other layers");
+}
+
+/// And has room for the rows.
 template <class T>
 void check_tape(const Network<T>& network, Tape<T>& tape, Index rows, TapeContents contents = {}) {
   if (rows < 1) throw std::invalid_argument("the batch is empty; expected at least one row");
-  if (!tape.is_for(network)) throw std::invalid_argument("the tape was made for a network of other layers");
+  check_tape(network, tape);
   if (!tape.fits(rows, contents))
     throw std::invalid_argument("the tape is too small for " + std::to_string(rows) + " rows");
 }

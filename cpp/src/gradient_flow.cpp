@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "checks.hpp"
 #include "layout.hpp"
 #include "tensor_sums.hpp"
 
@@ -156,6 +157,8 @@ std::vector<LayerFlow> LayerTotals<T>::flows() const {
 
 template <class T>
 GradientFlow gradient_flow(const Network<T>& network, Tape<T>& tape, ConstVectorView<T> gradient) {
+  check_tape(network, tape);
+  check_size(network, "gradient", gradient.size());
   LayerTotals<T> totals(network);
   totals.add(tape);
   return flow_of(network, totals, tensor_sums(network, gradient.data()));
@@ -163,6 +166,7 @@ GradientFlow gradient_flow(const Network<T>& network, Tape<T>& tape, ConstVector
 
 template <class T>
 std::vector<ActivationHistogram> activation_histograms(const Network<T>& network, Tape<T>& tape) {
+  check_tape(network, tape);
   constexpr Index bins = 40;
   std::vector<ActivationHistogram> histograms;
   for (Index l = 1; l <= network.depth(); ++l) {

@@ -10,7 +10,7 @@ namespace chainrule {
 
 UpdateConstants SGD::constants(std::int64_t) const {
   const double of_sum = nesterov ? momentum : 1.0;
-  return {weight_decay, momentum, nesterov ? lr : 0.0, velocity ? of_sum : lr * of_sum, velocity ? lr : 1.0};
+  return {weight_decay, momentum, velocity ? lr : 1.0, nesterov ? lr : 0.0, velocity ? of_sum : lr * of_sum};
 }
 
 UpdateConstants RMSprop::constants(std::int64_t) const {

@@ -139,6 +139,7 @@ class Fit {
   ~Fit() {
     if (std::isfinite(state_.lr) && state_.lr >= 0)
       optimizer_.set_lr(state_.lr);  // what else an observer set was refused
+    if (tape_) tape_->set_draw({});
   }
   Fit(const Fit&) = delete;
   Fit& operator=(const Fit&) = delete;
@@ -324,28 +325,26 @@ class Fit {
     for (Observer<T>* observer : observers_) observer->rows_done(state_);
   }
 
+  /// Tells of the first step that was left out where its numbers stopped being finite.
   void note_left_out(Index first, Index last, double weight) {
     History& history = progress_.history;
     ++history.steps_left_out;
-    const bool is_first = !history.non_finite;
+    if (history.non_finite) return;
     const bool cut_knows_rows = options_.shuffle && !reproducible();
-    for (Index from = first; from < last && !history.non_finite; from += part_size_) {
+    std::optional<NonFinite> found;
+    for (Index from = first; from < last && !found; from += part_size_) {
       meanwhile();
-      history.non_finite =
-          find_non_finite(network_, loss_, batches_.cut(from, std::min(from + part_size_, last), weight),
-                          options_.objective, draw(from), rows_before_ + (cut_knows_rows ? 0 : from));
+      found = find_non_finite(network_, loss_, batches_.cut(from, std::min(from + part_size_, last), weight),
+                              options_.objective, draw(from), rows_before_ + (cut_knows_rows ? 0 : from));
     }
-    if (history.steps_left_out == 1 && history.non_finite && history.non_finite->is_of_sample())
-      history.non_finite->row = batches_.row(history.non_finite->row);
-    if (ranks_ && is_first) history.non_finite = found_by_any(history.non_finite, *ranks_);
+    if (found && found->is_of_sample()) found->row = batches_.row(found->row);
+    if (ranks_) found = found_by_any(found, *ranks_);
     // A sum of parts that are finite, or what an observer made of it.
-    if (!history.non_finite)
-      history.non_finite = NonFinite{.layer = network_.depth(), .value = state_.loss, .loss = state_.loss};
-    if (history.steps_left_out == 1) {
-      history.non_finite->epoch = state_.epoch;
-      history.non_finite->batch = state_.step - progress_.step;
-      history.non_finite->step = state_.step;
-    }
+    if (!found) found = NonFinite{.layer = network_.depth(), .value = state_.loss, .loss = state_.loss};
+    found->epoch = state_.epoch;
+    found->batch = state_.step - progress_.step;
+    found->step = state_.step;
+    history.non_finite = found;
   }
 
   void end_epoch() {
@@ -372,7 +371,10 @@ class Fit {
       }
       state_.stop = state_.epoch - best.epoch >= *options_.patience;
     }
-    for (Observer<T>* observer : observers_) observer->epoch_done(state_);
+    for (Observer<T>* observer : observers_) {
+      progress_.stopped = state_.stop;
+      observer->epoch_done(state_);
+    }
   }
 
   bool reproducible() const { return ranks_ && ranks_->reproducible; }

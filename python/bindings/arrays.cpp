@@ -7,10 +7,10 @@
 #include <limits>
 #include <memory>
 #include <numeric>
-#include <sstream>
 #include <vector>
 
 #include "engine/kernels.hpp"
+#include "number.hpp"
 
 namespace chainrule::bindings {
 
@@ -20,12 +20,6 @@ std::string shape_of(const py::array& a) {
   std::string text = "(";
   for (py::ssize_t i = 0; i < a.ndim(); ++i) text += (i ? ", " : "") + std::to_string(a.shape(i));
   return text + (a.ndim() == 1 ? ",)" : ")");
-}
-
-std::string number(double value) {
-  std::ostringstream text;
-  text << value;
-  return text.str();
 }
 
 template <class T>
@@ -121,7 +115,7 @@ void check_values(const MatrixIn<T>& m, const char* name, const Allowed& allowed
   for (Index r = 0; r < m.rows; ++r)
     for (Index c = 0; c < m.columns; ++c)
       if (const T value = m.data[r * m.stride + c]; !allowed(value))
-        throw py::value_error(std::string(name) + " holds " + number(static_cast<double>(value)) + " at row " +
+        throw py::value_error(std::string(name) + " holds " + text_of(static_cast<double>(value)) + " at row " +
                               std::to_string(r) + ", column " + std::to_string(c) + "; expected " + expected);
 }
 
@@ -307,7 +301,7 @@ WeightsIn<T> weights(const py::object& given, const char* name, Index rows, cons
   if (all && sum == 0)
     throw py::value_error(std::string(name) + " is zero throughout; expected at least one weight > 0");
   if (!std::isfinite(sum))
-    throw py::value_error(std::string(name) + " sums up to " + std::string(py::str(py::float_(sum))) +
+    throw py::value_error(std::string(name) + " sums up to " + text_of(sum) +
                           "; expected a sum that can be divided by");
   return {m.owner, m.data};
 }

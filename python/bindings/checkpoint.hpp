@@ -27,11 +27,11 @@ inline py::dict as_dict(const History& history) {
 }
 
 template <class T>
-py::dict as_dict(const FitProgress<T>& progress, bool stopped) {
+py::dict as_dict(const FitProgress<T>& progress) {
   const auto& [start, lr, best, bad_epochs] = progress.rate;
   py::dict result = as_dict(progress.history);
   result["step"] = progress.step;
-  result["stopped"] = stopped;
+  result["stopped"] = progress.stopped;
   result["penalty"] = progress.history.penalty;
   result["rate"] = py::make_tuple(start, lr, best);
   result["bad_epochs"] = bad_epochs;
@@ -72,7 +72,7 @@ class Checkpoint : public Observer<T> {
   void epoch_done(FitState<T>& state) override {
     if (write_.is_none() || (state.epoch % every_ != 0 && state.epoch != state.options.epochs && !state.stop)) return;
     const py::gil_scoped_acquire acquire;
-    write_(as_dict(state.progress, state.stop));
+    write_(as_dict(state.progress));
   }
 
  private:

@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "constructed.hpp"
+
 namespace chainrule::bindings {
 
 namespace py = pybind11;
@@ -63,3 +65,7 @@ class QueueReport : public Observer<T> {
 };
 
 }  // namespace chainrule::bindings
+
+template <>
+struct pybind11::detail::type_caster<chainrule::bindings::FitQueue>
+    : chainrule::bindings::ConstructedCaster<chainrule::bindings::FitQueue> {};

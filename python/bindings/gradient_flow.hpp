@@ -5,6 +5,8 @@
 
 #include <chainrule/gradient_flow.hpp>
 
+#include "constructed.hpp"
+
 namespace chainrule::bindings {
 
 namespace py = pybind11;
@@ -14,3 +16,7 @@ namespace py = pybind11;
 py::dict as_dict(const GradientFlow& flow, const std::vector<ActivationHistogram>& histograms);
 
 }  // namespace chainrule::bindings
+
+template <>
+struct pybind11::detail::type_caster<chainrule::FlowRecord>
+    : chainrule::bindings::ConstructedCaster<chainrule::FlowRecord> {};

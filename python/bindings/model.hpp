@@ -5,14 +5,17 @@
 #include <algorithm>
 #include <chainrule/chainrule.hpp>
 #include <cmath>
+#include <concepts>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "arrays.hpp"
+#include "constructed.hpp"
 #include "cutting.hpp"
 #include "exclusive.hpp"
 #include "gradient_flow.hpp"
+#include "number.hpp"
 #include "optimizers.hpp"
 #include "row_blocks.hpp"
 #include "values.hpp"
@@ -115,10 +118,7 @@ class Model : public AnyModel {
     T* to = output.mutable_data();
     const Exclusive exclusive(lock_);
     make_tape(rows, {.pre_activations = true});
-    if (in.sparse)
-      chainrule::forward<T>(*network_, *in.sparse, *tape_);
-    else
-      chainrule::forward<T>(*network_, in.dense.view(), *tape_);
+    chainrule::forward<T>(*network_, in.view(), *tape_);
     ran_forward_ = true;
     has_gradient_ = false;
     MatrixView<T>(to, rows, network_->outputs(), Eigen::OuterStride<>(network_->outputs())) =
@@ -128,8 +128,7 @@ class Model : public AnyModel {
 
   double backward(const py::object& y, const py::object& sample_weight, std::optional<double> lr) {
     if (lr && !std::isfinite(static_cast<T>(*lr)))
-      throw py::value_error("lr is " + std::string(py::str(py::float_(*lr))) +
-                            "; expected a number within the range of the network's dtype");
+      throw py::value_error("lr is " + text_of(*lr) + "; expected a number within the range of the network's dtype");
     const Index rows = rows_of_forward("backward");
     const TargetsIn<T> in = bindings::targets<T>(y, "y", rows, "the last forward's X", network_->outputs(), loss_);
     const WeightsIn<T> weight = bindings::weights<T>(sample_weight, "sample_weight", rows, "the last forward's X");
@@ -164,10 +163,7 @@ class Model : public AnyModel {
     // To let go of the interpreter for a microsecond would take about as long.
     std::optional<py::gil_scoped_release> release;
     if (in.rows() * parameter_count() > 10000) release.emplace();
-    if (in.sparse)
-      chainrule::predict<T>(*network_, *in.sparse, to, check_signals);
-    else
-      chainrule::predict<T>(*network_, in.dense.view(), to, check_signals);
+    chainrule::predict<T>(*network_, in.view(), to, check_signals);
     return output;
   }
 
@@ -197,18 +193,21 @@ class Model : public AnyModel {
   py::cpp_function loss_and_gradient(const py::object& X, const py::object& y, const py::object& sample_weight) {
     const py::object alive = py::cast(this, py::return_value_policy::reference);
     const auto in = samples(X, y, sample_weight);
+    const Index rows = in.X.rows();
     SparseColumns<T> columns;
-    if (in.view().X.mostly_zeros()) columns.load({in.view(), in.X.rows()}, 0, network_->inputs() + 1);
-    return py::cpp_function([this, alive, in, columns = std::move(columns)] {
+    const Samples<T> all = in.view();
+    // Of parts of the samples a step finds them itself.
+    const bool found = all.X.mostly_zeros() && rows_at_a_time(*network_, rows, {.inputs = false}) == rows;
+    if (found) columns.load({all, rows}, 0, network_->inputs() + 1);
+    return py::cpp_function([this, alive, in, all, rows, found, columns = std::move(columns)] {
       py::array_t<T> result(parameter_count());
       const VectorView<T> to(result.mutable_data(), parameter_count());
       double loss = 0;
       {
         const Exclusive exclusive(lock_);
-        const bool sparse = in.view().X.mostly_zeros();
-        make_tape_of_step(in.view());
+        make_tape_of_step(all);
         forget();
-        const Batch<T> batch{in.view(), in.X.rows(), nullptr, 0, sparse ? &columns : nullptr};
+        const Batch<T> batch{all, rows, nullptr, 0, found ? &columns : nullptr};
         loss = chainrule::gradient<T>(*network_, loss_, batch, *tape_, to);
       }
       return std::make_pair(loss, std::move(result));
@@ -285,7 +284,7 @@ class Model : public AnyModel {
   /// Of a parameter that is not zero and has to be none of T's infinities or zeros.
   static void check_range(const std::string& what, double value) {
     if (const T own = static_cast<T>(value); value != 0 && (own == 0 || !std::isfinite(own)))
-      throw py::value_error(what + " is " + std::string(py::str(py::float_(value))) +
+      throw py::value_error(what + " is " + text_of(value) +
                             "; expected a number within the range of the network's dtype");
   }
   /// Of the last forward pass.
@@ -384,3 +383,6 @@ template <class T>
 using ModelClass = py::class_<Model<T>, AnyModel>;
 
 }  // namespace chainrule::bindings
+
+template <std::derived_from<chainrule::bindings::AnyModel> T>
+struct pybind11::detail::type_caster<T> : chainrule::bindings::ConstructedCaster<T> {};

@@ -20,6 +20,23 @@ void make_reprs_hashable(const py::module_& module) {
       member.attr("__repr__") = as_function(member.attr("__repr__"));
 }
 
+/// What `object` does for pickle's first protocols aborts where no base class is Python's.
+void make_reducible(const py::module_& module) {
+  for (const auto& [name, member] : module.attr("__dict__").cast<py::dict>()) {
+    if (!py::isinstance<py::type>(member) || member.attr("__dict__").contains("__reduce__")) continue;
+    if (member.attr("__base__").attr("__name__").cast<std::string>() != "pybind11_object") continue;
+    member.attr("__reduce__") = py::cpp_function(
+        [](const py::object& self) {
+          const py::object type = py::type::of(self);
+          if (!py::hasattr(self, "__setstate__"))
+            throw py::type_error(py::str("cannot pickle {!r} object").format(type.attr("__name__")));
+          const py::object make = py::module_::import("copyreg").attr("__newobj__");
+          return py::make_tuple(make, py::make_tuple(type), self.attr("__getstate__")());
+        },
+        py::is_method(member));
+  }
+}
+
 }  // namespace
 
 /// The symbol by which threadpoolctl knows this library from others of the same file name.
@@ -38,6 +55,7 @@ PYBIND11_MODULE(_core, module) {
   chainrule::bindings::register_non_finite();
   chainrule::bindings::register_models(module);
   make_reprs_hashable(module);
+  make_reducible(module);
   module.def("set_num_threads", &chainrule::set_num_threads, py::arg("n"));
   module.def("get_num_threads", &chainrule::num_threads);
   module.def("config", [instruction_set] {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "chainrule/matrix.hpp"
+#include "constructed.hpp"
 
 namespace chainrule::bindings {
 
@@ -29,3 +30,7 @@ class NumpyShuffles {
 };
 
 }  // namespace chainrule::bindings
+
+template <>
+struct pybind11::detail::type_caster<chainrule::bindings::NumpyShuffles>
+    : chainrule::bindings::ConstructedCaster<chainrule::bindings::NumpyShuffles> {};

@@ -76,8 +76,8 @@ std::unique_ptr<OptimizerOf<R>> from_state(const py::tuple& fields) {
 /// A class whose constructor takes the settings in order or by name, with the defaults of R.
 template <class R, class... Get, class... Set>
 void def_optimizer(py::module_& module, const char* name, const std::string& doc, Setting<Get, Set>... settings) {
-  const std::string signature = call(name, R{}, settings...) + "\n\n";
-  py::class_<OptimizerOf<R>, AnyOptimizer> cls(module, name, (signature + doc).c_str());
+  py::class_<OptimizerOf<R>, AnyOptimizer> cls(module, name, (call(name, R{}, settings...) + "\n\n" + doc).c_str());
+  cls.attr("__signature__") = signature(R{}, settings...);
   cls.def(py::init([=](const py::args& args, const py::kwargs& kwargs) {
     return OptimizerOf<R>(with_settings<R>(name, args, kwargs, settings...));
   }));
@@ -101,10 +101,6 @@ void def_optimizer(py::module_& module, const char* name, const std::string& doc
                                                    py::object(py::none())));
   };
   cls.def(py::pickle(get, &from_state<R>));
-  cls.def("__copy__", [get](const OptimizerOf<R>& self) { return from_state<R>(get(self)); });
-  cls.def(
-      "__deepcopy__", [get](const OptimizerOf<R>& self, const py::dict&) { return from_state<R>(get(self)); },
-      py::arg("memo"));
 }
 
 // Under the parameters of each.

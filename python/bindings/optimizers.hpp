@@ -3,10 +3,13 @@
 #include <pybind11/pybind11.h>
 
 #include <chainrule/optimizer.hpp>
+#include <concepts>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <variant>
+
+#include "constructed.hpp"
 
 namespace chainrule::bindings {
 
@@ -102,3 +105,6 @@ class AtWork {
 };
 
 }  // namespace chainrule::bindings
+
+template <std::derived_from<chainrule::bindings::AnyOptimizer> T>
+struct pybind11::detail::type_caster<T> : chainrule::bindings::ConstructedCaster<T> {};

@@ -20,11 +20,11 @@ struct ScheduleOf : AnySchedule {
 /// A class whose constructor takes the settings in order or by name, with the defaults of S.
 template <class S, class... Get, class... Set>
 void def_schedule(py::module_& module, const char* name, const std::string& doc, Setting<Get, Set>... settings) {
-  const std::string signature = call(name, S{}, settings...) + "\n\n";
-  py::class_<ScheduleOf<S>, AnySchedule> cls(module, name, (signature + doc).c_str());
+  py::class_<ScheduleOf<S>, AnySchedule> cls(module, name, (call(name, S{}, settings...) + "\n\n" + doc).c_str());
   cls.def(py::init([=](const py::args& args, const py::kwargs& kwargs) {
     return ScheduleOf<S>(with_settings<S>(name, args, kwargs, settings...));
   }));
+  cls.attr("__signature__") = signature(S{}, settings...);
   (cls.def_property_readonly(settings.name,
                              [settings](const ScheduleOf<S>& self) { return settings.get(self.settings()); }),
    ...);
@@ -32,13 +32,7 @@ void def_schedule(py::module_& module, const char* name, const std::string& doc,
   const auto values = [=]([[maybe_unused]] const ScheduleOf<S>& self) {
     return py::make_tuple(settings.get(self.settings())...);
   };
-  cls.def("__reduce__", [values](const py::object& self) {
-    return py::make_tuple(py::type::of(self), values(self.cast<const ScheduleOf<S>&>()));
-  });
-  cls.def("__eq__", [values](const ScheduleOf<S>& self, const py::object& other) {
-    return py::isinstance<ScheduleOf<S>>(other) && values(self).equal(values(other.cast<const ScheduleOf<S>&>()));
-  });
-  cls.def("__hash__", [values](const ScheduleOf<S>& self) { return py::hash(values(self)); });
+  def_value(cls, values);
 }
 
 // Under the parameters of each.

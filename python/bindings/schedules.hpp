@@ -1,6 +1,9 @@
 #pragma once
 
 #include <chainrule/schedule.hpp>
+#include <concepts>
+
+#include "constructed.hpp"
 
 namespace chainrule::bindings {
 
@@ -9,3 +12,6 @@ struct AnySchedule {
 };
 
 }  // namespace chainrule::bindings
+
+template <std::derived_from<chainrule::bindings::AnySchedule> T>
+struct pybind11::detail::type_caster<T> : chainrule::bindings::ConstructedCaster<T> {};

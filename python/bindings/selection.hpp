@@ -40,8 +40,12 @@ class Selection {
   }
   Selection(const Selection&) = delete;
 
-  /// std::invalid_argument where none of them has a weight.
+  /// std::invalid_argument where one is not there, or where none of them has a weight.
   static void check(const Samples<T>& all, const std::optional<std::vector<Index>>& rows) {
+    const auto is_there = [&](Index row) { return row >= 0 && row < all.X.rows(); };
+    if (rows && !std::all_of(rows->begin(), rows->end(), is_there))
+      throw std::invalid_argument("rows holds one that X does not have; expected 0 to " +
+                                  std::to_string(all.X.rows() - 1));
     if (rows && all.sample_weight &&
         std::none_of(rows->begin(), rows->end(), [&](Index row) { return all.sample_weight[row] > 0; }))
       throw std::invalid_argument("sample_weight is zero throughout the rows; expected at least one weight > 0");

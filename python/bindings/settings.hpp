@@ -28,13 +28,21 @@ auto setting(const char* name, Value S::* field) {
                  [field](S& to, Value value) { to.*field = value; }};
 }
 
+/// Whether it is True or False, of Python's or NumPy's, or a pair with one.
+inline bool holds_bool(pybind11::handle given) {
+  if (PyTuple_Check(given.ptr()) || PyList_Check(given.ptr())) {
+    const auto items = pybind11::reinterpret_borrow<pybind11::sequence>(given);
+    return std::any_of(items.begin(), items.end(), [](pybind11::handle item) { return holds_bool(item); });
+  }
+  return PyBool_Check(given.ptr()) || pybind11::isinstance(given, pybind11::module_::import("numpy").attr("bool_"));
+}
+
 /// A setting's value from Python's. True and False are no numbers, nor are numbers True or False.
 template <class Value>
 Value setting_value(const char* name, pybind11::handle given) {
   constexpr bool is_bool = std::is_same_v<Value, bool>;
   pybind11::detail::make_caster<Value> caster;
-  if (caster.load(given, !is_bool) && (is_bool || !PyBool_Check(given.ptr())))
-    return pybind11::detail::cast_op<Value>(caster);
+  if (caster.load(given, !is_bool) && (is_bool || !holds_bool(given))) return pybind11::detail::cast_op<Value>(caster);
   const char* expected = is_bool                         ? "True or False"
                          : std::is_same_v<Value, double> ? "a number"
                          : std::is_same_v<Value, Index>  ? "an integer"
@@ -79,12 +87,38 @@ S with_settings(const char* type, const pybind11::args& args, const pybind11::kw
   return made;
 }
 
+/// What `inspect.signature` shows of the constructor.
+template <class S, class... Get, class... Set>
+pybind11::object signature(const S& defaults, const Setting<Get, Set>&... settings) {
+  const pybind11::module_ inspect = pybind11::module_::import("inspect");
+  const pybind11::object parameter = inspect.attr("Parameter");
+  pybind11::list parameters;
+  [[maybe_unused]] const auto append = [&](const char* name, const auto& value) {
+    parameters.append(parameter(name, parameter.attr("POSITIONAL_OR_KEYWORD"), pybind11::arg("default") = value));
+  };
+  (append(settings.name, settings.get(defaults)), ...);
+  return inspect.attr("Signature")(parameters);
+}
+
 /// "SGD(lr=0.001, momentum=0.0)": what makes it, from its own values.
 template <class S, class... Get, class... Set>
 std::string call(const char* type, [[maybe_unused]] const S& made, const Setting<Get, Set>&... settings) {
   pybind11::list shown;
   (shown.append(pybind11::str("{}={!r}").format(settings.name, settings.get(made))), ...);
   return pybind11::str("{}({})").format(type, pybind11::str(", ").attr("join")(shown));
+}
+
+/// A value type is rebuilt from the arguments of its constructor: for pickle, copy, == and hash.
+template <class Class, class Arguments>
+void def_value(Class& cls, const Arguments& arguments) {
+  using Value = typename Class::type;
+  cls.def("__reduce__", [arguments](const pybind11::object& self) {
+    return pybind11::make_tuple(pybind11::type::of(self), arguments(self.cast<const Value&>()));
+  });
+  cls.def("__eq__", [arguments](const Value& self, const pybind11::object& other) {
+    return pybind11::isinstance<Value>(other) && arguments(self).equal(arguments(other.cast<const Value&>()));
+  });
+  cls.def("__hash__", [arguments](const Value& self) { return pybind11::hash(arguments(self)); });
 }
 
 }  // namespace chainrule::bindings

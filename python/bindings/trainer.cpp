@@ -91,11 +91,40 @@ class RanksIn : public Ranks {
   py::object sum_;
 };
 
+/// A model's tape for the time of a fit, whose callbacks get another. What the last forward and backward pass left is
+/// over with it, and with what the callbacks looked at.
+template <class T>
+class TapeOfFit {
+ public:
+  explicit TapeOfFit(Model<T>& model) : model_(model) {}
+  ~TapeOfFit() {
+    if (begun_) model_.forget();
+    if (tape_) model_.give_tape(std::move(tape_));
+  }
+  TapeOfFit(const TapeOfFit&) = delete;
+
+  /// To be called when the first samples have been found good.
+  void begin() {
+    if (!begun_) model_.forget();
+    begun_ = true;
+  }
+  const std::shared_ptr<Tape<T>>& take(Index rows, TapeContents contents) {
+    begin();
+    return tape_ = model_.take_tape(rows, contents);
+  }
+
+ private:
+  Model<T>& model_;
+  bool begun_ = false;
+  std::shared_ptr<Tape<T>> tape_;
+};
+
 /// Blocks of samples from a Python object with `rows` and `next()`, which gives (X, y, sample_weight) or None.
 template <class T>
 class SourceIn : public Source<T> {
  public:
-  SourceIn(const Model<T>& model, const py::object& source) : model_(model), source_(source) {}
+  SourceIn(const Model<T>& model, TapeOfFit<T>& tape, const py::object& source)
+      : model_(model), tape_(tape), source_(source) {}
   ~SourceIn() override {
     const py::gil_scoped_acquire acquire;
     block_ = {};
@@ -112,35 +141,16 @@ class SourceIn : public Source<T> {
     if (given.is_none()) return nullptr;
     const auto parts = given.cast<py::tuple>();
     block_ = model_.samples(parts[0], parts[1], parts[2], "X", "y", "sample_weight", false);
+    tape_.begin();
     return &view_.emplace(block_.view());
   }
 
  private:
   const Model<T>& model_;
+  TapeOfFit<T>& tape_;
   const py::object& source_;
   SamplesIn<T> block_;
   std::optional<Samples<T>> view_;
-};
-
-/// A model's tape for the time of a fit, whose callbacks get another. What the last forward and backward pass left is
-/// over with it, and with what the callbacks looked at.
-template <class T>
-class TapeOfFit {
- public:
-  explicit TapeOfFit(Model<T>& model) : model_(model) { model_.forget(); }
-  ~TapeOfFit() {
-    model_.forget();
-    if (tape_) model_.give_tape(std::move(tape_));
-  }
-  TapeOfFit(const TapeOfFit&) = delete;
-
-  const std::shared_ptr<Tape<T>>& take(Index rows, TapeContents contents) {
-    return tape_ = model_.take_tape(rows, contents);
-  }
-
- private:
-  Model<T>& model_;
-  std::shared_ptr<Tape<T>> tape_;
 };
 
 /// Takes model and optimizer back to where a fit was after so many epochs.
@@ -157,6 +167,7 @@ void restore(Model<T>& model, const py::dict& from, AnyOptimizer& optimizer, Ind
   std::copy_n(parameters.data(), parameters.size(), model.network().parameters().data());
   model.set_seed(seed);
   model.set_epochs_trained(epochs_trained);
+  model.forget();
 }
 
 /// Trains, or leaves that to a queue. `rows` and `validation_rows` say which of the samples take part; by default
@@ -222,7 +233,7 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
     if (held_out) chosen_held_out.emplace(held_out->view(), validation_rows);
     const Samples<T>* const validation_samples = chosen_held_out ? &chosen_held_out->samples() : nullptr;
     if (!in) {
-      SourceIn<T> blocks(model, source);
+      SourceIn<T> blocks(model, tape, source);
       return chainrule::fit<T>(model.network(), model.loss(), blocks, validation_samples, **mine, of_now, observers,
                                progress);
     }

@@ -5,27 +5,11 @@
 #include <optional>
 
 #include "register.hpp"
+#include "settings.hpp"
 
 namespace chainrule::bindings {
 
 namespace py = pybind11;
-
-namespace {
-
-/// A value type is rebuilt from the arguments of its constructor: for pickle, copy, == and hash.
-template <class Class, class Arguments>
-void def_value(Class& cls, const Arguments& arguments) {
-  using Value = typename Class::type;
-  cls.def("__reduce__", [arguments](const py::object& self) {
-    return py::make_tuple(py::type::of(self), arguments(self.cast<const Value&>()));
-  });
-  cls.def("__eq__", [arguments](const Value& self, const py::object& other) {
-    return py::isinstance<Value>(other) && arguments(self).equal(arguments(other.cast<const Value&>()));
-  });
-  cls.def("__hash__", [arguments](const Value& self) { return py::hash(arguments(self)); });
-}
-
-}  // namespace
 
 void register_values(py::module_& module) {
   py::class_<Activation> activation(module, "Activation", "An activation: its name and, if it has one, its parameter.");

@@ -6,7 +6,13 @@
 #include <chainrule/init.hpp>
 #include <chainrule/loss.hpp>
 
+#include "constructed.hpp"
+
 // Classes of their own in Python, not the alternatives that pybind11/stl.h would make of a variant.
-PYBIND11_MAKE_OPAQUE(chainrule::Activation)
-PYBIND11_MAKE_OPAQUE(chainrule::Loss)
-PYBIND11_MAKE_OPAQUE(chainrule::Init)
+template <>
+struct pybind11::detail::type_caster<chainrule::Activation>
+    : chainrule::bindings::ConstructedCaster<chainrule::Activation> {};
+template <>
+struct pybind11::detail::type_caster<chainrule::Loss> : chainrule::bindings::ConstructedCaster<chainrule::Loss> {};
+template <>
+struct pybind11::detail::type_caster<chainrule::Init> : chainrule::bindings::ConstructedCaster<chainrule::Init> {};

@@ -4,6 +4,9 @@
 >>> mlp = cr.MLP([2, 4, 1], hidden_activation="sigmoid", loss="bce", seed=0)
 """
 
+from contextlib import suppress
+from typing import Any
+
 from chainrule import _core
 from chainrule.activations import ELU, LeakyReLU
 from chainrule.config import show_config
@@ -21,6 +24,9 @@ from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
 from chainrule.schedules import ConstantRate, CosineDecay, ExponentialDecay, OneCycle, Plateau, StepDecay, Warmup
 from chainrule.tensorboard import TensorBoard
 from chainrule.threads import get_num_threads, num_threads, set_num_threads
+
+with suppress(ImportError):  # where there is one, its limits hold
+    from chainrule import _threadpool  # noqa: F401
 
 __version__ = _core.config()["version"]
 
@@ -59,3 +65,11 @@ __all__ = [
     "shard",
     "show_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "sklearn":  # needs its extra, and takes a second to import
+        import chainrule.sklearn
+
+        return chainrule.sklearn
+    raise AttributeError(f"module 'chainrule' has no attribute {name!r}")

@@ -102,8 +102,13 @@ def as_hidden_activations(
     return hidden
 
 
+def with_class(activation: Activation) -> Activation:
+    """Return an activation of the core's as one of its own class, if there is one."""
+    if activation.parameter is None:
+        return activation
+    return {"leaky_relu": LeakyReLU, "elu": ELU}[activation.name](activation.parameter)
+
+
 def text(activation: Activation) -> str:
     """Return a name, or for one with another parameter than the default the expression that makes it."""
-    if activation == Activation(activation.name) or activation.parameter is None:
-        return repr(activation.name)
-    return repr({"leaky_relu": LeakyReLU, "elu": ELU}[activation.name](activation.parameter))
+    return repr(activation.name if activation == Activation(activation.name) else with_class(activation))

@@ -100,8 +100,15 @@ def as_loss(given: LossLike) -> Loss:
     return named_or_object("loss", given, Loss, _core.loss_names, Loss, "a loss such as Huber(delta=2.0)")
 
 
+def with_class(loss: Loss) -> Loss:
+    """Return a loss of the core's as one of its own class, if there is one."""
+    if loss.name == "huber":
+        return Huber(*loss.parameters)
+    return Quantile(loss.parameters) if loss.name == "quantile" else loss
+
+
 def text(loss: Loss) -> str:
     """Return a name, or for one with other parameters than the default the expression that makes it."""
     if loss.parameters == Loss(loss.name).parameters:
         return repr(loss.name)
-    return repr(Huber(*loss.parameters) if loss.name == "huber" else Quantile(loss.parameters))
+    return repr(with_class(loss))

@@ -215,18 +215,18 @@ class MLP:
 
     @property
     def loss(self) -> Loss:
-        """The loss, with `name` and `parameters`."""
-        return self._model.loss
+        """The loss, with `name` and `parameters`; a `Huber` or `Quantile` as such."""
+        return losses.with_class(self._model.loss)
 
     @property
     def hidden_activations(self) -> tuple[Activation, ...]:
-        """σ_1 ... σ_{L-1}, each with `name` and `parameter`."""
-        return tuple(self._model.activations[:-1])
+        """σ_1 ... σ_{L-1}, each with `name` and `parameter`; a `LeakyReLU` or `ELU` as such."""
+        return tuple(map(activations.with_class, self._model.activations[:-1]))
 
     @property
     def output_activation(self) -> Activation:
-        """σ_L, with `name` and `parameter`."""
-        return self._model.activations[-1]
+        """σ_L, with `name` and `parameter`; a `LeakyReLU` or `ELU` as such."""
+        return activations.with_class(self._model.activations[-1])
 
     @property
     def init(self) -> Init | None:

@@ -23,15 +23,25 @@ def as_optimizer(given: OptimizerLike) -> Optimizer:
     )
 
 
-def restored(kind: Any, state: tuple[Any, ...], version: int) -> Any:
-    """Return an optimizer from its class and what its `__getstate__` gave: settings by name, and plain arrays."""
+def restored(kind: Any, state: tuple[Any, ...], version: int, own: dict[str, Any] | None = None) -> Any:
+    """Return an optimizer from its class and what its `__getstate__` gave: settings by name, and plain arrays.
+
+    `own` are the attributes that an instance of a subclass has beside them.
+    """
     check_format(f"the pickled {kind.__name__}", version, PICKLE_VERSION)
     optimizer = kind.__new__(kind)
     optimizer.__setstate__(state)
+    if own:
+        vars(optimizer).update(own)
     return optimizer
 
 
+def _reduce(optimizer: Any) -> tuple[Any, ...]:
+    own = getattr(optimizer, "__dict__", {})
+    return restored, (type(optimizer), optimizer.__getstate__(), PICKLE_VERSION, *([own] if own else []))
+
+
 # What copyreg does for pickle's first protocols, which skops asks for, needs a base class in Python: it would abort.
-setattr(Optimizer, "__reduce__", lambda self: (restored, (type(self), self.__getstate__(), PICKLE_VERSION)))  # noqa: B010
+setattr(Optimizer, "__reduce__", _reduce)  # noqa: B010
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "OptimizerLike", "RMSprop", "as_optimizer"]

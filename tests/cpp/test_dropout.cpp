@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <stdexcept>
 
 #include "chainrule/backprop.hpp"
@@ -132,4 +133,16 @@ TEST_CASE("dropout: only of hidden layers, and less than all") {
   CHECK_THROWS_AS(Network<double>(2, {{3, Tanh{}}, {1, Identity{}, 0.1}}), std::invalid_argument);
   CHECK_THROWS_AS(Network<double>(2, {{3, Tanh{}, 1.0}, {1, Identity{}}}), std::invalid_argument);
   CHECK_THROWS_AS(Network<double>(2, {{3, Tanh{}, -0.1}, {1, Identity{}}}), std::invalid_argument);
+}
+
+TEST_CASE_TEMPLATE("dropout: a tape that a fit was given drops nothing afterwards", T, float, double) {
+  auto problem = thinned_problem<T>(12);
+  const auto tape = std::make_shared<Tape<T>>(problem.network, 12);
+  Optimizer<T> optimizer{Adam{}};
+  FitOptions options;
+  options.epochs = 1;
+  fit<T>(problem.network, problem.loss, problem.samples(), nullptr, optimizer, options, {}, {}, tape);
+  forward<T>(problem.network, problem.X, *tape);
+  CHECK_FALSE(tape->drops_out(1));
+  CHECK(same_bits(Matrix<T>(tape->passed_on(1)), Matrix<T>(tape->activation(1))));
 }

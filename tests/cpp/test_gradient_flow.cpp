@@ -273,3 +273,13 @@ TEST_CASE("gradient flow: a record of no steps, or of another network") {
   CHECK_THROWS_AS(fit<double>(problem.network, problem.loss, problem.samples(), nullptr, optimizer, {}, {&recorder}),
                   std::invalid_argument);
 }
+
+TEST_CASE("gradient flow: a tape or a gradient of another network") {
+  auto problem = make_problem<double>({{3, 4, 1}, 12}, {Tanh{}, Identity{}}, MSE{}, 5);
+  const Network<double> other(3, {{5, Tanh{}}, {1, Identity{}}});
+  Tape<double> mine(problem.network, 12), others(other, 12);
+  const Vector<double> gradient = Vector<double>::Zero(problem.network.parameter_count());
+  CHECK_THROWS_AS(gradient_flow<double>(problem.network, others, gradient), std::invalid_argument);
+  CHECK_THROWS_AS(gradient_flow<double>(problem.network, mine, gradient.head(2)), std::invalid_argument);
+  CHECK_THROWS_AS(activation_histograms<double>(problem.network, others), std::invalid_argument);
+}

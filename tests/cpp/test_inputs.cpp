@@ -226,3 +226,11 @@ TEST_CASE_TEMPLATE("inputs: sparse rows that cannot be", T, float, double) {
   CHECK_THROWS_AS(of({1, 0, 2}, {0, 2, 2, 3}), std::invalid_argument);  // not ascending
   CHECK_THROWS_AS(of(good, {0, 3, 1, 3}), std::invalid_argument);
 }
+
+TEST_CASE("inputs: a matrix that would not outlive the call is refused when it is compiled") {
+  CHECK_FALSE(std::is_constructible_v<Inputs<double>, Matrix<double>&&>);
+  CHECK_FALSE(std::is_constructible_v<Targets<double>, Matrix<double>&&>);
+  CHECK_FALSE(std::is_constructible_v<Targets<double>, Vector<double>&&>);
+  CHECK(std::is_constructible_v<Inputs<double>, const Matrix<double>&>);
+  CHECK(std::is_constructible_v<Targets<double>, const Vector<double>&>);
+}

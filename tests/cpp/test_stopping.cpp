@@ -176,3 +176,14 @@ TEST_CASE_TEMPLATE("stopping: a fit that goes on from its progress ends with the
     CHECK(same_bits(resumed.network.parameters(), whole.network.parameters()));
   }
 }
+
+TEST_CASE_TEMPLATE("stopping: the progress tells of a stop", T, float, double) {
+  Problem<T> problem = sample<T>();
+  Optimizer<T> optimizer{SGD{}};
+  Callbacks<T> stops, looks;
+  std::vector<bool> stopped;
+  stops.on_epoch = [](FitState<T>& state) { state.stop = state.epoch == 2; };
+  looks.on_epoch = [&](FitState<T>& state) { stopped.push_back(state.progress.stopped); };
+  fit(problem, optimizer, in_order(3), {&stops, &looks});
+  CHECK(stopped == std::vector<bool>{false, true});
+}

@@ -397,3 +397,24 @@ def test_n_moments_are_those_that_a_state_holds(name, settings):
     mlp.step(X, y, optimizer)
     _, (_, _, _, kept) = optimizer.__getstate__()
     assert optimizer.n_moments == before == sum(moment is not None for moment in kept)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rmsprop_of_a_gradient_whose_square_overflows(dtype):
+    large = {"float32": 1e22, "float64": 1e165}[dtype]
+    mlp = cr.MLP([1, 1], loss="mae", dtype=dtype, seed=0)
+    before = mlp.parameters.copy()
+    for optimizer in (cr.RMSprop(), cr.RMSprop(momentum=0.9)):
+        mlp.step([[large]], [[0.0]], optimizer)
+        assert same_bits(mlp.weights[0].ravel(), before[:1])  # a step of g / √∞
+
+
+@pytest.mark.parametrize("optimizer", [cr.SGD, cr.RMSprop, cr.Adam, cr.AdamW])
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
+def test_an_infinite_bias_that_shuts_a_unit_off_stays(optimizer, activation):
+    """As in PyTorch: without weight decay nothing is made of 0·∞."""
+    mlp = cr.MLP([2, 2, 1], hidden_activation=activation, seed=0)
+    mlp.biases[0][0] = -np.inf
+    history = mlp.fit([[1.0, 2.0], [0.0, 1.0]], [[0.0], [1.0]], epochs=5, optimizer=optimizer(lr=0.01))
+    assert mlp.biases[0][0] == -np.inf and np.isfinite(history.loss).all()
+    assert np.isfinite(mlp.parameters[mlp.parameters != -np.inf]).all()

@@ -40,7 +40,7 @@ def blocks(root):
 
 def test_the_first_example_prints_what_follows_it(root, capsys):
     text = (root / "README.md").read_text(encoding="utf-8")
-    code, printed = re.search(r"^```python\n(.*?)^```$\n((?:    .*\n)+)", text, re.DOTALL | re.MULTILINE).groups()
+    code, printed = re.search(r"^```python\n(.*?)^```\n\n((?:    [^\n]*\n)+)", text, re.DOTALL | re.MULTILINE).groups()
     exec(code, {})
     assert capsys.readouterr().out == textwrap.dedent(printed)
 

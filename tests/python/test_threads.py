@@ -255,11 +255,8 @@ def test_multiprocessing_pool_after_training(run_python, tmp_path):
 
 
 def test_threadpoolctl_limits_hold_here_too():
-    """Where scikit-learn is, whoever limits threads by threadpoolctl limits chainrule's."""
+    """Whoever limits threads by threadpoolctl limits chainrule's."""
     threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed: threadpoolctl knows nothing of chainrule")
-    import chainrule.sklearn  # noqa: F401
-
     with cr.num_threads(3):
         with threadpoolctl.threadpool_limits(1):
             assert cr.get_num_threads() == 1

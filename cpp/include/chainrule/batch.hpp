@@ -14,7 +14,8 @@ struct Targets {
   template <InMemory Expression>
   Targets(const Eigen::MatrixBase<Expression>& y)  // (N, t)
       : values(y.derived().data()), columns(y.cols()), stride(row_stride(y.derived())), rows(y.rows()) {}
-  Targets(Matrix<T>&&) = delete;  // would not outlive the call
+  template <class Plain>
+  Targets(Eigen::PlainObjectBase<Plain>&&) = delete;  // would not outlive the call
   Targets(const std::int64_t* labels, Index rows) : labels(labels), columns(1), stride(1), rows(rows) {}
 
   /// Those from sample `first` on.

@@ -43,7 +43,8 @@ class Inputs {
   template <InMemory Expression>
   Inputs(const Eigen::MatrixBase<Expression>& X)  // (N, d_0)
       : rows_(X.rows()), cols_(X.cols()), values_(X.derived().data()), stride_(row_stride(X.derived())) {}
-  Inputs(Matrix<T>&&) = delete;  // would not outlive the call
+  template <class Plain>
+  Inputs(Eigen::PlainObjectBase<Plain>&&) = delete;  // would not outlive the call
   Inputs(const T* data, Index rows, Index cols, Eigen::OuterStride<> stride)
       : Inputs(ConstMatrixView<T>(data, rows, cols, stride)) {}
   /// std::invalid_argument for rows that are not valid.

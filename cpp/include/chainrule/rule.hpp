@@ -18,8 +18,14 @@ namespace chainrule {
 // products is fma(a, b, product(c, d)). The first constant is the λ of g ← g + λ w in every rule. `check()`
 // throws where a setting is out of range.
 
-using UpdateConstants = std::array<double, 10>;
+using UpdateConstants = std::array<double, 8>;
 inline constexpr int max_moments = 3;
+
+/// g + λ w; for λ = 0 that is g, also where w is infinite.
+template <class V>
+V decayed(V g, V lambda, V w) {
+  return select(lambda == V(0), g, fma(lambda, w, g));
+}
 
 /// b ← μ b + g;  w ← w - η b, or with Nesterov's momentum w ← w - η (g + μ b). With g ← g + λ w before.
 ///
@@ -39,9 +45,11 @@ struct SGD {
   void check() const;
   template <class V>
   static void update(const V* c, V g, V& w, V* s) {
-    g = fma(c[0], w, g);
-    s[0] = fma(c[1], s[0], product(c[4], g));
-    w = w - fma(c[2], g, product(c[3], s[0]));
+    const V &lambda = c[0], &momentum = c[1], &share = c[2], &rate_of_g = c[3], &rate_of_b = c[4];
+    V& b = s[0];
+    g = decayed(g, lambda, w);
+    b = fma(momentum, b, product(share, g));
+    w = w - fma(rate_of_g, g, product(rate_of_b, b));
   }
 };
 
@@ -62,12 +70,15 @@ struct RMSprop {
   void check() const;
   template <class V>
   static void update(const V* c, V g, V& w, V* s) {
-    g = fma(c[0], w, g);
-    s[0] = fma(c[1], s[0], product(c[2], g * g));
-    s[2] = fma(c[2], g - s[2], s[2]);
-    const V variance = at_least(s[0] - c[4] * (s[2] * s[2]), V(0));  // which rounding can make negative
-    s[1] = fma(c[3], s[1], g / (sqrt(variance) + c[5]));
-    w = w - c[6] * s[1];
+    const V &lambda = c[0], &alpha = c[1], &one_minus_alpha = c[2], &momentum = c[3], &centered = c[4], &eps = c[5],
+            &rate = c[6];
+    V &v = s[0], &b = s[1], &m = s[2];
+    g = decayed(g, lambda, w);
+    v = fma(alpha, v, product(one_minus_alpha, g * g));
+    m = fma(one_minus_alpha, g - m, m);
+    const V variance = at_least(v - m * (centered * m), V(0));  // which rounding can make negative
+    b = fma(momentum, b, g / (sqrt(variance) + eps));
+    w = w - rate * b;
   }
 };
 
@@ -90,10 +101,13 @@ struct Adam {
   void check() const;
   template <class V>
   static void update(const V* c, V g, V& w, V* s) {
-    g = fma(c[0], w, g);
-    s[0] = fma(c[2], g - s[0], s[0]);
-    s[1] = fma(c[3], s[1], product(c[4], g * g));
-    w = c[1] * w - c[5] * s[0] / (sqrt(s[1]) * c[6] + c[7]);
+    const V &lambda = c[0], &kept = c[1], &one_minus_beta1 = c[2], &beta2 = c[3], &one_minus_beta2 = c[4], &rate = c[5],
+            &correction = c[6], &eps = c[7];
+    V &m = s[0], &v = s[1];
+    g = decayed(g, lambda, w);
+    m = fma(one_minus_beta1, g - m, m);
+    v = fma(beta2, v, product(one_minus_beta2, g * g));
+    w = kept * w - rate * m / (sqrt(v) * correction + eps);
   }
 };
 

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
+#include <limits>
 #include <mutex>
 #include <stdexcept>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -52,15 +52,6 @@ int processor() {
 /// generation is over, so that a late worker can never touch another job.
 class Pool {
  public:
-  ~Pool() {
-    {
-      std::lock_guard lock(mutex_);
-      quit_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
-  }
-
   /// False if it is busy with somebody else's job.
   bool run(std::uint32_t count, int threads, UnitRef unit) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
@@ -147,9 +138,8 @@ class Pool {
       if (generation == seen) {
         std::unique_lock lock(mutex_);
         ++sleepers_;
-        wake_.wait(lock, [&] { return quit_ || generation_.load() != seen; });
+        wake_.wait(lock, [&] { return generation_.load() != seen; });
         --sleepers_;
-        if (quit_) return;
         generation = generation_.load();
       }
       seen = generation;
@@ -172,7 +162,6 @@ class Pool {
   std::exception_ptr error_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  bool quit_ = false;
 };
 
 std::atomic<Pool*> the_pool{nullptr};
@@ -203,8 +192,8 @@ int affinity() {
 
 int initial_threads() {
   if (const char* text = std::getenv("OMP_NUM_THREADS")) {
-    const int n = std::atoi(text);
-    if (n > 0) return n;
+    const long n = std::strtol(text, nullptr, 10);
+    if (n > 0 && n <= std::numeric_limits<int>::max()) return static_cast<int>(n);
   }
   const int cores = affinity(), limit = cpu_quota();
   return limit > 0 && limit < cores ? limit : cores;

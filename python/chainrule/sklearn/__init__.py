@@ -11,8 +11,5 @@ from chainrule.sklearn.classifier import MLPClassifier  # noqa: E402
 from chainrule.sklearn.cross_validation import cross_val_score  # noqa: E402
 from chainrule.sklearn.ensemble import EnsembleClassifier, EnsembleRegressor  # noqa: E402
 from chainrule.sklearn.regressor import MLPRegressor  # noqa: E402
-from chainrule.sklearn.threadpools import register  # noqa: E402
-
-register()
 
 __all__ = ["EnsembleClassifier", "EnsembleRegressor", "MLPClassifier", "MLPRegressor", "cross_val_score"]
