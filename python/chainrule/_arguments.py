@@ -107,3 +107,11 @@ def boolean(argument: str, given: object) -> bool:
     if not isinstance(given, (bool, np.bool_)):
         raise TypeError(f"{argument} is {shown(given)}; expected True or False")
     return bool(given)
+
+
+def n_rows_of(array: Any) -> int:
+    """Return the number of rows; 0 for what has none, which the core refuses."""
+    try:
+        return int(array.shape[0] if hasattr(array, "shape") else len(array))
+    except (TypeError, IndexError):
+        return 0

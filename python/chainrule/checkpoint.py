@@ -23,8 +23,8 @@ from chainrule._extras import optional_package
 from chainrule.digest import digest
 from chainrule.non_finite import CURES, NonFinite
 from chainrule.serialization import FIT_KEY, Tensors
-from chainrule.stream import ArrayStream, Stream
-from chainrule.training import FitSettings
+from chainrule.stream import ArrayStream
+from chainrule.training import Job
 
 if TYPE_CHECKING:
     from chainrule._core import FitProgress, RestoredFit
@@ -60,62 +60,57 @@ class CheckpointSettings(TypedDict):
     resume: RestoredFit | None
 
 
-def checkpoints(
-    mlp: MLP,
-    n_rows: int,
-    samples: tuple[Any, Any] | None,
-    source: Stream | None,
-    settings: FitSettings,
-    path: str | os.PathLike[str] | None,
-    every: int,
-    resume: bool,
-    writes: bool,
-    limited: bool,
-    reproducible: bool,
-) -> CheckpointSettings:
-    """Check the arguments of `MLP.fit` that are about checkpoints; read the one to go on from.
+class Checkpoint:
+    """The file of a fit, from the arguments of `MLP.fit` about it; there is none where `path` is None."""
 
-    Without `samples` their digests are left out. A fit that is `limited` in memory takes over what the limit made of
-    it.
-    """
-    every, resume = integer("checkpoint_every", every, 1, 2**63 - 1), boolean("resume", resume)
-    if path is None:
-        if resume:
+    def __init__(self, path: str | os.PathLike[str] | None, every: int, resume: bool) -> None:
+        self.every, self.resume = integer("checkpoint_every", every, 1, 2**63 - 1), boolean("resume", resume)
+        if path is None and self.resume:
             raise ValueError("resume is True; expected a checkpoint to go on from")
-        return {"checkpoint": None, "checkpoint_every": every, "resume": None}
-    optional_package("safetensors", "io")
-    path = serialization.place_of("checkpoint", path)
-    optimizer, same = settings["optimizer"], arguments(n_rows, samples, source, settings, mlp.dtype, reproducible)
-    restored = None
-    if resume and os.path.exists(path):
-        restored, there = read(mlp, optimizer, same, PICKED if limited else (), path)
-        same |= there
-        settings["micro_batch"] = same["micro_batch"]
-        if isinstance(source, ArrayStream):
-            source.block_rows = same["block_rows"]
-    if writes:
-        remove_leftovers(path)
-    return {
-        "checkpoint": (lambda progress: write(mlp, optimizer, progress, same, path)) if writes else None,
-        "checkpoint_every": every,
-        "resume": restored,
-    }
+        if path is not None:
+            optional_package("safetensors", "io")
+        self.path = None if path is None else serialization.place_of("checkpoint", path)
+
+    def written_by(self, job: Job) -> bool:
+        """Whether this process writes the file."""
+        return self.path is not None and job.leads
+
+    def prepare(self, job: Job) -> CheckpointSettings:
+        """Read the file to go on from, if there is one, and return the arguments of the core's fit.
+
+        One that is limited in memory takes over what the limit made of it.
+        """
+        path, mlp, optimizer = self.path, job.mlp, job.settings["optimizer"]
+        if path is None:
+            return {"checkpoint": None, "checkpoint_every": self.every, "resume": None}
+        same, restored = arguments(job), None
+        if self.resume and os.path.exists(path):
+            restored, there = read(mlp, optimizer, same, () if job.limit is None else PICKED, path)
+            same |= there
+            job.settings["micro_batch"] = same["micro_batch"]
+            if isinstance(job.source, ArrayStream):
+                job.source.block_rows = same["block_rows"]
+        if job.leads:
+            remove_leftovers(path)
+        return {
+            "checkpoint": (lambda progress: write(mlp, optimizer, progress, same, path)) if job.leads else None,
+            "checkpoint_every": self.every,
+            "resume": restored,
+        }
 
 
-def arguments(
-    n_rows: int,
-    samples: tuple[Any, Any] | None,
-    source: Stream | None,
-    settings: FitSettings,
-    dtype: np.dtype[Any],
-    reproducible: bool,
-) -> dict[str, Any]:
-    """Return what has to be the same in a fit that goes on, in values that JSON knows."""
+def arguments(job: Job) -> dict[str, Any]:
+    """Return what has to be the same in a fit that goes on, in values that JSON knows.
+
+    Samples of several processes, and those that come block by block, have no digests.
+    """
+    settings, dtype = job.settings, job.mlp.dtype
     weight, validation = settings["sample_weight"], settings["validation"]
-    digests = [digest(array, dtype) for array in (*samples, weight)] if samples else [None] * 3
-    held_out = [digest(array, dtype) for array in validation or ()] if samples else []
+    known = job.ranks is None and job.y is not None
+    digests = [digest(array, dtype) for array in (job.X, job.y, weight)] if known else [None] * 3
+    held_out = [digest(array, dtype) for array in validation or ()] if known else []
     return {
-        "samples": n_rows,
+        "samples": job.n_rows,
         "batch_size": settings["batch_size"],
         "shuffle": settings["shuffle"],
         "validation": settings["validation"] is not None,
@@ -123,8 +118,8 @@ def arguments(
         "schedule": repr(settings["schedule"]),
         "clip_norm": settings["clip_norm"],
         "micro_batch": settings["micro_batch"],
-        "reproducible": reproducible or None,  # files of before have no such entry
-        "block_rows": source.block_rows if isinstance(source, ArrayStream) else None,
+        "reproducible": job.reproducible or None,  # files of before have no such entry
+        "block_rows": job.source.block_rows if isinstance(job.source, ArrayStream) else None,
         **dict(zip(SAMPLES, (*digests, held_out), strict=True)),
     }
 

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
 import numpy.typing as npt
 
 import chainrule
-from chainrule._arguments import boolean, known_name, shown
+from chainrule._arguments import boolean, known_name, n_rows_of, shown
 from chainrule._core import FlowRecord
-from chainrule.checkpoint import CheckpointSettings, checkpoints
+from chainrule.checkpoint import Checkpoint, CheckpointSettings
 from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.history import Callback, History, Observer, epoch_observer
-from chainrule.memory import as_bytes, bytes_beside, micro_batch_within, n_rows_of, resident
+from chainrule.memory import as_bytes, keep_within_limit, micro_batch_within_limit
 from chainrule.monitor import GradientFlow
 from chainrule.non_finite import NonFiniteError
 from chainrule.optimizers import OptimizerLike
 from chainrule.schedules import ScheduleLike
 from chainrule.serialization import describe
-from chainrule.stream import BLOCK_BYTES, BLOCKS_AT_A_TIME, ArrayStream, Stream, as_stream, is_on_disk
-from chainrule.training import FitSettings, Validation, fit_settings
+from chainrule.stream import ArrayStream, Stream, as_stream, is_on_disk
+from chainrule.training import Job, Validation, fit_settings
 
 
 def fit(
@@ -175,149 +175,104 @@ def fit(
         clip_norm=clip_norm,
         micro_batch=micro_batch,
     )
-    progress, reproducible = boolean("progress", progress), boolean("reproducible", reproducible)
+    progress = boolean("progress", progress)
     limit = None if memory_limit is None else as_bytes(memory_limit)
-    _check_options(X, y, monitor, on_nonfinite, limit, comm, reproducible)
-    ranks = source = None
+    job = Job(self, X, y, settings, limit, boolean("reproducible", reproducible))
+    _check_options(job, monitor, on_nonfinite, comm)
+    saving = Checkpoint(checkpoint, checkpoint_every, resume)
     if comm is not None:
-        ranks = _join(self, X, settings, on_nonfinite, as_communicator(comm), reproducible)
+        job.ranks = _join(job, on_nonfinite, as_communicator(comm))
     elif y is None or is_on_disk(X):
-        source = _stream(self, X, y, settings, limit)
-    progress = progress and (ranks is None or ranks.rank == 0)
+        job.source = _stream(job)
+    progress = progress and job.leads
     # The bar shows a gradient: of the last step of each epoch, where nobody asked for more.
     watched = GradientFlow(every=None) if progress and monitor is None else monitor
     flow = None if watched is None else watched._attach(self)
     try:
         with (
-            source or nullcontext(),
+            job.source or nullcontext(),
             epoch_observer(self, settings["epochs"], callbacks, progress, monitor, watched) as on_epoch,
         ):
-            saving = _prepare(
-                self, X, y, ranks, source, settings, flow, limit, checkpoint, checkpoint_every, resume, reproducible
-            )
-            arrays = (None, None) if source else (X, y)
+            saved = _prepare(job, saving, flow)
             record = self._model.fit(
-                *arrays,
-                on_epoch=_agreed(on_epoch, ranks) if ranks else on_epoch,
+                *((None, None) if job.source else (X, y)),
+                on_epoch=_agreed(on_epoch, job.ranks) if job.ranks else on_epoch,
                 monitor=flow,
                 on_nonfinite=on_nonfinite,
-                ranks=ranks,
-                source=source,
+                ranks=job.ranks,
+                source=job.source,
                 **settings,
-                **saving,
+                **saved,
             )
     except (ValueError, NonFiniteError) as error:
-        if isinstance(source, ArrayStream):
-            source.name_row(error)
+        if isinstance(job.source, ArrayStream):
+            job.source.name_row(error)
         raise
-    if ranks:
-        ranks.done()
+    if job.ranks:
+        job.ranks.done()
     history = History.of(record, monitor, settings["micro_batch"])
-    if isinstance(source, ArrayStream) and history.non_finite:
-        resumed = saving["resume"]
-        epochs_before = source.first_epoch - (len(resumed["loss"]) if resumed else 0)
-        history.non_finite = source.with_row(history.non_finite, epochs_before + history.non_finite.epoch - 1)
+    if isinstance(job.source, ArrayStream) and history.non_finite:
+        epochs_before = job.source.first_epoch - (len(saved["resume"]["loss"]) if saved["resume"] else 0)
+        history.non_finite = job.source.with_row(history.non_finite, epochs_before + history.non_finite.epoch - 1)
     return history
 
 
-def _check_options(
-    X: Any,
-    y: npt.ArrayLike | None,
-    monitor: GradientFlow | None,
-    on_nonfinite: str,
-    limit: int | None,
-    comm: Any,
-    reproducible: bool,
-) -> None:
+def _check_options(job: Job, monitor: GradientFlow | None, on_nonfinite: str, comm: Any) -> None:
     """Check the arguments that only `MLP.fit` has, and which of them go together."""
     known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
     if not isinstance(monitor, GradientFlow | None):
         raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
-    if y is None and hasattr(X, "shape"):
+    if job.y is None and hasattr(job.X, "shape"):
         raise TypeError("y is None; expected real numbers, the targets of the rows of X")
-    if reproducible and comm is None:
+    if job.reproducible and comm is None:
         raise ValueError(
             "reproducible is True without comm; expected a communicator (one process alone always gives the "
             "same bits, for any number of threads)"
         )
-    if reproducible and limit is not None:
+    if job.reproducible and job.limit is not None:
         raise ValueError(
             "memory_limit is given with reproducible; expected micro_batch instead, the same for any number of ranks"
         )
-    if comm is not None and y is None:
+    if comm is not None and job.y is None:
         raise ValueError("comm is given and X is an iterable; expected arrays, each process with its own rows")
 
 
-def _prepare(
-    mlp: chainrule.MLP,
-    X: Any,
-    y: npt.ArrayLike | None,
-    ranks: Ranks | None,
-    source: Stream | None,
-    settings: FitSettings,
-    flow: FlowRecord | None,
-    limit: int | None,
-    checkpoint: str | os.PathLike[str] | None,
-    checkpoint_every: int,
-    resume: bool,
-    reproducible: bool,
-) -> CheckpointSettings:
-    """Pick the micro-batch that keeps to the limit, and read the checkpoint that the fit goes on from."""
-    n_rows = ranks.rows if ranks else source.rows if source else n_rows_of(X)
-    writes = ranks is None or ranks.rank == 0
-    if limit is not None:
-        beside = _sample_bytes(mlp, (X, y, settings["sample_weight"]), source)
-        settings["micro_batch"] = micro_batch_within(
-            limit, mlp, settings, n_rows, beside, ranks is not None, writes and checkpoint is not None, resume
-        )
-    saving = checkpoints(
-        mlp,
-        n_rows,
-        None if ranks or y is None else (X, y),
-        source,
-        settings,
-        checkpoint,
-        checkpoint_every,
-        resume,
-        writes=writes,
-        limited=limit is not None,
-        reproducible=reproducible,
-    )
-    resumed = saving["resume"]
-    if ranks:
-        ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
+def _prepare(job: Job, saving: Checkpoint, flow: FlowRecord | None) -> CheckpointSettings:
+    """Keep to the limit of memory, and read the checkpoint that the fit goes on from."""
+    if job.limit is not None:
+        keep_within_limit(job, saving.written_by(job), saving.resume)
+    saved = saving.prepare(job)
+    resumed = saved["resume"]
+    if job.ranks:
+        job.ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
     if resumed is None:
-        return saving
-    if len(resumed["loss"]) > settings["epochs"]:
-        done = len(resumed["loss"])
-        raise ValueError(f"epochs is {settings['epochs']}; expected at least the {done} of {checkpoint}")
-    if limit is not None:
-        own = settings["micro_batch"]
-        within = micro_batch_within(limit, mlp, settings, n_rows, beside, ranks is not None, writes, resumes=False)
-        if within != own:
-            raise ValueError(
-                f"memory_limit is {limit:,} bytes; the fit of {checkpoint} goes on with micro_batch {own}, for which "
-                "that is too little"
-            )
+        return saved
+    if (done := len(resumed["loss"])) > job.settings["epochs"]:
+        raise ValueError(f"epochs is {job.settings['epochs']}; expected at least the {done} of {saving.path}")
+    own = job.settings["micro_batch"]
+    if job.limit is not None and micro_batch_within_limit(job, job.leads, resumes=False) != own:
+        raise ValueError(
+            f"memory_limit is {job.limit:,} bytes; the fit of {saving.path} goes on with micro_batch {own}, for which "
+            "that is too little"
+        )
     if flow is not None:
         flow.begin(resumed["step"])
-    if source:
-        source.first_epoch, source.seed = resumed["epochs_trained"], resumed["seed"]
-    return saving
+    if job.source:
+        job.source.first_epoch, job.source.seed = resumed["epochs_trained"], resumed["seed"]
+    return saved
 
 
-def _join(
-    mlp: chainrule.MLP, X: Any, settings: FitSettings, on_nonfinite: str, comm: Communicator, reproducible: bool
-) -> Ranks:
+def _join(job: Job, on_nonfinite: str, comm: Communicator) -> Ranks:
+    mlp, settings = job.mlp, job.settings
     network = {name: value for name, value in describe(mlp).items() if name != "seed"}
     samples = ("sample_weight", "validation")
     agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
-    own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, on_nonfinite, reproducible]
+    own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, on_nonfinite, job.reproducible]
     held_out = settings["validation"]
     weights = {"sample_weight": settings["sample_weight"]}
     if held_out is not None:
         weights["validation sample_weight"] = held_out[2] if len(held_out) == 3 else None
-    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(X), own, reproducible, weights, checks_first=True)
+    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(job.X), own, job.reproducible, weights, checks_first=True)
 
 
 def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
@@ -325,21 +280,13 @@ def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:
     return lambda *report: ranks.epoch_done(on_epoch is not None and on_epoch(*report))
 
 
-def _stream(mlp: chainrule.MLP, X: Any, y: npt.ArrayLike | None, settings: FitSettings, limit: int | None) -> Stream:
-    if y is None and isinstance(X, Generator) and settings["epochs"] > 1:
+def _stream(job: Job) -> Stream:
+    mlp, settings = job.mlp, job.settings
+    if job.y is None and isinstance(job.X, Iterator) and settings["epochs"] > 1:
         raise ValueError(
-            f"X is a generator, which gives its blocks once, and epochs is {settings['epochs']}; expected an iterable "
-            "that starts anew each time, such as a list or an object whose __iter__ is a generator"
+            f"X is {shown(job.X)}, which gives its blocks once, and epochs is {settings['epochs']}; expected an "
+            "iterable that starts anew each time, such as a list or an object whose __iter__ is a generator"
         )
-    # All blocks together take at most half of what there is.
-    half = None if limit is None else (limit - resident()) // 2
-    room = BLOCK_BYTES if half is None else max(2**20, min(BLOCK_BYTES, half // BLOCKS_AT_A_TIME))
-    stream = as_stream(mlp, X, y, settings["sample_weight"], settings["batch_size"], settings["shuffle"], room)
+    stream = as_stream(mlp, job.X, job.y, settings["sample_weight"], settings["batch_size"], settings["shuffle"])
     stream.first_epoch, stream.seed = mlp._model.epochs_trained, mlp.seed
     return stream
-
-
-def _sample_bytes(mlp: chainrule.MLP, samples: tuple[Any, ...], source: Stream | None) -> int:
-    if isinstance(source, ArrayStream):
-        return source.most_bytes()
-    return 0 if source else sum(bytes_beside(array, mlp) for array in samples if array is not None)

@@ -130,7 +130,12 @@ class ArrayStream(Stream):
         self._dtype = dtype
         self._shuffle = shuffle
         self._row_bytes = max(1, sum(row_bytes(array, dtype) for array in arrays))
-        self.block_rows = max(1, block_bytes // (self._row_bytes * batch_size)) * batch_size
+        self._batch_size = batch_size
+        self.set_block_bytes(block_bytes)
+
+    def set_block_bytes(self, most: int) -> None:
+        """Make blocks of whole batches of at most so many bytes, but of one batch at least."""
+        self.block_rows = max(1, most // (self._row_bytes * self._batch_size)) * self._batch_size
 
     def most_bytes(self) -> int:
         """Return the most that blocks take at a time, with the pages of the arrays that cannot be given back."""
@@ -275,12 +280,11 @@ def as_stream(
     sample_weight: npt.ArrayLike | None,
     batch_size: int,
     shuffle: bool,
-    block_bytes: int = BLOCK_BYTES,
 ) -> Stream:
     """Return the stream of arrays on the disk, or, without y, of an iterable of blocks."""
     if y is not None:
         arrays: tuple[Any, Any, Any] = X, y if is_on_disk(y) else _as_array(y), _as_array(sample_weight)
-        stream = ArrayStream(arrays, mlp.dtype, batch_size, shuffle, block_bytes)
+        stream = ArrayStream(arrays, mlp.dtype, batch_size, shuffle, BLOCK_BYTES)
         first = [array[:1] if getattr(array, "shape", ()) else array for array in arrays]
         if isinstance(first[2], np.ndarray):
             first[2] = np.ones_like(first[2])  # the first weight may be zero

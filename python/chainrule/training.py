@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import numpy.typing as npt
 
-from chainrule._arguments import boolean, integer, positive, shown
+from chainrule._arguments import boolean, integer, n_rows_of, positive, shown
 from chainrule.optimizers import Optimizer, OptimizerLike, as_optimizer
 from chainrule.schedules import ScheduleLike, as_schedule
 
 if TYPE_CHECKING:
     from chainrule._core import Schedule
+    from chainrule.distributed import Ranks
+    from chainrule.mlp import MLP
+    from chainrule.stream import Stream
 
 Validation: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike] | tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
 
@@ -29,6 +33,30 @@ class FitSettings(TypedDict):
     schedule: Schedule | None
     clip_norm: float | None
     micro_batch: int | None
+
+
+@dataclass
+class Job:
+    """A fit whose arguments are checked, and with whom or from where it gets its samples."""
+
+    mlp: MLP
+    X: Any
+    y: Any
+    settings: FitSettings
+    limit: int | None = None  # of memory, in bytes
+    reproducible: bool = False
+    ranks: Ranks | None = None
+    source: Stream | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Samples of an epoch, of all processes; 0 where that is not known."""
+        return self.ranks.rows if self.ranks else self.source.rows if self.source else n_rows_of(self.X)
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is this process that writes files and shows the progress."""
+        return self.ranks is None or self.ranks.rank == 0
 
 
 def fit_settings(

@@ -201,20 +201,23 @@ def blocks(folder):
 @pytest.mark.parametrize("limit", [None, "100GB"])
 def test_a_fit_of_blocks_goes_on(tmp_path, monkeypatch, source, limit):
     """With a limit the blocks and parts of the first run are taken over, whatever the memory is now."""
-    monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 14 * 4 * 4)
+    monkeypatch.setattr("chainrule.stream.BLOCK_BYTES", 14 * 4 * 4)
     arguments = {"epochs": 6, "batch_size": 7, "memory_limit": limit}
     arguments["validation"] = (X_VAL, Y_VAL)
     samples = blocks(tmp_path)[source]
     whole = network(dropout=0.3)
-    monkeypatch.setattr("chainrule.fit.micro_batch_within", lambda *_, **__: 5)
-    monkeypatch.setattr("chainrule.fit.resident", lambda: 0)
+    for module in ("memory", "fit"):
+        monkeypatch.setattr(f"chainrule.{module}.micro_batch_within_limit", lambda *_, **__: 5)
+    monkeypatch.setattr("chainrule.memory.resident", lambda: 0)
     expected = whole.fit(*samples, **arguments)
     arguments |= {"checkpoint": tmp_path / "fit", "resume": True}
     with pytest.raises(Killed):
         network(dropout=0.3).fit(*samples, callbacks=[killer(3)], **arguments)
     if limit:
-        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 7 * 4 * 4)
-        monkeypatch.setattr("chainrule.fit.micro_batch_within", lambda *given, **_: given[2]["micro_batch"])
+        monkeypatch.setattr("chainrule.stream.BLOCK_BYTES", 7 * 4 * 4)
+        for module in ("memory", "fit"):
+            own = lambda job, *_, **__: job.settings["micro_batch"]  # noqa: E731
+            monkeypatch.setattr(f"chainrule.{module}.micro_batch_within_limit", own)
     mlp = network(dropout=0.3)
     assert mlp.fit(*blocks(tmp_path)[source], **arguments) == expected
     assert same_bits(mlp.parameters, whole.parameters)

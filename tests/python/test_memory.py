@@ -296,3 +296,22 @@ cr.MLP([2, 2000], seed=0).fit(X, y, epochs=1, memory_limit=limit)
 print(peak() <= limit, peak(), limit)
 """
         assert run_measured(program)[:1] == ["True"]
+
+    @pytest.mark.parametrize("validated", [False, True])
+    def test_what_a_memory_map_is_said_to_need_is_enough(self, validated, tmp_path, run_measured):
+        """However much less was given: blocks become as small as they can before a fit is refused."""
+        np.save(tmp_path / "X.npy", np.ones((100_000, 100), np.float32))
+        program = f"""
+mlp = cr.MLP([100, 50, 1], seed=0)
+X, y = np.load("X.npy", mmap_mode="r"), np.ones(100_000, np.float32)
+validation = (X, y) if {validated} else None
+for limit in (resident(), resident() + 2_000_000):
+    try:
+        mlp.fit(X, y, epochs=1, memory_limit=limit, validation=validation)
+    except ValueError as error:
+        least = int(re.search("at least ([0-9,]+)", str(error))[1].replace(",", ""))
+limit = least + 2_000_000  # what the process has differs a little from call to call
+mlp.fit(X, y, epochs=1, memory_limit=limit, validation=validation)
+print(peak() <= limit, least < resident() + (70e6 if {validated} else 30e6), peak(), limit)
+"""
+        assert run_measured(program)[:2] == ["True"] * 2

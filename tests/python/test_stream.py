@@ -35,7 +35,6 @@ class TestMemoryMaps:
     def test_blocks_in_order_are_a_fit_in_memory(self, maps, monkeypatch):
         """Blocks hold whole batches, so that cutting changes nothing."""
         monkeypatch.setattr(stream, "BLOCK_BYTES", 1000)
-        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
         X_map, y_map, X, y = maps(203)
         mapped, loaded = smooth_net(), smooth_net()
         mapped.fit(X_map, y_map, epochs=2, batch_size=10, shuffle=False)
@@ -76,7 +75,7 @@ class TestMemoryMaps:
         assert most == [4 * 10 * 6 * 8, 4 * 10 * 6 * 8 + X_map.nbytes]
 
     def test_fits_of_one_epoch_are_one_of_three(self, maps, monkeypatch):
-        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
+        monkeypatch.setattr(stream, "BLOCK_BYTES", 1000)
         X_map, y_map, _, _ = maps(203)
         once, thrice = smooth_net(), smooth_net()
         optimizers = [cr.Adam(), cr.Adam()]
@@ -88,7 +87,7 @@ class TestMemoryMaps:
     @pytest.mark.parametrize("shuffle", [True, False])
     @pytest.mark.parametrize(("value", "error"), [(np.nan, ValueError), (1e200, cr.NonFiniteError)])
     def test_errors_name_the_row_of_the_arrays(self, maps, monkeypatch, shuffle, value, error):
-        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
+        monkeypatch.setattr(stream, "BLOCK_BYTES", 1000)
         X_map, _, _, y = maps(203)
         y[150, 1] = value
         mlp = smooth_net()
@@ -107,7 +106,7 @@ class TestMemoryMaps:
             smooth_net("float32").fit(X, np.zeros((20, 2)), epochs=1)
 
     def test_a_block_whose_weights_are_all_zero(self, maps, monkeypatch):
-        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
+        monkeypatch.setattr(stream, "BLOCK_BYTES", 1000)
         X_map, y_map, X, y = maps(203)
         weight = np.where(np.arange(203) < 120, 0.0, 1.0)
         arguments = {"epochs": 2, "batch_size": 10, "shuffle": False, "sample_weight": weight}
@@ -121,7 +120,7 @@ class TestMemoryMaps:
             smooth_net().fit(blocks[:1], epochs=1)
 
     def test_an_error_of_a_callback_stays_as_it_is(self, maps, monkeypatch):
-        monkeypatch.setattr("chainrule.fit.BLOCK_BYTES", 1000)
+        monkeypatch.setattr(stream, "BLOCK_BYTES", 1000)
         X_map, y_map, X, _ = maps(203)
         X[150] = np.nan
         mlp = smooth_net()
@@ -239,20 +238,44 @@ class TestIterables:
         blocks.close()  # a ValueError in the midst of its work
 
     def test_one_that_is_used_up(self):
-        X, y = smooth_data(8)
-        mlp = smooth_net()
-        with pytest.raises(ValueError, match="X gave no samples with a weight in epoch 2"):
-            mlp.fit(iter([(X, y)]), epochs=2)
-        assert mlp.fit(iter([(X, y)]), epochs=1).epochs == 1
+        class Once:
+            def __init__(self):
+                self.blocks = iter([smooth_data(8)])
 
-    def test_a_generator_is_refused_before_anything_is_trained(self):
-        X, y = smooth_data(8)
+            def __iter__(self):
+                return self.blocks
+
+        with pytest.raises(ValueError, match="X gave no samples with a weight in epoch 2"):
+            smooth_net().fit(Once(), epochs=2)
+        assert smooth_net().fit(Once(), epochs=1).epochs == 1
+
+    @pytest.mark.parametrize(
+        "once", [iter, lambda blocks: (block for block in blocks), lambda blocks: map(tuple, blocks)]
+    )
+    def test_an_iterator_is_refused_before_anything_is_trained(self, once):
+        blocks = [smooth_data(8)]
         mlp = smooth_net()
         before = mlp.parameters.copy()
-        with pytest.raises(ValueError, match="X is a generator, which gives its blocks once, and epochs is 2"):
-            mlp.fit((block for block in [(X, y)]), epochs=2)
+        with pytest.raises(ValueError, match=r"^X is .*, which gives its blocks once, and epochs is 2; expected"):
+            mlp.fit(once(blocks), epochs=2)
         assert same_bits(mlp.parameters, before)
-        assert mlp.fit((block for block in [(X, y)]), epochs=1).epochs == 1
+        assert mlp.fit(once(blocks), epochs=1).epochs == 1
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [{"schedule": "one_cycle"}, {"X": [(np.ones((3, 1)), np.ones((3, 2)))]}, {"X": [3]}, {"X": []}],
+        ids=["schedule", "columns", "items", "none"],
+    )
+    def test_an_error_before_the_first_step_leaves_the_last_pass(self, arguments):
+        X, y = smooth_data(8)
+        mlp = smooth_net()
+        mlp.forward(X)
+        mlp.backward(y)
+        before = mlp.gradient.copy()
+        with pytest.raises((ValueError, TypeError)):
+            mlp.fit(**{"X": [(X, y)], "epochs": 1, **arguments})
+        assert same_bits(mlp.gradient, before)
+        assert len(mlp.activations) == 3
 
     def test_the_batch_of_a_bad_number_is_that_of_the_epoch(self):
         X, y = smooth_data(64)
