@@ -179,6 +179,8 @@ def read(
             if was == value or (name in taken_over and not in_blocks):
                 continue
             if name in SAMPLES:
+                if given["X"] is None or fit["arguments"].get("X") is None:
+                    continue  # several processes have or had a share each
                 if "" in (value if isinstance(value, list) else [value]):
                     continue  # the fit says what is wrong with them
                 what = "validation samples" if name == "validation_samples" else name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -67,7 +68,13 @@ def as_communicator(given: Any) -> Communicator:
         return MPICommunicator(given)
     _check_calls(given, CALLS)
     size = integer("comm.size", given.size, 1)
-    integer("comm.rank", given.rank, 0, size - 1)
+    own = np.array([integer("comm.rank", given.rank, 0, size - 1)], dtype=np.float64)
+    given.allreduce(own)
+    if size > 1 and own[0] != size * (size - 1) // 2:
+        raise ValueError(
+            f"comm.allreduce(array) left {own[0]:g} in the array where each process had its rank; expected their sum "
+            f"there, {size * (size - 1) // 2}, not as what it returns"
+        )
     return given  # type: ignore[no-any-return]
 
 
@@ -89,7 +96,8 @@ def shard(array: Any, comm: Any) -> Any:
     Parameters
     ----------
     array : array of shape (N, ...)
-        The same on all processes: NumPy's, a memory map, or anything else that has a length and can be sliced.
+        The same on all processes: NumPy's, a memory map, a sparse matrix, or anything else that has a length and can be
+        sliced.
     comm : mpi4py communicator, or an object with its `rank` and `size`
         The processes.
 
@@ -106,6 +114,10 @@ def shard(array: Any, comm: Any) -> Any:
         If the array has no rows, or comm is no communicator.
     """
     _check_calls(comm, ("rank", "size"))
+    if isinstance(array, (str, os.PathLike, tuple)):
+        raise TypeError(f"array is {shown(array)}; expected one array, such as of numpy.load(path, mmap_mode='r')")
+    if hasattr(array, "tocsr"):
+        array = array.tocsr()  # not every sparse matrix can be sliced
     try:
         n = array.shape[0] if hasattr(array, "shape") else len(array)
     except (TypeError, IndexError):
@@ -137,7 +149,8 @@ def _numbers_of_all(comm: Communicator, *own: float) -> npt.NDArray[np.float64]:
 class Ranks:
     """The processes of one fit, as the core sees them.
 
-    `weights` are those of this process's samples, by name; none of them may be zero throughout on all processes.
+    What is `agreed` has to be the same on all. `weights` are those of this process's samples, by name; none of them may
+    be zero throughout on all processes.
     The parameters of process 0 go to all at once or, with `checks_first`, with the first sum: by then the core has
     found nothing wrong with the samples.
 
@@ -156,7 +169,7 @@ class Ranks:
         parameters: npt.NDArray[Any],
         seed: int,
         n_rows: int,
-        agreed: object,
+        agreed: Mapping[str, object],
         reproducible: bool = False,
         weights: Mapping[str, npt.ArrayLike | None] = MappingProxyType({}),
         checks_first: bool = False,
@@ -166,7 +179,7 @@ class Ranks:
         self._has_parameters = False
         self.rank, self.size = comm.rank, comm.size
         self.reproducible = reproducible
-        self.agree("network, its count of epochs or the arguments of fit", repr(agreed).encode())
+        self.agree({name: repr(value).encode() for name, value in agreed.items()})
         rows, *without_weight = _numbers_of_all(comm, n_rows, *map(all_zero, weights.values()))
         for name, of_ranks in zip(weights, without_weight, strict=True):
             if of_ranks.all():
@@ -189,17 +202,17 @@ class Ranks:
 
     def epoch_done(self, stop: bool) -> bool:
         """Check that all have the same parameters, to the bit; return whether any wants to stop."""
-        self.agree("parameters", self._parameters.data)
+        self.agree({"parameter vector": self._parameters.data})
         return bool(_numbers_of_all(self._comm, stop).any())
 
     def done(self) -> None:
         self._comm.barrier()
 
-    def agree(self, what: str, content: bytes | memoryview) -> None:
-        """Raise a RuntimeError where the content is not the same on all processes."""
+    def agree(self, contents: Mapping[str, bytes | memoryview]) -> None:
+        """Raise a RuntimeError that names the first of the contents that is not the same on all processes."""
         # 48 bits of the hash, which float64 holds exactly.
-        own = int.from_bytes(hashlib.blake2b(content, digest_size=6).digest(), "little")
-        hashes = _numbers_of_all(self._comm, own)[0]
-        others = np.flatnonzero(hashes != hashes[0])
-        if others.size:
-            raise RuntimeError(f"the {what} of rank {others[0]} differ from those of rank 0; expected the same on all")
+        own = [int.from_bytes(hashlib.blake2b(one, digest_size=6).digest(), "little") for one in contents.values()]
+        for name, hashes in zip(contents, _numbers_of_all(self._comm, *own), strict=True):
+            others = np.flatnonzero(hashes != hashes[0])
+            if others.size:
+                raise RuntimeError(f"rank {others[0]} has another {name} than rank 0; expected the same on all")

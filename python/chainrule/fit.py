@@ -24,6 +24,8 @@ from chainrule.serialization import describe
 from chainrule.stream import ArrayStream, Stream, as_stream, is_on_disk
 from chainrule.training import Job, Validation, fit_settings
 
+OF_THE_PROCESS = ("seed", "sample_weight", "validation")  # what ranks may differ in
+
 
 def fit(
     self: chainrule.MLP,
@@ -109,12 +111,14 @@ def fit(
         but for `epochs`, which may be more but not fewer than the checkpoint has (a schedule that reaches over all
         epochs then goes on as one over that many), `callbacks`, `progress`, `monitor` and `on_nonfinite`. Samples are
         told by a digest of X, y, sample_weight and validation: of arrays on the disk their number and 64 runs of 16
-        rows, with `comm` their number, of an iterable nothing. The numbers that `memory_limit` picked stay.
+        rows, of an iterable nothing, and of a fit that was or is one with `comm` their number: any number of processes
+        may go on. The numbers that `memory_limit` picked stay.
     monitor : GradientFlow, optional
         Records the gradient flow of the steps; of a fit that is resumed those of this call.
     on_nonfinite : {"raise", "stop", "ignore"}, default "raise"
         What to do about a step whose loss or gradient is not finite. It is never taken: "raise" tells where it began,
-        "stop" ends the fit, "ignore" goes on with the next batch; the last two tell in the History.
+        "stop" ends the fit, "ignore" goes on with the next batch; the last two tell in the History. Samples that hold
+        NaN or infinity are a ValueError all the same.
     micro_batch : int, optional
         Rows that go through the network at a time, at most. The gradient of a batch is then summed over its parts,
         which gives the same to rounding: the memory for activations no longer grows with the batch, but the gradient
@@ -127,7 +131,8 @@ def fit(
         a ValueError tells how much is needed, before anything is trained.
     comm : mpi4py communicator, optional
         Train together with the other processes of a job, ``mpiexec -n 4 python -m mpi4py train.py``: each gives its own
-        rows of X and y (see `shard`), whose weights may all be zero on some, and the same other arguments. Batches,
+        rows of X and y (see `shard`), one at least, of the validation samples too, whose weights may all be zero on
+        some, and the same other arguments. Without ``-m mpi4py`` the others wait for ever where one fails. Batches,
         losses, validation and stopping are those of one process with the rows of all, in the order of the ranks, to
         rounding; `batch_size` counts the rows of all. Without `shuffle`, a batch is mostly of one rank, for which the
         others wait. Parameters and order are those of rank 0; that all ranks still have the same parameters is checked
@@ -244,7 +249,7 @@ def _prepare(job: Job, saving: Checkpoint, flow: FlowRecord | None) -> Checkpoin
     saved = saving.prepare(job)
     resumed = saved["resume"]
     if job.ranks:
-        job.ranks.agree("checkpoint", repr(resumed and resumed["epochs_trained"]).encode())
+        job.ranks.agree({"checkpoint": repr(resumed and resumed["epochs_trained"]).encode()})
     if resumed is None:
         return saved
     if (done := len(resumed["loss"])) > job.settings["epochs"]:
@@ -264,15 +269,14 @@ def _prepare(job: Job, saving: Checkpoint, flow: FlowRecord | None) -> Checkpoin
 
 def _join(job: Job, on_nonfinite: str, comm: Communicator) -> Ranks:
     mlp, settings = job.mlp, job.settings
-    network = {name: value for name, value in describe(mlp).items() if name != "seed"}
-    samples = ("sample_weight", "validation")
-    agreed = [(name, repr(value)) for name, value in settings.items() if name not in samples]
-    own = [network, agreed, settings["optimizer"].t, settings["validation"] is None, on_nonfinite, job.reproducible]
     held_out = settings["validation"]
+    agreed = {name: value for name, value in {**describe(mlp), **settings}.items() if name not in OF_THE_PROCESS}
+    agreed |= {"optimizer.t": settings["optimizer"].t, "validation": held_out is None}
+    agreed |= {"on_nonfinite": on_nonfinite, "reproducible": job.reproducible}
     weights = {"sample_weight": settings["sample_weight"]}
     if held_out is not None:
         weights["validation sample_weight"] = held_out[2] if len(held_out) == 3 else None
-    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(job.X), own, job.reproducible, weights, checks_first=True)
+    return Ranks(comm, mlp.parameters, mlp.seed, n_rows_of(job.X), agreed, job.reproducible, weights, checks_first=True)
 
 
 def _agreed(on_epoch: Observer | None, ranks: Ranks) -> Observer:

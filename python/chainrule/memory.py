@@ -17,8 +17,8 @@ from chainrule.stream import BLOCKS_AT_A_TIME, ArrayStream, mapped_bytes
 from chainrule.training import Job
 
 UNITS = {"": 1, "B": 1}
-UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)}
-UNITS |= {f"{prefix}IB": 1024**power for power, prefix in enumerate("KMGT", 1)}
+for power, prefix in enumerate("KMGT", 1):
+    UNITS |= {prefix: 1000**power, f"{prefix}B": 1000**power, f"{prefix}IB": 1024**power}
 FEWEST_BLOCK_BYTES = 2**20
 OVERHEAD = 16 * 2**20  # stacks of threads, workspaces of evaluations, the interpreter's own
 
@@ -27,7 +27,7 @@ def as_bytes(given: object) -> int:
     """Return a number of bytes from itself or from a text such as "2GB" or "512 MiB"."""
     if not isinstance(given, str):
         return integer("memory_limit", given, 1)
-    match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d+)?)\s*([A-Za-z]*)\s*", given)
+    match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", given)
     if not match or match[2].upper() not in UNITS:
         raise ValueError(
             f'memory_limit is {shown(given)}; expected a number of bytes, or a text such as "2GB" or "512MiB"'

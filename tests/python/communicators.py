@@ -14,6 +14,13 @@ import pytest
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 
 
+class Alone:
+    """A communicator of one process."""
+
+    rank, size = 0, 1
+    allreduce = bcast = barrier = staticmethod(lambda *array: None)
+
+
 class Threads:
     """A communicator of threads of this process: all that `fit` asks of one."""
 

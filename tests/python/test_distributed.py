@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from communicators import PROGRAMS, Threads, mpi
+from communicators import PROGRAMS, Alone, Threads, mpi
 from helpers import assert_close, same_bits, state
 from nets import smooth_data
 
@@ -161,7 +161,7 @@ class TestAnyCommunicator:
         def train(rank):
             mine = [slice(0, 1), slice(1, 61)][rank]
             mlp = cr.MLP([4, 8, 2], dtype="float64", seed=0)
-            ranks = Ranks(comm, mlp.parameters, 0, len(data["X"][mine]), "")
+            ranks = Ranks(comm, mlp.parameters, 0, len(data["X"][mine]), {})
             mlp._model.fit(data["X"][mine], data["y"][mine], optimizer=cr.SGD(lr=0.01), ranks=ranks, **everything)
             return mlp.parameters
 
@@ -205,7 +205,9 @@ class TestAnyCommunicator:
 
             mlp.fit(data["X"][rank::3], data["y"][rank::3], epochs=9, comm=comm, callbacks=[spoil])
 
-        with pytest.raises(RuntimeError, match="the parameters of rank 2 differ from those of rank 0"):
+        with pytest.raises(
+            RuntimeError, match=r"^rank 2 has another parameter vector than rank 0; expected the same on all"
+        ):
             comm.run(train)
 
     @pytest.mark.parametrize("shuffle", [True, False])
@@ -283,7 +285,7 @@ class TestAnyCommunicator:
         comm, parameters = Threads(1), np.zeros(10**6)
 
         def check(rank):
-            ranks = Ranks(comm, parameters, 0, 1, "")
+            ranks = Ranks(comm, parameters, 0, 1, {})
             tracemalloc.start()
             ranks.epoch_done(False)
             peak = tracemalloc.get_traced_memory()[1]
@@ -311,7 +313,8 @@ class TestAnyCommunicator:
             mlp = cr.MLP(arguments.pop("layers"), seed=0)
             mlp.fit(data["X"], data["y"], comm=comm, **arguments)
 
-        with pytest.raises(RuntimeError, match="of rank 1 differ from those of rank 0"):
+        name = {"layers": "layer_sizes"}.get(*[next(iter(change))] * 2)
+        with pytest.raises(RuntimeError, match=f"^rank 1 has another {name} than rank 0; expected the same on all"):
             comm.run(train)
 
     def test_a_reproducible_fit_goes_on_with_other_ranks(self, data, tmp_path):
@@ -398,3 +401,59 @@ def test_ranks_that_cannot_be(rank, size, error, words):
     comm = SimpleNamespace(rank=rank, size=size, allreduce=abs, bcast=abs, barrier=abs)
     with pytest.raises(error, match=words):
         cr.MLP([2, 1]).fit([[1, 2]], [1], epochs=1, comm=comm)
+
+
+class TestCommunicators:
+    def test_one_that_returns_the_sum_is_refused(self, data):
+        """As mpi4py's allreduce in lower case does, which leaves what it is given as it was."""
+        threads = Threads(2)
+
+        class Returns:
+            size, bcast, barrier = 2, threads.bcast, threads.barrier
+            rank = property(lambda _: threads.rank)
+
+            def allreduce(self, array):
+                total = array.copy()
+                threads.allreduce(total)
+                return total
+
+        def train(rank):
+            cr.MLP([4, 2], seed=0).fit(data["X"], data["y"], epochs=1, comm=Returns())
+
+        with pytest.raises(ValueError, match=r"comm\.allreduce\(array\) left . in the array where"):
+            threads.run(train)
+
+    def test_a_job_and_a_process_alone_go_on_from_each_other(self, data, tmp_path):
+        pytest.importorskip("safetensors", reason="safetensors is not installed: checkpoints are not checked")
+        settings = {"batch_size": 10, "checkpoint": tmp_path / "fit", "resume": True}
+
+        def alone(epochs):
+            mlp = cr.MLP([4, 8, 2], dtype="float64", seed=0)
+            mlp.fit(data["X"], data["y"], epochs=epochs, **settings)
+            return mlp.parameters.copy()
+
+        def together(epochs):
+            threads = Threads(3)
+
+            def train(rank):
+                mlp = cr.MLP([4, 8, 2], dtype="float64", seed=0)
+                mine = slice(rank * len(data["X"]) // 3, (rank + 1) * len(data["X"]) // 3)
+                mlp.fit(data["X"][mine], data["y"][mine], epochs=epochs, comm=threads, **settings)
+
+            threads.run(train)
+
+        together(1)
+        alone(2)
+        together(3)
+        ended = alone(4)
+        (tmp_path / "fit").unlink()
+        assert_close(ended, alone(4), 1e-12)
+
+    @pytest.mark.parametrize("array", ["X.npy", (np.ones(3), np.ones(3))], ids=["path", "tuple"])
+    def test_shards_are_of_one_array(self, array):
+        with pytest.raises(TypeError, match=r"^array is .*; expected one array, such as of numpy\.load"):
+            cr.shard(array, Alone())
+
+    def test_shards_of_a_sparse_matrix_of_any_format(self):
+        sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: sparse matrices are not tried")
+        assert cr.shard(sparse.coo_matrix(np.eye(4)), Alone()).shape == (4, 4)

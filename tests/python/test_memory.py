@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from communicators import Alone
 from helpers import assert_close, same_bits
 from nets import smooth_data, smooth_net
 
@@ -29,13 +30,6 @@ class Chunked:
 
     def __array__(self, dtype=None, copy=None):
         return self._array.astype(dtype or self.dtype)
-
-
-class Alone:
-    """A communicator of one process."""
-
-    rank, size = 0, 1
-    allreduce = bcast = barrier = staticmethod(lambda *array: None)
 
 
 class TestMicroBatches:
@@ -119,6 +113,8 @@ class TestMemoryLimit:
             ("2GB", 2e9),
             ("512MiB", 2**29),
             ("1TiB", 2**40),
+            ("3t", 3e12),
+            (".5GB", 5e8),
             ("3 tb", 3 * 10**12),
             (" 1.5 kb ", 1500),
             ("7", 7),

@@ -157,7 +157,7 @@ def test_only_the_first_rank_prints(capsys):
 def test_settings_that_differ():
     X, y, _ = samples()
     comm = Threads(2)
-    with pytest.raises(RuntimeError, match="of rank 1 differ from those of rank 0"):
+    with pytest.raises(RuntimeError, match="rank 1 has another alpha than rank 0"):
         comm.run(lambda rank: MLPClassifier(alpha=1.0 + rank).fit(X[rank::2], y[rank::2], comm=comm))
 
 

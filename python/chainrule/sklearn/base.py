@@ -42,7 +42,7 @@ from chainrule.sklearn.samples import Samples, without_subnormals
 from chainrule.sklearn.stochastic import BESTS, OWN_RATES, RECORDS, fit_stochastic, not_finite, rows_per_batch
 from chainrule.threads import num_threads
 
-OF_THE_PROCESS = ("callbacks", "n_threads", "random_state", "verbose")  # parameters that ranks may differ in
+OF_THE_PROCESS = ("callbacks", "n_threads", "random_state", "seed", "verbose")  # parameters that ranks may differ in
 FLOW_NUMBERS = 2**22  # of X that gradient_flow_ looks at: it makes them dense
 # Older versions of scikit-learn take weights that are all zero, and have no such argument.
 ZEROS_TOO = dict.fromkeys({"allow_all_zero_weights"} & signature(_check_sample_weight).parameters.keys(), True)
@@ -374,9 +374,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     def _join(self, comm: Communicator, samples: Samples, validation: Samples | None) -> Ranks:
         """Begin to train together with the other processes."""
-        network = {name: value for name, value in describe(self.mlp_).items() if name != "seed"}
-        parameters = [(name, repr(value)) for name, value in self.get_params().items() if name not in OF_THE_PROCESS]
-        agreed = [network, parameters, validation is None]
+        all_of_it = {**describe(self.mlp_), **self.get_params(), "validation_set": validation is None}
+        agreed = {name: value for name, value in all_of_it.items() if name not in OF_THE_PROCESS}
         weights = {"sample_weight": samples.sample_weight}
         if validation is not None:
             weights["validation sample_weight"] = validation.sample_weight
