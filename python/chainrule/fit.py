@@ -17,7 +17,7 @@ from chainrule.distributed import Communicator, Ranks, as_communicator
 from chainrule.history import Callback, History, Observer, epoch_observer
 from chainrule.memory import as_bytes, keep_within_limit, micro_batch_within_limit
 from chainrule.monitor import GradientFlow
-from chainrule.non_finite import NonFiniteError
+from chainrule.non_finite import NON_FINITE, NonFiniteError
 from chainrule.optimizers import OptimizerLike
 from chainrule.schedules import ScheduleLike
 from chainrule.serialization import describe
@@ -41,7 +41,7 @@ def fit(
     patience: int | None = None,
     schedule: ScheduleLike | None = None,
     clip_norm: float | None = None,
-    callbacks: Iterable[Callback] = (),
+    callbacks: Callback | Iterable[Callback] = (),
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1,
@@ -90,7 +90,7 @@ def fit(
         `StepDecay` and so on. It starts from the optimizer's lr.
     clip_norm : float, optional
         Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm.
-    callbacks : iterable of callables, optional
+    callbacks : callable, or iterable of callables, optional
         Each is called with an `EpochReport` after every epoch; one that returns True ends the fit. An exception in one
         ends the fit too, and comes out of it. What one sets of the optimizer holds from the next step on; `lr` is
         then what the schedule multiplies.
@@ -224,7 +224,7 @@ def fit(
 
 def _check_options(job: Job, monitor: GradientFlow | None, on_nonfinite: str, comm: Any) -> None:
     """Check the arguments that only `MLP.fit` has, and which of them go together."""
-    known_name("on_nonfinite", on_nonfinite, ("raise", "stop", "ignore"))
+    known_name("on_nonfinite", on_nonfinite, NON_FINITE)
     if not isinstance(monitor, GradientFlow | None):
         raise TypeError(f"monitor is {shown(monitor)}; expected a GradientFlow")
     if job.y is None and hasattr(job.X, "shape"):

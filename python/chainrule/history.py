@@ -81,6 +81,8 @@ class History:
         What was given to the fit.
     micro_batch : int or None
         Rows that were in memory at a time, given or picked by ``memory_limit``; None where neither was.
+    mlp : MLP or None
+        The network that `fit_many` made from a dictionary.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -93,6 +95,7 @@ class History:
     steps_left_out: int = 0
     monitor: GradientFlow | None = field(default=None, compare=False)
     micro_batch: int | None = None
+    mlp: chainrule.MLP | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, record: FitRecord, monitor: GradientFlow | None = None, micro_batch: int | None = None) -> History:
@@ -109,6 +112,8 @@ class History:
             parts.append(f"validation_loss={self.validation_loss[-1]:.6g}")
         if self.best_epoch is not None:
             parts.append(f"best_epoch={self.best_epoch}")
+        if self.steps_left_out:
+            parts.append(f"steps_left_out={self.steps_left_out}")
         return f"History({', '.join(parts)}, stopped_early={self.stopped_early})"
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -145,7 +150,7 @@ class History:
 
         A monitor has a `to_dict` of its own.
         """
-        numbers = {name: value for name, value in vars(self).items() if name not in ("monitor", "non_finite")}
+        numbers = {name: value for name, value in vars(self).items() if name not in ("monitor", "non_finite", "mlp")}
         return jsonable({**numbers, "non_finite": None if self.non_finite is None else self.non_finite.to_dict()})
 
     def to_pandas(self) -> Any:
@@ -175,7 +180,7 @@ class History:
 def epoch_observer(
     mlp: chainrule.MLP,
     epochs: int,
-    callbacks: Iterable[Callback],
+    callbacks: Callback | Iterable[Callback],
     progress: bool,
     monitor: GradientFlow | None = None,
     of_bar: GradientFlow | None = None,
@@ -208,8 +213,10 @@ def observer(mlp: chainrule.MLP, epochs: int, callbacks: list[Callback], monitor
     return on_epoch
 
 
-def as_callbacks(given: Iterable[Callback]) -> list[Callback]:
-    """Return a list of callables from any iterable of them."""
+def as_callbacks(given: Callback | Iterable[Callback]) -> list[Callback]:
+    """Return a list of callables from one or from any iterable of them."""
+    if callable(given):
+        return [given]
     if not isinstance(given, Iterable):
         raise TypeError(f"callbacks is {shown(given)}; expected a sequence of callables")
     callbacks = list(given)

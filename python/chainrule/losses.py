@@ -54,7 +54,7 @@ class Quantile(Loss):
 
     Parameters
     ----------
-    quantiles : sequence of Q floats, default (0.5,)
+    quantiles : float, or sequence of Q floats, default (0.5,)
         Each strictly between 0 and 1.
 
     Notes
@@ -71,11 +71,11 @@ class Quantile(Loss):
     >>> median_and_interval = cr.MLP([3, 32, 3], loss=cr.Quantile([0.1, 0.5, 0.9]))
     """
 
-    def __init__(self, quantiles: Sequence[float] | npt.NDArray[np.floating] = (0.5,)) -> None:
+    def __init__(self, quantiles: float | Sequence[float] | npt.NDArray[np.floating] = (0.5,)) -> None:
         try:
-            values = np.asarray(quantiles, dtype=np.float64)
+            values = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
         except (TypeError, ValueError):
-            raise TypeError(f"quantiles is {shown(quantiles)}; expected a sequence of numbers") from None
+            raise TypeError(f"quantiles is {shown(quantiles)}; expected a number or a sequence of them") from None
         if values.ndim != 1 or values.size == 0:
             raise ValueError(f"quantiles has shape {values.shape}; expected a sequence of at least one number")
         for i, value in enumerate(values):

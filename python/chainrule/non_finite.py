@@ -6,6 +6,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from chainrule._json import jsonable
+
+NON_FINITE = ("raise", "stop", "ignore")  # what to do about such a step
 CURES = {
     "bad input": "Clean or scale the input.",
     "bad weight": "Something wrote it, or the update before it was too large: a smaller learning rate or clip_norm.",
@@ -65,8 +68,8 @@ class NonFinite:
         return not self.tensor.startswith("layers.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the attributes as a dictionary."""
-        return asdict(self)
+        """Return the attributes as a dictionary, ready for JSON; None for what is not finite."""
+        return jsonable(asdict(self))
 
 
 class NonFiniteError(FloatingPointError):
@@ -76,11 +79,18 @@ class NonFiniteError(FloatingPointError):
     ----------
     where : NonFinite
         Where it began.
+    cause, tensor, layer, row, column, value, loss, epoch, batch, step
+        Those of `where`.
     """
 
     def __init__(self, where: NonFinite) -> None:
         super().__init__(f"{where} The parameters are those before that step.")
         self.where = where
+
+    def __getattr__(self, name: str) -> Any:
+        if name in NonFinite.__dataclass_fields__ and "where" in vars(self):
+            return getattr(self.where, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[type[NonFiniteError], tuple[NonFinite], dict[str, Any]]:
         return type(self), (self.where,), {"args": self.args}

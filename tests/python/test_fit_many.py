@@ -162,8 +162,11 @@ class TestErrors:
             ({"rows": [None] * 5}, ValueError, "rows has 5 entries; mlps has 6"),
             ({"rows": [None] * 5 + [[64]]}, ValueError, r"rows\[5\] holds 64 ... 64; expected rows from 0 to 63"),
             ({"rows": [[]] * 6}, ValueError, r"rows\[0\] is empty; expected at least one row"),
-            ({"rows": [np.ones(64, bool)] * 6}, TypeError, r"rows\[0\] has shape \(64,\) and dtype bool"),
-            ({"rows": np.zeros((6, 3), int)}, TypeError, "expected a list with the rows of each network"),
+            ({"rows": [np.ones(63, bool)] * 6}, TypeError, r"rows\[0\] has shape \(63,\) and dtype bool"),
+            ({"rows": np.zeros(6, int)}, TypeError, "expected a list with the rows of each network"),
+            ({"on_nonfinite": ["stop"] * 5 + ["halt"]}, ValueError, "unknown name 'halt'"),
+            ({"mlps": [{"layer_sizes": [4, 2]}, {"layer_sizes": [4]}]}, ValueError, r"mlps\[1\]: layer_sizes"),
+            ({"mlps": [[4, 2]]}, TypeError, r"mlps\[0\] is \[4, 2\] \(list\); expected an MLP, or a dictionary"),
             ({"validation": (1, 2), "validation_rows": [None] * 6}, ValueError, "both given"),
             ({"X": np.zeros((64, 3))}, ValueError, r"mlps\[0\]: X has 3 columns"),
             ({"y": np.full((64, 2), 1e39)}, ValueError, r"mlps\[1\]: y holds inf"),
@@ -185,6 +188,18 @@ class TestErrors:
         mlps = networks(3)
         with pytest.raises(ValueError, match=r"mlps\[3\] is the same network as mlps\[1\]"):
             cr.fit_many([*mlps, mlps[1]], *smooth_data(), epochs=1)
+
+    @pytest.mark.parametrize("rows", [None, [np.arange(64)[::-1]] * 3])
+    def test_one_that_diverges_tells_in_its_history(self, rows):
+        X, y = smooth_data()
+        y[5] = 1e30
+        mlps = [cr.MLP([4, 8, 2], seed=seed) for seed in range(3)]
+        good = [np.delete(np.arange(64), 5)] if rows is None else [rows[0][rows[0] != 5]]
+        taken = (rows or [None] * 3)[:2] + good
+        histories = cr.fit_many(mlps, X, y, epochs=2, rows=taken, on_nonfinite=["stop", "ignore", "raise"])
+        assert [history.steps_left_out for history in histories] == [1, 2, 0]
+        assert [history.non_finite and history.non_finite.row for history in histories] == [5, 5, None]
+        assert [history.epochs for history in histories] == [0, 2, 2]
 
     def test_one_that_diverges_is_named_and_the_others_are_trained(self):
         X, y = smooth_data()
@@ -314,3 +329,35 @@ def test_samples_that_are_no_arrays(change, words):
     given = {"X": [[1, 2], [3, 4]], "y": [1, 2], **change}
     with pytest.raises(ValueError, match=words):
         cr.fit_many([cr.MLP([2, 1])], given.pop("X"), given.pop("y"), epochs=1, **given)
+
+
+def test_networks_from_their_arguments():
+    X, y = smooth_data()
+    specs = [{"layer_sizes": [4, 8, 2], "seed": 3}, {"layer_sizes": [4, 5, 2], "dtype": "float64", "seed": 4}]
+    mixed = [specs[0], cr.MLP(**specs[1])]
+    histories = cr.fit_many(mixed, X, y, epochs=2)
+    assert histories[1].mlp is None
+    for mlp, spec, history in zip((histories[0].mlp, mixed[1]), specs, histories, strict=True):
+        twin = cr.MLP(**spec)
+        assert twin.fit(X, y, epochs=2) == history
+        assert same_bits(mlp.parameters, twin.parameters)
+
+
+def test_settings_in_any_sequence():
+    X, y = smooth_data()
+    half = np.arange(64) % 2 == 0
+    settings = {"epochs": np.array([1, 2]), "batch_size": (8, 16), "micro_batch": (None, 5), "shuffle": (True, False)}
+    settings["optimizer"] = (cr.SGD(lr=0.1), cr.Adam())
+    mlps = [cr.MLP([4, 8, 2], dtype="float64", seed=seed) for seed in range(2)]
+    histories = cr.fit_many(mlps, X, y, rows=[half, ~half], **settings)
+    for k, mine in enumerate((half, ~half)):
+        twin = cr.MLP([4, 8, 2], dtype="float64", seed=k)
+        own = {name: values[k] for name, values in settings.items()}
+        own["optimizer"] = (cr.SGD(lr=0.1), cr.Adam())[k]
+        assert twin.fit(X[mine], y[mine], **own) == histories[k]
+        assert same_bits(mlps[k].parameters, twin.parameters)
+    ordered = np.stack([np.flatnonzero(half), np.flatnonzero(~half)])
+    again = [cr.MLP([4, 8, 2], dtype="float64", seed=seed) for seed in range(2)]
+    settings["optimizer"] = (cr.SGD(lr=0.1), cr.Adam())
+    cr.fit_many(again, X, y, rows=ordered, **settings)
+    assert [same_bits(a.parameters, b.parameters) for a, b in zip(again, mlps, strict=True)] == [True, True]

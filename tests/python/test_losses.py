@@ -243,3 +243,9 @@ def test_output_activations_that_a_loss_allows(loss, allowed):
         else:
             assert mlp.output_activation.name == name
     assert refused == ([] if allowed is None else [name for name in names if name not in allowed])
+
+
+def test_one_quantile_as_a_number():
+    assert cr.Quantile(0.9) == cr.Quantile([0.9])
+    with pytest.raises(ValueError, match=r"quantiles\[0\] is 2; expected a number strictly between 0 and 1"):
+        cr.Quantile(2)

@@ -1,5 +1,6 @@
 """Where the NaN came from."""
 
+import json
 import pickle
 
 import numpy as np
@@ -163,3 +164,16 @@ def test_unknown_name(given):
         net("float64").fit(X, y, epochs=1, on_nonfinite=given)
     with pytest.raises(TypeError, match="on_nonfinite is None"):
         net("float64").fit(X, y, epochs=1, on_nonfinite=None)
+
+
+def test_the_error_has_the_attributes_of_its_place():
+    X, y = smooth_data()
+    y[3] = 1e300
+    with pytest.raises(cr.NonFiniteError) as caught:
+        net("float64").fit(X, y, epochs=1, shuffle=False)
+    error = caught.value
+    for name, value in vars(error.where).items():
+        assert getattr(error, name) is value
+    assert not hasattr(error, "rows")
+    text = json.dumps(error.where.to_dict(), allow_nan=False)
+    assert json.loads(text)["row"] == error.row == 3

@@ -518,13 +518,14 @@ def test_to_show_an_estimator_computes_nothing():
     assert "gradient_flow_" not in vars(model)
 
 
-def test_verbose_prints_scikit_learns_lines(capsys):
-    both("regression", verbose=True, max_iter=3)
+@pytest.mark.parametrize("verbose", [True, 10])
+def test_verbose_prints_scikit_learns_lines(capsys, verbose):
+    both("regression", verbose=verbose, max_iter=3)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
     assert lines[:3] == lines[3:]
     slow = {"learning_rate": "adaptive", "learning_rate_init": 4e-6, "n_iter_no_change": 1, "tol": 1.0}
-    both("regression", verbose=True, solver="sgd", **slow)
+    both("regression", verbose=verbose, solver="sgd", **slow)
     lines = capsys.readouterr().out.splitlines()
     assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
     assert lines[-1].endswith("Learning rate too small. Stopping.")

@@ -12,6 +12,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed: its estima
 import sklearn.neural_network
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -161,16 +162,41 @@ def test_schedules_of_the_core(regression, learning_rate):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "arguments"),
+    ("name", "settings"),
     [
-        ("dropout", {"dropout": [0.5]}, {}),
-        ("clip_norm", {"clip_norm": 1.0}, {}),
-        ("validation_set", {}, {"validation_set": (np.zeros((1, 10)), [1.0])}),
+        ("dropout", {"dropout": [0.5]}),
+        ("clip_norm", {"clip_norm": 1.0}),
     ],
 )
-def test_what_lbfgs_cannot_do(regression, name, settings, arguments):
+def test_what_lbfgs_cannot_do(regression, name, settings):
     with pytest.raises(ValueError, match=f"{name} needs a stochastic solver; solver is 'lbfgs'"):
-        MLPRegressor(solver="lbfgs", **settings).fit(*regression, **arguments)
+        MLPRegressor(solver="lbfgs", **settings).fit(*regression)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+def test_the_validation_curve_of_lbfgs(regression, loss):
+    X, y = regression[0], np.abs(regression[1])
+    seen = []
+    model = MLPRegressor(loss, (5,), solver="lbfgs", max_iter=8, random_state=0, tol=1e-9)
+    model.callbacks = lambda report: seen.append(report.validation_loss)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y, validation_set=(X, y))
+    assert model.validation_curve_ == seen and len(seen) == len(model.loss_curve_) == 8
+    penalty = 0.5 * model.alpha * sum(float((W * W).sum()) for W in model.coefs_) / len(X)
+    assert model.validation_curve_[-1] == pytest.approx(model.loss_curve_[-1] - penalty, rel=1e-12)
+
+
+def test_absolute_error_is_mae(regression):
+    both = [MLPRegressor(loss, (5,), **FEW).fit(*regression) for loss in ("absolute_error", "mae")]
+    assert both[0].loss_curve_ == both[1].loss_curve_
+
+
+def test_text_is_no_target(regression):
+    X, y = regression
+    for targets in (y.astype(str), ["a"] * len(X)):
+        for regressor in (sklearn.neural_network.MLPRegressor, MLPRegressor):
+            with pytest.raises(TypeError):
+                regressor().fit(X, targets)
 
 
 def test_gradient_flow_is_made_at_the_first_look(regression):

@@ -106,6 +106,7 @@ def test_classes_by_soft_vote():
     assert same_bits(mean, each.mean(axis=0))
     assert same_bits(std, each.std(axis=0))
     assert same_bits(ensemble.predict_proba(X), mean)
+    assert same_bits(ensemble.predict_log_proba(X), np.log(mean))
     assert list(ensemble.classes_) == ["a", "b", "c"]
     assert (ensemble.predict(X) == ensemble.classes_[mean.argmax(axis=1)]).all()
     assert cross_val_score(make_pipeline(StandardScaler(), EnsembleClassifier(5, random_state=0)), X, y).mean() > 0.95

@@ -77,7 +77,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
         "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "callbacks": ["array-like", tuple, None],
+        "callbacks": ["array-like", tuple, callable, None],
         "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     }
@@ -331,7 +331,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             stochastic = {
                 "dropout": np.any(np.asarray(self.dropout) != 0),
                 "clip_norm": self.clip_norm is not None,
-                "validation_set": validation_set is not None,
             }
             for name, is_given in stochastic.items():
                 if is_given:
@@ -356,7 +355,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 setattr(self, name, copy.copy(getattr(self, name)))
         with threads(self.n_threads):
             if self._by_lbfgs:
-                warn_of_end = fit_lbfgs(self, samples, given, objective, comm)
+                warn_of_end = fit_lbfgs(self, samples, given, validation_set, objective, comm)
             else:
                 samples, warn_of_end = yield from fit_stochastic(
                     self, samples, given, validation_set, objective, random, incremental, comm, queue
@@ -381,9 +380,10 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
             weights["validation sample_weight"] = validation.sample_weight
         return Ranks(comm, self.mlp_.parameters, self.mlp_.seed, len(samples.y), agreed, weights=weights)
 
-    def _spoken(self, comm: Communicator | None) -> int:
-        """Give how much to print: on the first process what the user wants, on the others nothing."""
-        return int(self.verbose) if comm is None or comm.rank == 0 else 0
+    def _spoken(self, comm: Communicator | None) -> dict[str, bool]:
+        """Tell whether to print scikit-learn's lines or to show a bar: on the first process alone."""
+        verbose = int(self.verbose) if comm is None or comm.rank == 0 else 0
+        return {"lines": verbose not in (0, 2), "bar": verbose == 2}
 
     def _initialise(
         self, sizes: list[int], objective: Objective, dtype: npt.DTypeLike, random: np.random.RandomState

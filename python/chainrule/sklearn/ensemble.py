@@ -324,6 +324,23 @@ class EnsembleClassifier(ClassifierMixin, BaseEnsemble):  # type: ignore[misc]
         """
         return mean_and_std(self._outputs(X), return_std)
 
+    def predict_log_proba(self, X: Any) -> FloatArray:
+        """Predict the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n, d_0)
+            Samples as rows, finite.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            Of `predict_proba`; -inf for 0.
+        """
+        probability: FloatArray = self._outputs(X).mean(axis=0)
+        with np.errstate(divide="ignore"):
+            return np.log(probability, out=probability)
+
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Predict the class of each sample.
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def listeners(estimator: BaseMLP, given: Samples, rows: Any, epochs: int, verbose: int) -> Iterator[Observer]:
+def listeners(estimator: BaseMLP, given: Samples, rows: Any, epochs: int, lines: bool, bar: bool) -> Iterator[Observer]:
     """Give the one function that tells all who listen of an epoch: printed lines or a bar, callbacks of both kinds.
 
     scikit-learn's callbacks get the rows that are trained on of the samples as the user has `given` them.
     """
-    lines, bar = verbose == 1, verbose > 1
     task = FitTask(estimator, *given.take(rows), epochs) if getattr(estimator, "_skl_callbacks", None) else None
-    with epoch_observer(estimator.mlp_, epochs, estimator.callbacks or (), bar) as observer:
+    callbacks = () if estimator.callbacks is None else estimator.callbacks
+    with epoch_observer(estimator.mlp_, epochs, callbacks, bar) as observer:
 
         def tell(epoch: int, loss: float, validation_loss: float | None, lr: float, penalty: float) -> bool:
             if lines:
@@ -62,12 +62,12 @@ class EpochDone:
         validation_loss: Callable[[float], float],
         n_samples: int,
         score: Callable[[], float] | None,
-        verbose: int,
+        lines: bool,
         ranks: Ranks | None,
     ) -> None:
         self.estimator, self.optimizer, self.tell = estimator, optimizer, tell
         self.loss, self.validation_loss, self.score = loss, validation_loss, score
-        self.n_samples, self.verbose, self.ranks = n_samples, verbose, ranks
+        self.n_samples, self.lines, self.ranks = n_samples, lines, ranks
         self.rule, self.start, self.power_t = estimator._rate_rule
         self.best_parameters: npt.NDArray[np.floating[Any]] | None = None
         self.stopped = False
@@ -100,7 +100,7 @@ class EpochDone:
             return e.loss_ <= best - e.tol
         score = self.score()
         e.validation_scores_.append(score)
-        if self.verbose == 1:
+        if self.lines:
             print(f"Validation score: {score:f}")
         improved = not score < e.best_validation_score_ + e.tol
         if score > e.best_validation_score_:
@@ -119,7 +119,7 @@ class EpochDone:
         else:
             self.stopped = True
             end = " Learning rate too small. Stopping." if self.rule == "adaptive" else " Stopping."
-        if self.verbose == 1:
+        if self.lines:
             print(message + end)
 
     def restore_best(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,9 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from chainrule.distributed import Communicator
 from chainrule.sklearn.epochs import listeners
-from chainrule.sklearn.objective import Objective, sum_over
+from chainrule.sklearn.objective import Objective, mean_over, sum_over
 from chainrule.sklearn.samples import Samples
+from chainrule.sklearn.stochastic import validation_samples
 from chainrule.sklearn.threadpools import one_blas_thread
 from chainrule.stream import all_zero
 
@@ -23,11 +24,17 @@ if TYPE_CHECKING:
 
 
 def fit_lbfgs(
-    estimator: BaseMLP, samples: Samples, given: Samples, objective: Objective, comm: Communicator | None
+    estimator: BaseMLP,
+    samples: Samples,
+    given: Samples,
+    validation_set: Any,
+    objective: Objective,
+    comm: Communicator | None,
 ) -> Callable[[], object]:
     """Minimise the objective over all samples at once, those of all processes; give what warns where that failed."""
     mlp = estimator.mlp_
-    ranks = None if comm is None else estimator._join(comm, samples, None)
+    validation = None if validation_set is None else validation_samples(estimator, validation_set, comm)
+    ranks = None if comm is None else estimator._join(comm, samples, validation)
     own_weight = samples.total_weight
     total = sum_over(comm, own_weight)
     reported = objective.reported(comm, samples)
@@ -53,16 +60,27 @@ def fit_lbfgs(
             end += w.size + b.size
         return value, gradient
 
+    def validation_loss(theta: npt.NDArray[np.float64], validation: Samples) -> float:
+        mlp.parameters[:] = theta
+        loss = mean_over(comm, lambda: mlp.evaluate(*validation.given()), validation)
+        return objective.reported(comm, validation)(loss)
+
     spoken = estimator._spoken(comm)
-    with one_blas_thread, listeners(estimator, given, slice(None), estimator.max_iter, spoken) as tell:
+    with one_blas_thread, listeners(estimator, given, slice(None), estimator.max_iter, **spoken) as tell:
 
         def iteration_done(intermediate_result: OptimizeResult) -> None:
             estimator.loss_curve_.append(float(intermediate_result.fun))
-            stop = tell(len(estimator.loss_curve_), estimator.loss_curve_[-1], None, 1.0, 0.0)
+            of_validation = None
+            if validation is not None:
+                of_validation = validation_loss(intermediate_result.x, validation)
+                estimator.validation_curve_.append(of_validation)
+            stop = tell(len(estimator.loss_curve_), estimator.loss_curve_[-1], of_validation, 1.0, 0.0)
             if ranks.epoch_done(stop) if ranks else stop:
                 raise StopIteration
 
         estimator.loss_curve_ = []
+        if validation is not None:
+            estimator.validation_curve_ = []
         start = mlp.parameters.astype(np.float64)
         try:
             result = minimize(

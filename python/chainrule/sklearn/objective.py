@@ -73,4 +73,4 @@ def regression_loss(loss: str | Loss, outputs: int) -> Objective:
         return Objective(as_loss("mse"), 0.5, outputs / 2)
     if loss == "poisson":
         return Objective(as_loss("poisson"), outputs, outputs, deviance=True)
-    return Objective(as_loss(loss))
+    return Objective(as_loss("mae" if loss == "absolute_error" else loss))

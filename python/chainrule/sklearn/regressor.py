@@ -29,8 +29,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     Parameters
     ----------
     loss : str or loss, default "squared_error"
-        "squared_error", half the squared error; "poisson", half the Poisson deviance; or any loss of `chainrule.MLP`,
-        such as "mae", "huber" or ``chainrule.Quantile([0.1, 0.5, 0.9])``.
+        "squared_error", half the squared error; "absolute_error"; "poisson", half the Poisson deviance; or any loss of
+        `chainrule.MLP`, such as "huber" or ``chainrule.Quantile([0.1, 0.5, 0.9])``; "cross_entropy" takes y as shares
+        of the classes, of shape (n, n_classes).
     hidden_layer_sizes : int or sequence of int, default (100,)
         Units of each hidden layer.
     activation : str or activation, or a sequence of one per hidden layer, default "relu"
@@ -59,7 +60,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     tol : float, default 1e-4
         What counts as getting better, in the loss or the validation score; for "lbfgs" the tolerance of the gradient.
     verbose : bool or int, default False
-        True or 1 prints a line an epoch; 2 shows a progress bar.
+        Anything but 0 prints a line an epoch; 2 shows a progress bar instead.
     warm_start : bool, default False
         Whether `fit` goes on from the weights of the last one. The sizes of the layers stay then;
         `activation`, `loss` and `dropout` may have changed, for `partial_fit` too.
@@ -84,7 +85,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         Share of the units that each step leaves out, see `chainrule.MLP`. Not with "lbfgs".
     clip_norm : float, optional
         Where the norm of a step's whole gradient exceeds it, scale the gradient down to that norm. Not with "lbfgs".
-    callbacks : sequence of callables, optional
+    callbacks : callable, or sequence of callables, optional
         Each is called with a `chainrule.EpochReport` after every epoch; one that returns True ends the fit.
         scikit-learn's own callbacks are set by ``set_callbacks``, where its version has them, and get the samples that
         are trained on as they were given.
@@ -106,7 +107,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     loss_curve_ : list of float
         `loss_` after each epoch, or each iteration of "lbfgs".
     validation_curve_ : list of float
-        Loss on `fit`'s `validation_set` after each epoch, without the L2 term.
+        Loss on `fit`'s `validation_set` after each epoch or iteration, without the L2 term.
     validation_scores_, best_validation_score_
         R² on the held-out samples after each epoch, and the largest; None without `early_stopping`.
     gradient_flow_ : chainrule.GradientFlowReport
@@ -141,7 +142,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", *loss_names}), Loss],
+        "loss": [StrOptions({"squared_error", "absolute_error", *loss_names}), Loss],
     }
 
     loss: Any
@@ -198,7 +199,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             Weight of each sample, >= 0; equal by default.
         validation_set : tuple (X, y) or (X, y, sample_weight), optional
             Samples whose loss is computed after each epoch, in `validation_curve_`, and which are not trained on. With
-            `early_stopping` they take the place of the held-out share.
+            `early_stopping` they take the place of the held-out share. In a Pipeline they come as they are: the steps
+            before do not transform them.
         comm : mpi4py communicator, optional
             Train together with the other processes of a job, each with its own rows, as `chainrule.MLP.fit` does: the
             result is that of one process with the rows of all, with the weights and the order of rank 0. Each holds out
@@ -300,6 +302,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return self._encode(y, dtype)
 
     def _encode(self, y: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        if y.dtype.kind in "USO":
+            raise TypeError(f"y has dtype {y.dtype}; expected real numbers")
         return np.asarray(y.toarray() if issparse(y) else y, dtype=dtype)
 
     def _objective(self) -> Objective:

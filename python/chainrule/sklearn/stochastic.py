@@ -70,8 +70,8 @@ def fit_stochastic(
         X = csr_array(X)  # whose zeros the core skips
     epochs = 1 if incremental else min(estimator.max_iter, sys.maxsize)
     watched = held_out if estimator.early_stopping else None
-    verbose = estimator._spoken(comm)
-    with listeners(estimator, given, rows, epochs, verbose) as tell:
+    spoken = estimator._spoken(comm)
+    with listeners(estimator, given, rows, epochs, **spoken) as tell:
         done = EpochDone(
             estimator,
             estimator._optimizer,
@@ -80,7 +80,7 @@ def fit_stochastic(
             validation_loss=objective.reported(comm, validation),
             n_samples=n,
             score=None if watched is None else lambda: mean_over(comm, lambda: estimator._score_of(watched), watched),
-            verbose=verbose,
+            lines=spoken["lines"],
             ranks=ranks,
         )
         with ending(estimator, done, incremental) as warnings_of_end:
