@@ -72,9 +72,9 @@ ColumnSums sums_of_columns(const Network<T>& network, Tape<T>& tape, Index l, Ra
 
 /// From the sums of W_1, b_1, W_2, ….
 template <class T>
-GradientFlow flow_of(const Network<T>& network, const LayerTotals<T>& totals,
-                     const std::vector<TensorSums>& of_tensor) {
-  GradientFlow flow{{}, totals.flows(), totals.rows()};
+GradientFlowReport flow_of(const Network<T>& network, const LayerTotals<T>& totals,
+                           const std::vector<TensorSums>& of_tensor, std::optional<double> loss) {
+  GradientFlowReport flow{{}, totals.flows(), totals.rows(), loss};
   for (Index l = 1; l <= network.depth(); ++l) {
     const auto at = static_cast<std::size_t>(2 * (l - 1));
     flow.parameters.push_back(flow_of(of_tensor[at], network.weight(l).size()));
@@ -156,12 +156,13 @@ std::vector<LayerFlow> LayerTotals<T>::flows() const {
 }
 
 template <class T>
-GradientFlow gradient_flow(const Network<T>& network, Tape<T>& tape, ConstVectorView<T> gradient) {
+GradientFlowReport gradient_flow(const Network<T>& network, Tape<T>& tape, ConstVectorView<T> gradient,
+                                 std::optional<double> loss) {
   check_tape(network, tape);
   check_size(network, "gradient", gradient.size());
   LayerTotals<T> totals(network);
   totals.add(tape);
-  return flow_of(network, totals, tensor_sums(network, gradient.data()));
+  return flow_of(network, totals, tensor_sums(network, gradient.data()), loss);
 }
 
 template <class T>
@@ -207,10 +208,10 @@ bool FlowRecorder<T>::wants_sums(const FitState<T>& state) const {
 
 template <class T>
 void FlowRecorder<T>::step_done(FitState<T>& state) {
-  std::optional<GradientFlow> flow;
+  std::optional<GradientFlowReport> flow;
   std::vector<ActivationHistogram> histograms;
   if (state.sums && wants_sums(state)) {
-    flow = flow_of(state.network, totals_, *state.sums);
+    flow = flow_of(state.network, totals_, *state.sums, state.loss);
     // Where each step is recorded, the last one's are soon enough.
     if (record_.every.value_or(1) > 1 || state.left_out) histograms = activation_histograms(state.network, *state.tape);
   }
@@ -240,8 +241,10 @@ void FlowRecorder<T>::fit_done(FitState<T>& state) {
   if (at_hand) record_.histograms = std::move(histograms);
 }
 
-template GradientFlow gradient_flow(const Network<float>&, Tape<float>&, ConstVectorView<float>);
-template GradientFlow gradient_flow(const Network<double>&, Tape<double>&, ConstVectorView<double>);
+template GradientFlowReport gradient_flow(const Network<float>&, Tape<float>&, ConstVectorView<float>,
+                                          std::optional<double>);
+template GradientFlowReport gradient_flow(const Network<double>&, Tape<double>&, ConstVectorView<double>,
+                                          std::optional<double>);
 template std::vector<ActivationHistogram> activation_histograms(const Network<float>&, Tape<float>&);
 template std::vector<ActivationHistogram> activation_histograms(const Network<double>&, Tape<double>&);
 template class LayerTotals<float>;

@@ -45,12 +45,12 @@ void read(const double* from, LayerFlow& flow) { flow = {known(from[0]), known(f
 
 /// (steps, rows, figures)
 template <class Row>
-py::array_t<double> array_of(std::span<const GradientFlow> flows, std::vector<Row> GradientFlow::* rows,
+py::array_t<double> array_of(std::span<const GradientFlowReport> flows, std::vector<Row> GradientFlowReport::* rows,
                              Index figures) {
   const std::size_t count = flows.empty() ? 0 : (flows.front().*rows).size();
   py::array_t<double> result({static_cast<Index>(flows.size()), static_cast<Index>(count), figures});
   double* to = result.mutable_data();
-  for (const GradientFlow& flow : flows) {
+  for (const GradientFlowReport& flow : flows) {
     if ((flow.*rows).size() != count) throw std::logic_error("the record is of networks of different depths");
     for (const Row& row : flow.*rows) {
       write(row, to);
@@ -61,13 +61,13 @@ py::array_t<double> array_of(std::span<const GradientFlow> flows, std::vector<Ro
 }
 
 template <class Row>
-void read_array(const py::object& given, std::vector<GradientFlow>& flows, std::vector<Row> GradientFlow::* rows,
-                Index figures) {
+void read_array(const py::object& given, std::vector<GradientFlowReport>& flows,
+                std::vector<Row> GradientFlowReport::* rows, Index figures) {
   const auto array = given.cast<py::array_t<double, py::array::c_style | py::array::forcecast>>();
   if (array.ndim() != 3 || array.shape(0) != static_cast<Index>(flows.size()) || array.shape(2) != figures)
     throw py::value_error("this is no state of a FlowRecord");
   const double* from = array.data();
-  for (GradientFlow& flow : flows)
+  for (GradientFlowReport& flow : flows)
     for (Index i = 0; i < array.shape(1); ++i, from += figures) read(from, (flow.*rows).emplace_back());
 }
 
@@ -80,7 +80,7 @@ py::list histogram_list(const std::vector<ActivationHistogram>& histograms) {
 
 /// Of the recorded steps `first` … `last` - 1.
 py::dict record_dict(const FlowRecord& record, Index first, std::optional<Index> last) {
-  std::vector<GradientFlow> flows;
+  std::vector<GradientFlowReport> flows;
   std::vector<Index> recorded;
   std::vector<ActivationHistogram> histograms;
   {  // Not while Python objects are made: that may run anything, and let go of the interpreter.
@@ -92,12 +92,17 @@ py::dict record_dict(const FlowRecord& record, Index first, std::optional<Index>
     if (end == size) histograms = record.histograms;
   }
   std::vector<Index> rows;
-  for (const GradientFlow& flow : flows) rows.push_back(flow.rows);
+  std::vector<std::optional<double>> losses;
+  for (const GradientFlowReport& flow : flows) {
+    rows.push_back(flow.rows);
+    losses.push_back(flow.loss);
+  }
   py::dict result;
   result["recorded"] = recorded;
   result["rows"] = rows;
-  result["parameters"] = array_of(flows, &GradientFlow::parameters, parameter_figures);
-  result["layers"] = array_of(flows, &GradientFlow::layers, layer_figures);
+  result["loss"] = losses;
+  result["parameters"] = array_of(flows, &GradientFlowReport::parameters, parameter_figures);
+  result["layers"] = array_of(flows, &GradientFlowReport::layers, layer_figures);
   result["histograms"] = histogram_list(histograms);
   return result;
 }
@@ -120,10 +125,12 @@ std::unique_ptr<FlowRecord> from_state(const py::tuple& state) {
   const auto from = state[2].cast<py::dict>();
   record->recorded = from["recorded"].cast<std::vector<Index>>();
   const auto rows = from["rows"].cast<std::vector<Index>>();
-  if (rows.size() != record->recorded.size()) throw py::value_error("this is no state of a FlowRecord");
-  for (const Index n : rows) record->flows.push_back({{}, {}, n});
-  read_array(from["parameters"], record->flows, &GradientFlow::parameters, parameter_figures);
-  read_array(from["layers"], record->flows, &GradientFlow::layers, layer_figures);
+  const auto losses = from["loss"].cast<std::vector<std::optional<double>>>();
+  if (rows.size() != record->recorded.size() || losses.size() != rows.size())
+    throw py::value_error("this is no state of a FlowRecord");
+  for (std::size_t i = 0; i < rows.size(); ++i) record->flows.push_back({{}, {}, rows[i], losses[i]});
+  read_array(from["parameters"], record->flows, &GradientFlowReport::parameters, parameter_figures);
+  read_array(from["layers"], record->flows, &GradientFlowReport::layers, layer_figures);
   for (const py::handle histogram : from["histograms"]) {
     auto [low, high, counts] = histogram.cast<std::tuple<double, double, std::vector<Index>>>();
     record->histograms.push_back({low, high, std::move(counts)});
@@ -133,12 +140,13 @@ std::unique_ptr<FlowRecord> from_state(const py::tuple& state) {
 
 }  // namespace
 
-py::dict as_dict(const GradientFlow& flow, const std::vector<ActivationHistogram>& histograms) {
+py::dict as_dict(const GradientFlowReport& flow, const std::vector<ActivationHistogram>& histograms) {
   py::dict result;
-  const std::span<const GradientFlow> one(&flow, 1);
+  const std::span<const GradientFlowReport> one(&flow, 1);
   result["rows"] = flow.rows;
-  result["parameters"] = array_of(one, &GradientFlow::parameters, parameter_figures).attr("__getitem__")(0);
-  result["layers"] = array_of(one, &GradientFlow::layers, layer_figures).attr("__getitem__")(0);
+  result["loss"] = flow.loss;
+  result["parameters"] = array_of(one, &GradientFlowReport::parameters, parameter_figures).attr("__getitem__")(0);
+  result["layers"] = array_of(one, &GradientFlowReport::layers, layer_figures).attr("__getitem__")(0);
   result["histograms"] = histogram_list(histograms);
   return result;
 }

@@ -13,7 +13,7 @@ namespace py = pybind11;
 
 /// {"rows", "parameters": (2L, 7), "layers": (L, 5), "histograms"}: the columns are the fields of ParameterFlow and
 /// LayerFlow, in their order, and NaN where there is nothing to say.
-py::dict as_dict(const GradientFlow& flow, const std::vector<ActivationHistogram>& histograms);
+py::dict as_dict(const GradientFlowReport& flow, const std::vector<ActivationHistogram>& histograms);
 
 }  // namespace chainrule::bindings
 

@@ -136,6 +136,7 @@ class Model : public AnyModel {
     require_rows(rows);
     const double loss = chainrule::backward<T>(*network_, loss_, in.view(), weight.data, *tape_, make_gradient());
     has_gradient_ = true;
+    last_loss_ = loss;
     if (lr) network_->parameters() -= static_cast<T>(*lr) * VectorView<T>(gradient_->data(), gradient_->size());
     return loss;
   }
@@ -152,6 +153,7 @@ class Model : public AnyModel {
     require_rows(rows);
     const Matrix<T> grad_input = chainrule::pullback<T>(*network_, in.view(), *tape_, make_gradient());
     has_gradient_ = true;
+    last_loss_.reset();
     std::copy_n(grad_input.data(), grad_input.size(), to);
     return result;
   }
@@ -222,11 +224,11 @@ class Model : public AnyModel {
   }
 
   py::dict gradient_flow() {
-    GradientFlow flow;
+    GradientFlowReport flow;
     std::vector<ActivationHistogram> histograms;
     {
       const Exclusive exclusive(lock_);
-      flow = chainrule::gradient_flow<T>(*network_, *tape_, {gradient_data(), parameter_count()});
+      flow = chainrule::gradient_flow<T>(*network_, *tape_, {gradient_data(), parameter_count()}, last_loss_);
       histograms = activation_histograms(*network_, *tape_);
     }
     return as_dict(flow, histograms);
@@ -374,8 +376,9 @@ class Model : public AnyModel {
   std::shared_ptr<Tape<T>> tape_;
   std::shared_ptr<Buffer<T>> gradient_;
   std::unique_ptr<Tape<T>> scratch_, directional_;
-  bool ran_forward_ = false;   // the tape holds a whole forward pass
-  bool has_gradient_ = false;  // and its backward pass
+  bool ran_forward_ = false;         // the tape holds a whole forward pass
+  bool has_gradient_ = false;        // and its backward pass
+  std::optional<double> last_loss_;  // which that was of
   Lock lock_;
 };
 

@@ -251,8 +251,9 @@ class RestoredFit(FitProgress):
 _NonFiniteRecord: TypeAlias = dict[str, Any]
 
 @type_check_only
-class GradientFlow(TypedDict):
+class FlowFigures(TypedDict):
     rows: int
+    loss: float | None
     parameters: npt.NDArray[np.float64]
     layers: npt.NDArray[np.float64]
     histograms: list[tuple[float, float, list[int]]]
@@ -261,6 +262,7 @@ class GradientFlow(TypedDict):
 class FlowRows(TypedDict):
     recorded: list[int]
     rows: list[int]
+    loss: list[float | None]
     parameters: npt.NDArray[np.float64]
     layers: npt.NDArray[np.float64]
     histograms: list[tuple[float, float, list[int]]]
@@ -276,14 +278,14 @@ class FlowRecord(metaclass=_Pybind11Type):
     def flows(self, first: int = 0, last: int | None = None) -> FlowRows: ...
 
 @type_check_only
-class ParameterError(TypedDict):
+class ErrorFigures(TypedDict):
     name: str
     relative_error: float
 
 @type_check_only
 class GradientCheck(TypedDict):
     max_relative_error: float
-    parameters: list[ParameterError]
+    parameters: list[ErrorFigures]
     backprop_seconds: float
     differences_seconds: float
     forward_passes: int
@@ -387,7 +389,7 @@ class _ModelOf:
     def rows_at_a_time(self, rows: int, sparse: bool) -> int: ...
     def predict_bytes(self, rows: int, sparse: bool) -> float: ...
     def uses_in_place(self, array: npt.NDArray[Any]) -> bool: ...
-    def gradient_flow(self) -> GradientFlow: ...
+    def gradient_flow(self) -> FlowFigures: ...
     def jacobian(self, X: npt.ArrayLike) -> _FloatArray: ...
     def input_gradient(self, X: npt.ArrayLike, output: int | None = None) -> _FloatArray: ...
     def jvp(self, X: npt.ArrayLike, V: npt.ArrayLike) -> _FloatArray: ...

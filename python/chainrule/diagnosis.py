@@ -10,14 +10,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chainrule.gradient_flow import GradientFlowReport
+    from chainrule.gradient_flow import GradientFlowReport, LayerFlow
 
-# From the last layer to the first the norm of dL/dW, or that of δ, may fall to this share or grow to its inverse, ...
+# From the last layer to the first the norm of dL/dW may fall to this share or grow to its inverse, and that of δ by
+# these factors a layer, on average. Only both together count: two layers of very different size, or many layers that
+# change it a little each, do not make a disease. Where outputs shrink (grow) on their way forward as fast as δ does on
+# its way back, dL/dW = aᵀδ stays of one size: then the ratio of δ tells, of more than two layers.
 RATIO = 1e-2
-# ... and that of δ by these factors a layer, on average. Only both together count: two layers of very different size,
-# or many layers that change it a little each, do not make a disease. (Where activations shrink as fast as δ does, as
-# with weights that are too small, dL/dW = aᵀδ stays of one size, and only δ tells.)
 SHRINKAGE, GROWTH = 0.5, 1.5
+# Where each layer does so much, a smaller ratio is enough.
+STEEP_RATIO = 1 / 30
+STEEP_SHRINKAGE, STEEP_GROWTH = 0.3, 3.0
+# Outputs that are off by less than this share of their spread are learned: units that are saturated then are certain,
+# and little δ gets through them. What is left of δ_L at the level of rounding is nothing.
+LEARNED = 0.3
+ROUNDING = 1e-6
+# With every loss the outputs are off by about the loss at least, where it is small, or by about 1. If δ_L says that it
+# is less than this share of that, the output's own σ' keeps it back.
+KEPT_BACK = 1e-3
 # Share of a layer's units that may be dead, and of its outputs that may be saturated.
 DEAD = 0.5
 SATURATED = 0.5
@@ -68,19 +78,30 @@ def diagnose(report: GradientFlowReport) -> list[Finding]:
 
 def _not_finite(report: GradientFlowReport) -> Iterator[Finding]:
     bad = [row for row in report.parameters if row.nan or row.inf]
-    if bad:
-        counts = ", ".join(f"{row.name} ({row.nan} NaN, {row.inf} Inf)" for row in bad)
+    counts = ", ".join(f"{row.name} ({row.nan} NaN, {row.inf} Inf)" for row in bad)
+    if bad or (report.loss is not None and not math.isfinite(report.loss)):
         yield Finding(
             "not finite",
-            sorted({row.name.rpartition(".")[0] for row in bad}),
-            f"gradients with NaN or infinity: {counts}",
+            sorted({row.name.rpartition(".")[0] for row in bad}) or [report.layers[-1].name],
+            f"gradients with NaN or infinity: {counts}" if bad else f"the loss is {report.loss}",
             "a smaller learning rate, clip_norm, scaled inputs; fit says where it began",
         )
 
 
+def _error(report: GradientFlowReport) -> float:
+    """How far the outputs are off, roughly: δ_L is the error over the number of rows."""
+    return report.layers[-1].delta_norm * math.sqrt(report.rows)
+
+
+def _has_learned(report: GradientFlowReport) -> bool:
+    return _error(report) < LEARNED * math.sqrt(report.layers[-1].activation_variance)
+
+
 def _unreached(report: GradientFlowReport) -> Iterator[Finding]:
+    output = report.layers[-1]
     bad = [layer for layer in report.layers if layer.delta_norm == 0]
-    if bad and report.layers[-1].delta_norm > 0:
+    size = math.hypot(output.activation_mean, math.sqrt(output.activation_variance))
+    if bad and output.delta_norm > 0 and _error(report) > ROUNDING * size:
         yield Finding(
             "vanishing",
             [layer.name for layer in bad],
@@ -105,14 +126,16 @@ def _between_layers(report: GradientFlowReport) -> Iterator[Finding]:
         f"of {rate:.2g} a layer"
     )
     names = [layer.name for layer in report.layers]
-    if min(ratio, delta_ratio) < RATIO and rate < SHRINKAGE:
+    least, most = (min(ratio, delta_ratio), max(ratio, delta_ratio)) if steps > 1 else (ratio, ratio)
+    shrinks = (least < RATIO and rate < SHRINKAGE) or (least < STEEP_RATIO and rate < STEEP_SHRINKAGE)
+    if shrinks and not _has_learned(report):
         yield Finding(
             "vanishing",
             names,
             figures,
             "relu with He's initialisation or tanh with Xavier's in place of sigmoid or smaller weights; scaled inputs",
         )
-    if max(ratio, delta_ratio) > 1 / RATIO and rate > GROWTH:
+    if (most > 1 / RATIO and rate > GROWTH) or (most > 1 / STEEP_RATIO and rate > STEEP_GROWTH):
         yield Finding(
             "exploding",
             names,
@@ -133,15 +156,22 @@ def _dead(report: GradientFlowReport) -> Iterator[Finding]:
         )
 
 
+def _is_saturated(layer: LayerFlow) -> bool:
+    return layer.saturated is not None and layer.saturated > SATURATED
+
+
 def _saturated(report: GradientFlowReport) -> Iterator[Finding]:
-    # A saturated output is a confident prediction.
-    hidden = report.layers[:-1]
-    bad = [layer for layer in hidden if layer.saturated is not None and layer.saturated > SATURATED]
+    *hidden, output = report.layers
+    bad = [] if _has_learned(report) else list(filter(_is_saturated, hidden))
+    # A saturated output is a confident prediction, unless next to nothing of the loss gets through it.
+    if _is_saturated(output) and report.loss and _error(report) < KEPT_BACK * min(report.loss, 1.0):
+        bad.append(output)
     if bad:
         shares = ", ".join(f"{layer.saturated:.0%} of {layer.name}" for layer in bad)
         yield Finding(
             "saturated units",
             [layer.name for layer in bad],
             f"outputs at the ends of their range, where the derivative is nearly zero: {shares}",
-            "scaled inputs, Xavier's initialisation, a smaller learning rate, relu in place of sigmoid or tanh",
+            "scaled inputs, Xavier's initialisation, a smaller learning rate, relu in place of sigmoid or tanh, bce or "
+            "cross_entropy for outputs that are probabilities",
         )

@@ -19,7 +19,7 @@ from chainrule._types import Axes
 from chainrule.diagnosis import Finding, diagnose
 
 if TYPE_CHECKING:
-    from chainrule._core import GradientFlow
+    from chainrule._core import FlowFigures
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ class GradientFlowReport:
         A row per layer.
     rows : int
         Samples in the batch.
+    loss : float or None
+        Loss of the batch; None after a `pullback`.
     histograms : list of ActivationHistogram
         One per layer, of the rows that were last in memory: the batch, or the last part of one that `fit` takes in
         parts. Empty in a report of a step in the middle of a fit.
@@ -123,11 +125,12 @@ class GradientFlowReport:
     parameters: list[ParameterFlow]
     layers: list[LayerFlow]
     rows: int
+    loss: float | None = None
     histograms: list[ActivationHistogram] = field(default_factory=list)
 
     def __str__(self) -> str:
-        parameters, layers = self._tables()
-        return "\n\n".join([f"{parameters}", f"{layers}", *map(str, self.diagnose())])
+        batch = f"{self.rows} rows" if self.loss is None else f"{self.rows} rows, loss {self.loss:.6g}"
+        return "\n\n".join([*map(str, self._tables()), batch, *map(str, self.diagnose())])
 
     def _repr_html_(self) -> str:
         tables = [table._repr_html_() for table in self._tables()]
@@ -139,9 +142,8 @@ class GradientFlowReport:
         Returns
         -------
         list of Finding
-            Empty for a healthy network. See `chainrule.diagnosis` for the thresholds. Saturated outputs are taken for
-            confident predictions and not told of: with bce and cross_entropy wrong ones still have a large delta, but
-            with other losses training may stand still there.
+            Empty for a healthy network. See `chainrule.diagnosis` for the thresholds. Saturated units of a network
+            whose outputs are right are not told of, nor are saturated outputs with a delta: both are certainty.
         """
         return diagnose(self)
 
@@ -151,8 +153,8 @@ class GradientFlowReport:
         Returns
         -------
         dict
-            ``{"parameters": [...], "layers": [...], "rows": n, "histograms": [...]}``, each row a dictionary with the
-            fields of `ParameterFlow`, `LayerFlow` and `ActivationHistogram`.
+            ``{"parameters": [...], "layers": [...], "rows": n, "loss": L, "histograms": [...]}``, each row a
+            dictionary with the fields of `ParameterFlow`, `LayerFlow` and `ActivationHistogram`.
         """
         return jsonable(asdict(self))
 
@@ -247,6 +249,7 @@ def report_of(
     parameters: npt.NDArray[np.float64],
     layers: npt.NDArray[np.float64],
     n_rows: int,
+    loss: float | None,
     activations: Sequence[str],
     histograms: Sequence[tuple[float, float, list[int]]] = (),
 ) -> GradientFlowReport:
@@ -259,9 +262,10 @@ def report_of(
         LayerFlow(f"layers.{i}", activation, known(saturated), known(dead), *rest)
         for i, (activation, (saturated, dead, *rest)) in enumerate(zip(activations, layers.tolist(), strict=True))
     ]
-    return GradientFlowReport(rows, units, n_rows, [ActivationHistogram(*histogram) for histogram in histograms])
+    spread = [ActivationHistogram(*histogram) for histogram in histograms]
+    return GradientFlowReport(rows, units, n_rows, loss, spread)
 
 
-def report(flow: GradientFlow, activations: Sequence[str]) -> GradientFlowReport:
+def report(flow: FlowFigures, activations: Sequence[str]) -> GradientFlowReport:
     """Turn what the core says of the last backward pass into a report."""
-    return report_of(flow["parameters"], flow["layers"], flow["rows"], activations, flow["histograms"])
+    return report_of(flow["parameters"], flow["layers"], flow["rows"], flow["loss"], activations, flow["histograms"])

@@ -49,6 +49,8 @@ class GradientFlow:
         "layers.0.weight", "layers.0.bias", ...; empty before the first fit.
     mean_abs, max_abs, norm, update_ratio, zeros, nan, inf : ndarray of float, (k, 2L)
         The figures of `ParameterFlow`, by step and tensor; NaN where there is none.
+    loss : ndarray of float, (k,)
+        Loss of each of them.
     saturated, dead, activation_mean, activation_variance, delta_norm : ndarray of float, (k, L)
         The figures of `LayerFlow`, by step and layer; NaN where there is none.
 
@@ -81,6 +83,11 @@ class GradientFlow:
     def names(self) -> list[str]:
         """Names of the parameter tensors."""
         return parameter_names(len(self._activations)) if self._record.steps else []
+
+    @property
+    def loss(self) -> npt.NDArray[np.float64]:
+        """The losses of the recorded steps."""
+        return np.asarray(self._rows()["loss"], dtype=np.float64)
 
     def __getattr__(self, name: str) -> npt.NDArray[np.float64]:
         if name in (*PARAMETER_FIGURES, *LAYER_FIGURES):
@@ -121,7 +128,8 @@ class GradientFlow:
         """Return steps, names and all figures as lists, ready for JSON; None for what is not finite."""
         rows = self._rows()
         figures = {name: self._figures(rows, name).tolist() for name in (*PARAMETER_FIGURES, *LAYER_FIGURES)}
-        return jsonable({"every": self.every, "steps": rows["recorded"], "names": self.names, **figures})
+        steps = {"every": self.every, "steps": rows["recorded"], "loss": rows["loss"], "names": self.names}
+        return jsonable({**steps, **figures})
 
     def to_pandas(self) -> Any:
         """Return a pandas DataFrame with a row per step and parameter tensor, with the figures of its layer beside it.
@@ -204,7 +212,12 @@ class GradientFlow:
     def _report(self, rows: FlowRows) -> GradientFlowReport:
         """Return the report of the last of these steps."""
         return report_of(
-            rows["parameters"][-1], rows["layers"][-1], rows["rows"][-1], self._activations, rows["histograms"]
+            rows["parameters"][-1],
+            rows["layers"][-1],
+            rows["rows"][-1],
+            rows["loss"][-1],
+            self._activations,
+            rows["histograms"],
         )
 
     def _recorded(self) -> int:

@@ -19,7 +19,7 @@ TEST_CASE_TEMPLATE("gradient flow: figures of each parameter and layer", T, floa
   Tape<T> tape(network, 12);
   Vector<T> g(count);
   gradient<T>(network, problem.loss, problem.batch(), tape, {g.data(), count});
-  const GradientFlow flow = gradient_flow<T>(network, tape, {g.data(), count});
+  const GradientFlowReport flow = gradient_flow<T>(network, tape, {g.data(), count});
   REQUIRE(flow.parameters.size() == 8);
   REQUIRE(flow.layers.size() == 4);
   for (Index l = 1; l <= 4; ++l) {
@@ -56,7 +56,7 @@ TEST_CASE_TEMPLATE("gradient flow: NaN and infinities are counted, and left out 
   const T nan = std::numeric_limits<T>::quiet_NaN(), infinity = std::numeric_limits<T>::infinity();
   Vector<T> g(6);
   g << 1, nan, -3, -infinity, nan, nan;
-  const GradientFlow flow = gradient_flow<T>(network, tape, {g.data(), 6});
+  const GradientFlowReport flow = gradient_flow<T>(network, tape, {g.data(), 6});
   CHECK(flow.parameters[0].mean_abs == 2);
   CHECK(flow.parameters[0].max_abs == 3);
   CHECK(flow.parameters[0].nan == 1);
@@ -73,7 +73,7 @@ TEST_CASE_TEMPLATE("gradient flow: squares beyond the range of the numbers do no
   tape.set_rows(1);
   for (const T size : {std::numeric_limits<T>::max() / 8, std::numeric_limits<T>::min() * 4}) {
     const Vector<T> g = Vector<T>::Constant(6, size);
-    const GradientFlow flow = gradient_flow<T>(network, tape, {g.data(), 6});
+    const GradientFlowReport flow = gradient_flow<T>(network, tape, {g.data(), 6});
     CHECK(flow.parameters[0].norm == doctest::Approx(2 * static_cast<double>(size)));
     CHECK(flow.parameters[0].mean_abs == doctest::Approx(static_cast<double>(size)));
     CHECK(flow.parameters[0].nan + flow.parameters[0].inf == 0);
@@ -111,7 +111,7 @@ TEST_CASE_TEMPLATE("gradient flow: a recorder keeps what each step would report,
     const Eigen::VectorXd before = twin.network.weight(1).reshaped().template cast<double>();
     by_hand.step(twin.network, {g.data(), count});
     if (i % 2 == 0) continue;
-    const GradientFlow flow = gradient_flow<T>(twin.network, tape, {g.data(), count});
+    const GradientFlowReport flow = gradient_flow<T>(twin.network, tape, {g.data(), count});
     const ParameterFlow& recorded = record.flows[static_cast<std::size_t>(i / 2)].parameters[0];
     CHECK(recorded.norm == doctest::Approx(flow.parameters[0].norm).epsilon(1e-4));
     const Eigen::VectorXd update = twin.network.weight(1).reshaped().template cast<double>() - before;
@@ -127,7 +127,7 @@ TEST_CASE_TEMPLATE("gradient flow: shares of saturated and dead units", T, float
   tape.activation(2) << T(-0.99), T(-0.97), 0, T(0.99), T(0.97), T(0.5), T(0.1), T(-0.1);
   tape.activation(3) << 0, 0, 1, 0, 0, 2, 1, 0;
   const Vector<T> g = Vector<T>::Zero(network.parameter_count());
-  const GradientFlow flow = gradient_flow<T>(network, tape, {g.data(), g.size()});
+  const GradientFlowReport flow = gradient_flow<T>(network, tape, {g.data(), g.size()});
   CHECK(flow.layers[0].saturated.value() == 4.0 / 8);
   CHECK(flow.layers[1].saturated.value() == 2.0 / 8);
   CHECK(flow.layers[2].dead.value() == 2.0 / 4);
@@ -149,7 +149,7 @@ TEST_CASE_TEMPLATE("gradient flow: gradients vanish towards the input of a deep 
     Tape<T> tape(network, 64);
     Vector<T> g(network.parameter_count());
     gradient<T>(network, BCE{}, {samples, 64}, tape, {g.data(), g.size()});
-    const GradientFlow flow = gradient_flow<T>(network, tape, {g.data(), g.size()});
+    const GradientFlowReport flow = gradient_flow<T>(network, tape, {g.data(), g.size()});
     return flow.parameters[0].mean_abs / flow.parameters[12].mean_abs;
   };
   CHECK(ratio(Sigmoid{}) < 1e-3);
@@ -279,7 +279,8 @@ TEST_CASE("gradient flow: a tape or a gradient of another network") {
   const Network<double> other(3, {{5, Tanh{}}, {1, Identity{}}});
   Tape<double> mine(problem.network, 12), others(other, 12);
   const Vector<double> gradient = Vector<double>::Zero(problem.network.parameter_count());
-  CHECK_THROWS_AS(gradient_flow<double>(problem.network, others, gradient), std::invalid_argument);
-  CHECK_THROWS_AS(gradient_flow<double>(problem.network, mine, gradient.head(2)), std::invalid_argument);
+  CHECK_THROWS_AS(gradient_flow<double>(problem.network, others, {gradient.data(), gradient.size()}),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(gradient_flow<double>(problem.network, mine, {gradient.data(), 2}), std::invalid_argument);
   CHECK_THROWS_AS(activation_histograms<double>(problem.network, others), std::invalid_argument);
 }

@@ -294,7 +294,7 @@ TEST_CASE_TEMPLATE("ranks: gradient flow of steps in which a rank has no rows", 
       FlowRecorder<T> recorder(record, network);
       fit<T>(network, problem.loss, share(problem, ranks.first, n), nullptr, optimizer, mine, {&recorder});
       CHECK(record.flows.size() == 6);
-      for (const GradientFlow& flow : record.flows) {
+      for (const GradientFlowReport& flow : record.flows) {
         CHECK(flow.parameters.size() == 4);
         CHECK(flow.parameters[0].norm > 0);
         REQUIRE(flow.layers.size() == 2);

@@ -139,11 +139,11 @@ TEST_CASE_TEMPLATE("tensor sums: the same bits for 1, 2, 3 and 8 threads", T, fl
     fit<T>(network, problem.loss, problem.samples(), nullptr, optimizer, options, {&recorder});
     return record.flows;
   };
-  const std::vector<GradientFlow> one = flow_with(1);
+  const std::vector<GradientFlowReport> one = flow_with(1);
   REQUIRE(one.size() == 6);
   for (const int threads : {2, 3, 8}) {
     CAPTURE(threads);
-    const std::vector<GradientFlow> several = flow_with(threads);
+    const std::vector<GradientFlowReport> several = flow_with(threads);
     REQUIRE(several.size() == one.size());
     for (std::size_t i = 0; i < one.size(); ++i) {
       for (std::size_t p = 0; p < one[i].parameters.size(); ++p) {

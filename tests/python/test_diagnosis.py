@@ -119,3 +119,76 @@ def test_silent_on_the_few_rows_that_end_an_epoch(seed):
     cr.MLP([5, 32, 32, 1], seed=seed).fit(X, X[:, :1], epochs=1, batch_size=32, monitor=flow)
     assert flow.report().rows == 1
     assert "dead units" not in [finding.problem for finding in flow.diagnose()]
+
+
+XOR = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+
+
+@pytest.mark.parametrize("optimizer", [lambda: cr.Adam(lr=0.01), lambda: cr.SGD(lr=0.5)], ids=["adam", "sgd"])
+@pytest.mark.parametrize("sizes", [[2, 4, 1], [2, 8, 1], [2, 4, 4, 1]], ids=str)
+@pytest.mark.parametrize("hidden", ["tanh", "sigmoid", "relu"])
+def test_silent_on_whatever_has_learned_xor(hidden, sizes, optimizer):
+    """Its units are saturated by then, and little δ is left: it is certain."""
+    learned = 0
+    for seed in range(5):
+        mlp = cr.MLP(sizes, hidden_activation=hidden, loss="bce", dtype="float64", seed=seed)
+        history = mlp.fit(*XOR, epochs=3000, batch_size=4, optimizer=optimizer())
+        if history.loss[-1] < 0.1:
+            learned += 1
+            assert report_of(mlp, *XOR).diagnose() == []
+    assert learned >= 2
+
+
+def test_a_perfect_fit_is_none_that_nothing_reaches():
+    """What is left of δ_L then is rounding, and may be zero in the layers before."""
+    mlp = cr.MLP([2, 2, 1], hidden_activation="tanh", dtype="float64", seed=0)
+    mlp.parameters[:] = 0
+    mlp.biases[1][:] = 1
+    report = report_of(mlp, XOR[0], np.full(4, 1 - 2**-52))
+    assert report.layers[1].delta_norm > 0 == report.layers[0].delta_norm
+    assert "vanishing" not in problems_of(report)
+    mlp.biases[1][:] = 0
+    assert "vanishing" in problems_of(report_of(mlp, XOR[0], np.ones(4)))
+
+
+def test_stuck_but_not_vanishing():
+    """At a stationary point δ_1 may be small while dL/dW is not: one hidden layer makes no chain of factors."""
+    for seed in (2, 7, 8, 9):
+        mlp = cr.MLP([2, 4, 1], loss="bce", seed=seed)
+        mlp.fit(*XOR, epochs=2000, batch_size=4, optimizer=cr.SGD(lr=0.5))
+        assert "vanishing" not in problems_of(report_of(mlp, *XOR))
+
+
+@pytest.mark.parametrize("loss", [1e25, np.nan])
+def test_a_loss_that_is_not_finite(loss):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=64)
+    flow = cr.GradientFlow()
+    mlp = cr.MLP([8, 16, 16, 1], seed=0)
+    if np.isnan(loss):
+        mlp.biases[2][0] = np.nan
+    else:
+        y[5] = loss
+    mlp.fit(rng.normal(size=(64, 8)), y, epochs=3, on_nonfinite="stop", monitor=flow)
+    assert problems_of(flow.report()) == ["not finite"]
+    assert flow.report().to_dict()["loss"] is None
+
+
+def test_an_output_that_is_saturated_for_good():
+    """Inputs that nobody scaled, and a loss whose gradient vanishes with σ'."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 5)) * 300 + 500
+    mlp = cr.MLP([5, 32, 1], output_activation="sigmoid", loss="mse", seed=0)
+    mlp.fit(X, X[:, 0] > 500, epochs=30)
+    report = report_of(mlp, X, X[:, 0] > 500)
+    (finding,) = report.diagnose()
+    assert report.loss > 0.1 and report.layers[1].delta_norm < 1e-4
+    assert finding.problem == "saturated units" and finding.layers == ["layers.1"]
+    assert "bce" in finding.cure
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_weights_of_unit_variance_explode(seed):
+    rng = np.random.default_rng(seed)
+    mlp = cr.MLP([4, *[32] * 4, 1], init=cr.Normal(1.0), seed=seed)
+    assert problems_of(report_of(mlp, rng.normal(size=(64, 4)), rng.normal(size=64))) == ["exploding"]

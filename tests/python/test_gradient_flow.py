@@ -1,8 +1,10 @@
 """The gradient-flow report against what NumPy says of the gradient views."""
 
+import pickle
+
 import numpy as np
 import pytest
-from nets import small_net
+from nets import small_net, smooth_data, smooth_net
 
 import chainrule as cr
 
@@ -129,3 +131,20 @@ def test_plot(axes):
     report = report_of(*deep_net("sigmoid"))
     report.plot(ax=axes)
     assert axes.has_data()
+
+
+def test_the_loss_of_the_pass():
+    X, y = smooth_data()
+    mlp = smooth_net()
+    mlp.forward(X)
+    loss = mlp.backward(y)
+    report = mlp.gradient_flow()
+    assert report.loss == loss == report.to_dict()["loss"]
+    assert f"64 rows, loss {loss:.6g}" in str(report)
+    mlp.pullback(np.ones((64, 2)))
+    assert mlp.gradient_flow().loss is None
+    flow = cr.GradientFlow(every=2)
+    history = mlp.fit(X, y, epochs=4, batch_size=64, monitor=flow)
+    assert flow.loss.tolist() == history.loss[1::2] == flow.to_dict()["loss"]
+    assert flow.report(0).loss == history.loss[1]
+    assert pickle.loads(pickle.dumps(flow)).loss.tolist() == flow.loss.tolist()

@@ -24,10 +24,11 @@ struct LayerFlow {
   double delta_norm;  // Frobenius norm of δ_l
 };
 
-struct GradientFlow {
+struct GradientFlowReport {
   std::vector<ParameterFlow> parameters;  // W_1, b_1, W_2, …
   std::vector<LayerFlow> layers;          // l = 1 … L
   Index rows = 0;                         // of the batch
+  std::optional<double> loss;             // of the batch, unless dL/da_L was given
 };
 
 /// The sums behind the figures of the layers, over the parts of a batch that are on the tape one after another.
@@ -58,7 +59,8 @@ class LayerTotals {
 
 /// How the gradient of the last backward pass runs through the layers.
 template <class T>
-GradientFlow gradient_flow(const Network<T>& network, Tape<T>& tape, ConstVectorView<T> gradient);
+GradientFlowReport gradient_flow(const Network<T>& network, Tape<T>& tape,
+                                 ConstVectorView<T> gradient /* laid out like θ */, std::optional<double> loss = {});
 
 /// How often the outputs a_l of the batch on the tape fall into even bins of [low, high]: of their range.
 struct ActivationHistogram {
@@ -78,7 +80,7 @@ struct FlowRecord {
   mutable std::mutex mutex;
   Index steps = 0;  // seen so far, over all fits
   std::vector<Index> recorded;
-  std::vector<GradientFlow> flows;              // one for each of `recorded`
+  std::vector<GradientFlowReport> flows;        // one for each of `recorded`
   std::vector<ActivationHistogram> histograms;  // of the last of them, or none yet
 };
 
