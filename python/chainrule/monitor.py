@@ -167,7 +167,7 @@ class GradientFlow:
         """
         self._recorded()
         rows = self._rows()
-        return plots.flow_over_time(rows["recorded"], self._figures(rows, "norm"), ax)
+        return plots.flow_over_time(rows["recorded"], self._figures(rows, "norm"), self._not_finite(rows), ax)
 
     def __str__(self) -> str:
         return f"{self._table()}" if len(self._record) else repr(self)
@@ -182,6 +182,7 @@ class GradientFlow:
         rows = self._rows()
         steps = rows["recorded"]
         norms, ratios = (self._figures(rows, name)[:, 0::2] for name in ("norm", "update_ratio"))
+        norms = np.where(self._not_finite(rows)[:, 0::2], np.nan, norms)
         return Table(
             ("weight", f"norm of dL/dW, steps {steps[0]} to {steps[-1]}", "first", "last", "update/weight"),
             [
@@ -208,6 +209,11 @@ class GradientFlow:
         else:
             figures, place, columns = rows["layers"], LAYER_FIGURES.index(name), len(self._activations)
         return figures[:, :, place].reshape(len(figures), columns)
+
+    def _not_finite(self, rows: FlowRows) -> npt.NDArray[np.bool_]:
+        """Tell by step and tensor where the gradient or the loss is not finite."""
+        of_loss = ~np.isfinite(np.asarray(rows["loss"], dtype=np.float64))
+        return (self._figures(rows, "nan") + self._figures(rows, "inf") > 0) | of_loss[:, np.newaxis]
 
     def _report(self, rows: FlowRows) -> GradientFlowReport:
         """Return the report of the last of these steps."""

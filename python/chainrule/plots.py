@@ -61,11 +61,16 @@ def gradient_flow(report: GradientFlowReport, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def flow_over_time(steps: Sequence[int], norm: npt.NDArray[np.float64], ax: Axes | None = None) -> Axes:
-    """Draw the norm of each layer's weight gradient, of `norm` by step and tensor, as a heat map."""
+def flow_over_time(
+    steps: Sequence[int], norm: npt.NDArray[np.float64], not_finite: npt.NDArray[np.bool_], ax: Axes | None = None
+) -> Axes:
+    """Draw the norm of each layer's weight gradient, of `norm` by step and tensor, as a heat map.
+
+    Where gradients are `not_finite`, a cross takes its place.
+    """
     ax = axes_or_new(ax)
-    norms = norm[:, 0::2]
-    logs = np.ma.log(np.ma.masked_invalid(norms))  # of zeros there is none
+    norms, crossed = norm[:, 0::2], not_finite[:, 0::2]
+    logs = np.ma.log(np.ma.masked_where(crossed, np.ma.masked_invalid(norms)))  # of zeros there is none
     groups = np.array_split(np.arange(len(steps)), min(len(steps), MOST_COLUMNS))
     values = np.ma.exp(np.ma.stack([logs[group].mean(axis=0) for group in groups], axis=1))
     low, high = (values.min(), values.max()) if values.count() else (0.1, 1.0)
@@ -73,9 +78,13 @@ def flow_over_time(steps: Sequence[int], norm: npt.NDArray[np.float64], ax: Axes
     edges = [*(steps[group[0]] - 0.5 for group in groups), steps[-1] + 0.5]
     layers = np.arange(norms.shape[1] + 1) - 0.5
     mesh = ax.pcolormesh(edges, layers, values, norm=scale, cmap="cividis", rasterized=True)
+    if crossed.any():
+        step, layer = crossed.nonzero()
+        ax.plot(np.asarray(steps)[step], layer, "x", color=ACCENT, label="not finite")
+        ax.legend()
     shown = ticks(norms.shape[1])
     ax.set_yticks(shown, [f"layers.{i}" for i in shown])
-    ax.set_title("Gradient flow over time")
+    ax.set_title("Gradient flow over time" + (" (white: zero)" if np.any(norms[~crossed] == 0) else ""))
     ax.set_xlabel("step")
     ax.set_ylabel("layer")
     ax.figure.colorbar(mesh, ax=ax, label="norm of dL/dW")
@@ -120,6 +129,8 @@ def losses(history: History, ax: Axes | None = None) -> Axes:
     """Draw the training and validation loss of each epoch."""
     ax = axes_or_new(ax)
     epochs = range(1, history.epochs + 1)
+    if not epochs:
+        ax.text(0.5, 0.5, "no epoch has been finished", ha="center", transform=ax.transAxes)
     ax.plot(epochs, history.loss, label="training", color=DARK, marker=mark(history.loss))
     if history.validation_loss:
         values = history.validation_loss
@@ -155,7 +166,7 @@ def page(history: History) -> list[Axes]:
     losses(history, top[0, 0])
     gradient_flow(report, top[0, 1])
     top[0, 1].set_title(f"Gradient flow at step {steps[-1]}")
-    flow_over_time(steps, history.monitor._figures(record, "norm"), top[1, 0])
+    flow_over_time(steps, history.monitor._figures(record, "norm"), history.monitor._not_finite(record), top[1, 0])
     update_ratios(steps, history.monitor._figures(record, "update_ratio"), top[1, 1])
     return [*top.ravel(), *activations(report, histograms)]
 

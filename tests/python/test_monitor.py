@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from helpers import same_bits
-from nets import small_net, smooth_data
+from nets import small_net, smooth_data, smooth_net
 
 import chainrule as cr
 
@@ -383,3 +383,25 @@ def test_the_last_step_of_each_epoch_of_an_iterable_of_blocks():
     blocks = [(X[i : i + 16], y[i : i + 16]) for i in range(0, 48, 16)]
     cr.MLP([4, 5, 2], seed=0).fit(blocks, epochs=2, batch_size=8, monitor=flow)
     assert flow.steps.tolist() == [6, 12]
+
+
+def test_steps_that_are_not_finite_are_crossed_out(axes):
+    """Their norms, of the finite entries or of what is about to overflow, would hide the others."""
+    X, y = smooth_data()
+    y[5] = 1e30
+    flow = cr.GradientFlow()
+    history = smooth_net("float32").fit(X, y, epochs=2, batch_size=16, monitor=flow, on_nonfinite="ignore")
+    assert history.steps_left_out == 2 and f"{history}".count("steps_left_out=2") == 1
+    flow.plot(axes)
+    (crosses,) = axes.get_lines()
+    assert sorted(set(crosses.get_xdata())) == flow.steps[~np.isfinite(flow.loss)].tolist()
+    assert axes.collections[0].norm.vmax < 1e3
+    row = str(flow).splitlines()[2].split()[1]
+    assert [mark == "·" for mark in row] == (~np.isfinite(flow.loss)).tolist()
+
+
+def test_a_history_of_no_epoch_says_so(axes):
+    X, y = smooth_data()
+    y[5] = 1e300
+    history = smooth_net().fit(X, y, epochs=2, on_nonfinite="stop")
+    assert "no epoch" in history.plot(axes).texts[0].get_text()
