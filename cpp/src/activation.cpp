@@ -14,18 +14,19 @@ Activation activation_named(const std::string& name, double parameter) {
   Activation result = activation_named(name);
   const char* what = parameter_name(result);
   if (!what) throw std::invalid_argument("activation '" + name + "' has no parameter");
-  if (auto* leaky = std::get_if<LeakyReLU>(&result)) leaky->negative_slope = parameter;
-  if (auto* elu = std::get_if<ELU>(&result)) elu->alpha = parameter;
+  std::visit([parameter](auto& a) { a.set_parameter(parameter); }, result);
   check(result);
   return result;
 }
 
 void check(const Activation& activation) {
-  const double value = parameter(activation);
-  const bool is_elu = std::holds_alternative<ELU>(activation);
-  if (!std::isfinite(value) || value < 0 || (is_elu && value == 0))
-    throw std::invalid_argument(std::string(parameter_name(activation)) + " is " + text_of(value) +
-                                "; expected a finite number " + (is_elu ? "> 0" : ">= 0"));
+  std::visit(
+      [](const auto& a) {
+        if (const double value = a.parameter(); !std::isfinite(value) || !a.takes(value))
+          throw std::invalid_argument(std::string(a.parameter_name) + " is " + text_of(value) +
+                                      "; expected a finite number " + a.parameter_range);
+      },
+      activation);
 }
 
 std::vector<std::string> activation_names() { return Named<Activation>::names(); }
@@ -48,12 +49,16 @@ bool output_only(const Activation& activation) {
   return std::visit([](const auto& a) { return a.output_only; }, activation);
 }
 
-bool is_rectifier(const Activation& activation) {
+bool rectifier(const Activation& activation) {
   return std::visit([](const auto& a) { return a.rectifier; }, activation);
 }
 
 bool piecewise_linear(const Activation& activation) {
   return std::visit([](const auto& a) { return a.piecewise_linear; }, activation);
+}
+
+bool over_row(const Activation& activation) {
+  return std::visit([](const auto& a) { return a.over_row; }, activation);
 }
 
 bool operator==(const Activation& left, const Activation& right) {

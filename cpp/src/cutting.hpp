@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <variant>
 
 #include "layout.hpp"
 
@@ -116,12 +115,12 @@ void in_blocks(Index rows, Index columns, int threads, const Block& block) {
   });
 }
 
-/// `in_blocks` for what layer l does on its way forward; a softmax wants whole rows, unless it is left out as `linear`.
+/// `in_blocks` for what layer l does on its way forward; a function of the whole row wants it whole, unless it is left
+/// out as `linear`.
 template <class T, class Block>
 void in_forward_blocks(const Network<T>& network, Index l, Index rows, int threads, bool linear, const Block& block) {
   const Index units = network.units(l);
-  if (linear || !std::holds_alternative<Softmax>(network.activation(l)))
-    return in_blocks<T>(rows, units, threads, block);
+  if (linear || !over_row(network.activation(l))) return in_blocks<T>(rows, units, threads, block);
   const Index chunks = chunk_count<T>(rows, threads, rows);
   parallel(chunks, threads, [&](std::ptrdiff_t i) { block(part(rows, chunks, i), Range{0, units}); });
 }

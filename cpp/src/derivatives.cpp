@@ -94,7 +94,7 @@ class JacobianRows {
   void backward(const Use& use) {
     const Index L = network_.depth();
     // A unit vector times σ'_L is one number, and its product with W_Lᵀ a row of that; but for the softmax.
-    const bool one_number = !std::holds_alternative<Softmax>(network_.activation(L));
+    const bool one_number = !over_row(network_.activation(L));
     Matrix<T> transposed;  // those rows
     if (one_number) transposed = network_.weight(L).middleCols(first_, seeds_).transpose();
     const auto panels = [&](Index l) {
@@ -111,7 +111,7 @@ class JacobianRows {
         const Weights<T> weights{network_, l, panels(l)};
         in_blocks<T>(rows.size(), network_.units(l - 1), threads, [&](Range block, Range columns) {
           const Rows<T> from = now.from(block.begin), to = next.from(block.begin).columns_from(columns.begin);
-          const Range of_block{rows.begin + block.begin, rows.begin + block.end};
+          const Range of_block = block.shifted(rows.begin);
           if (l < L || !one_number) weights.backward(block.size(), from, columns, to);
           for (Index r = 0; l == L && one_number && r < block.size(); ++r) {
             const Index s = seed(of_block.begin + r);
@@ -135,7 +135,7 @@ class JacobianRows {
         const Weights<T> weights{network_, l, panels(l)};
         in_forward_blocks(network_, l, rows.size(), threads, false, [&](Range block, Range columns) {
           const Rows<T> to = next.from(block.begin).columns_from(columns.begin);
-          const Range of_block{rows.begin + block.begin, rows.begin + block.end};
+          const Range of_block = block.shifted(rows.begin);
           if (l > 1) weights.forward(block.size(), now.from(block.begin), columns, to, false);
           for (Index r = 0; l == 1 && r < block.size(); ++r) {  // a unit vector times W_1
             const Index input = first_ + seed(of_block.begin + r);
@@ -199,14 +199,13 @@ class ROperator {
           [&](Index l) { return l > 1 ? tape->transposed_panels(l) : nullptr; });
     const Index parts = parts_through(network_, n, pitch<T>(network_.widest()), threads_);
     through_layers(network_, n, parts, threads_, 0, [&](Range part_of, int threads, T*) {
-      const auto of_block = [&](Range block) { return Range{part_of.begin + block.begin, part_of.begin + block.end}; };
       for (Index l = 1; l <= L; ++l)
         in_forward_blocks(network_, l, part_of.size(), threads, logits_ && l == L,
-                          [&](Range block, Range columns) { forward(l, of_block(block), columns); });
+                          [&](Range block, Range columns) { forward(l, block.shifted(part_of.begin), columns); });
       output(part_of);
       for (Index l = L; l > 1; --l)
         in_blocks<T>(part_of.size(), network_.units(l - 1), threads,
-                     [&](Range block, Range columns) { backward(l, of_block(block), columns); });
+                     [&](Range block, Range columns) { backward(l, block.shifted(part_of.begin), columns); });
     });
   }
 

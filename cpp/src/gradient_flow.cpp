@@ -34,9 +34,10 @@ ParameterFlow flow_of(const TensorSums& sums, Index size) {
 
 /// The ends of an activation's range, less a margin of 1 %; or of all numbers.
 std::pair<double, double> unsaturated(const Activation& activation) {
-  if (std::holds_alternative<Sigmoid>(activation)) return {0.01, 0.99};
-  if (std::holds_alternative<Tanh>(activation)) return {-0.98, 0.98};
-  return {-std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const auto [low, high] = std::visit([](const auto& a) { return std::pair(a.low, a.high); }, activation);
+  const double margin = (high - low) / 100;
+  return low < high ? std::pair(low + margin, high - margin) : std::pair(-infinity, infinity);
 }
 
 /// The columns of a layer are cut into parts of so many, whatever the number of threads is: sums do not depend on it.
@@ -99,7 +100,7 @@ void LayerTotals<T>::add(Tape<T>& tape) {
     for (Index l = 1; l <= depth; ++l) {
       Layer& layer = layers_[static_cast<std::size_t>(l - 1)];
       if (const T first = tape.activation(l)(0, 0); std::isfinite(first)) layer.shift = first;
-      if (std::holds_alternative<ReLU>(network_.activation(l)))
+      if (std::visit([](const auto& a) { return a.may_die; }, network_.activation(l)))
         layer.peak.assign(static_cast<std::size_t>(network_.units(l)), T(0));
     }
   }
@@ -146,8 +147,7 @@ std::vector<LayerFlow> LayerTotals<T>::flows() const {
     const double variance = layer.squares / n - mean * mean;
     LayerFlow flow{
         {}, {}, static_cast<double>(layer.shift) + mean, variance < 0 ? 0 : variance, std::sqrt(layer.delta_squares)};
-    if (std::holds_alternative<Sigmoid>(activation) || std::holds_alternative<Tanh>(activation))
-      flow.saturated = static_cast<double>(layer.outside) / n;
+    if (std::isfinite(unsaturated(activation).first)) flow.saturated = static_cast<double>(layer.outside) / n;
     if (!layer.peak.empty())
       flow.dead = static_cast<double>(std::count(layer.peak.begin(), layer.peak.end(), T(0))) / units;
     flows.push_back(flow);

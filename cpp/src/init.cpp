@@ -21,19 +21,20 @@ Init init_named(const std::string& name) { return Named<Init>::make("init", name
 
 Init init_named(const std::string& name, double parameter) {
   Init result = init_named(name);
-  auto* normal = std::get_if<Normal>(&result);
-  auto* uniform = std::get_if<Uniform>(&result);
-  if (!normal && !uniform) throw std::invalid_argument("init '" + name + "' has no parameter");
-  if (normal) normal->std = parameter;
-  if (uniform) uniform->bound = parameter;
+  if (!chainrule::parameter(result)) throw std::invalid_argument("init '" + name + "' has no parameter");
+  std::visit([parameter](auto& i) { i.set_parameter(parameter); }, result);
   check(result);
   return result;
 }
 
 void check(const Init& init) {
-  if (const std::optional<double> value = parameter(init); value && (!(*value > 0) || !std::isfinite(*value)))
-    throw std::invalid_argument(std::string(std::holds_alternative<Normal>(init) ? "std" : "bound") + " is " +
-                                text_of(*value) + "; expected a finite number > 0");
+  std::visit(
+      [](const auto& i) {
+        if (const double value = i.parameter(); i.parameter_name && (!(value > 0) || !std::isfinite(value)))
+          throw std::invalid_argument(std::string(i.parameter_name) + " is " + text_of(value) +
+                                      "; expected a finite number > 0");
+      },
+      init);
 }
 
 std::vector<std::string> init_names() { return Named<Init>::names(); }
@@ -41,7 +42,7 @@ std::vector<std::string> init_names() { return Named<Init>::names(); }
 const char* name(const Init& init) { return name_of(init); }
 
 Init default_init(const Activation& activation) {
-  if (is_rectifier(activation)) return He{};
+  if (rectifier(activation)) return He{};
   return Xavier{};
 }
 
@@ -68,9 +69,8 @@ void initialise(Network<T>& network, const std::vector<Init>& inits, std::uint64
 }
 
 std::optional<double> parameter(const Init& init) {
-  if (const auto* normal = std::get_if<Normal>(&init)) return normal->std;
-  if (const auto* uniform = std::get_if<Uniform>(&init)) return uniform->bound;
-  return {};
+  return std::visit(
+      [](const auto& i) { return i.parameter_name ? std::optional<double>(i.parameter()) : std::nullopt; }, init);
 }
 
 template <class T>

@@ -8,31 +8,39 @@
 
 namespace chainrule {
 
+bool Huber::set_parameters(const std::vector<double>& given) {
+  if (given.size() == 1) delta = given[0];
+  return given.size() == 1;
+}
+
+void Huber::check() const {
+  if (!(delta > 0) || !std::isfinite(delta))
+    throw std::invalid_argument("delta is " + text_of(delta) + "; expected a finite number > 0");
+}
+
+bool Quantile::set_parameters(const std::vector<double>& given) {
+  quantiles = given;
+  return true;
+}
+
+void Quantile::check() const {
+  if (quantiles.empty()) throw std::invalid_argument("quantiles is empty; expected at least one");
+  for (const double tau : quantiles)
+    if (!(tau > 0 && tau < 1))
+      throw std::invalid_argument("quantiles holds " + text_of(tau) + "; expected numbers between 0 and 1");
+}
+
 Loss loss_named(const std::string& name, const std::vector<double>& parameters) {
   Loss result = Named<Loss>::make("loss", name);
   if (parameters.empty()) return result;
-  if (auto* huber = std::get_if<Huber>(&result)) {
-    if (parameters.size() != 1)
-      throw std::invalid_argument("loss 'huber' has one parameter; got " + std::to_string(parameters.size()));
-    huber->delta = parameters[0];
-  } else if (auto* quantile = std::get_if<Quantile>(&result)) {
-    quantile->quantiles = parameters;
-  } else {
-    throw std::invalid_argument("loss '" + name + "' has no parameters");
-  }
+  if (!std::visit([&](auto& l) { return l.set_parameters(parameters); }, result))
+    throw std::invalid_argument("loss '" + name + "' has not " + std::to_string(parameters.size()) + " parameters");
   check(result);
   return result;
 }
 
 void check(const Loss& loss) {
-  if (const auto* huber = std::get_if<Huber>(&loss); huber && (!(huber->delta > 0) || !std::isfinite(huber->delta)))
-    throw std::invalid_argument("delta is " + text_of(huber->delta) + "; expected a finite number > 0");
-  if (const auto* quantile = std::get_if<Quantile>(&loss)) {
-    if (quantile->quantiles.empty()) throw std::invalid_argument("quantiles is empty; expected at least one");
-    for (const double tau : quantile->quantiles)
-      if (!(tau > 0 && tau < 1))
-        throw std::invalid_argument("quantiles holds " + text_of(tau) + "; expected numbers between 0 and 1");
-  }
+  std::visit([](const auto& l) { l.check(); }, loss);
 }
 
 std::vector<std::string> loss_names() { return Named<Loss>::names(); }
@@ -45,6 +53,10 @@ std::vector<double> parameters(const Loss& loss) {
 
 bool from_logits(const Loss& loss) {
   return std::visit([](const auto& l) { return l.from_logits; }, loss);
+}
+
+bool takes_labels(const Loss& loss) {
+  return std::visit([](const auto& l) { return l.takes_labels; }, loss);
 }
 
 bool sum_over_outputs(const Loss& loss) {
@@ -67,8 +79,7 @@ const char* default_output(const Loss& loss) {
 }
 
 long outputs_per_target(const Loss& loss) {
-  const auto* quantile = std::get_if<Quantile>(&loss);
-  return quantile ? static_cast<long>(quantile->quantiles.size()) : 1;
+  return std::visit([](const auto& l) { return l.outputs_per_target(); }, loss);
 }
 
 }  // namespace chainrule

@@ -84,9 +84,8 @@ void stream_block(const Network<T>& network, const Inputs<T>& X, bool logits, co
 template <class T, class Use>
 void stream(const Network<T>& network, const Inputs<T>& X, bool logits, const BetweenBlocks& between, const Use& use) {
   in_row_blocks(X.rows(), X.rows(), forward_operations(network, 1), between, [&](Range block) {
-    stream_block<T>(network, X.part(block.begin, block.end), logits, [&](Range rows, Rows<T> x, Rows<T> targets) {
-      use(Range{block.begin + rows.begin, block.begin + rows.end}, x, targets);
-    });
+    stream_block<T>(network, X.part(block.begin, block.end), logits,
+                    [&](Range rows, Rows<T> x, Rows<T> targets) { use(rows.shifted(block.begin), x, targets); });
   });
 }
 

@@ -110,8 +110,15 @@ MatrixIn<T> in_place_or_copied(py::array a) {
   return {a, static_cast<const T*>(a.data()), a.shape(0), columns, stride};
 }
 
+/// A 1-D array whose numbers have nothing between them.
+template <class T>
+MatrixIn<T> side_by_side(const py::array& a) {
+  const MatrixIn<T> m = in_place_or_copied<T>(a);
+  return m.stride == 1 ? m : in_place_or_copied<T>(copied<T>(a));
+}
+
 template <class T, class Allowed>
-void check_values(const MatrixIn<T>& m, const char* name, const Allowed& allowed, const char* expected) {
+void check_values(const MatrixIn<T>& m, const char* name, const Allowed& allowed, const std::string& expected) {
   for (Index r = 0; r < m.rows; ++r)
     for (Index c = 0; c < m.columns; ++c)
       if (const T value = m.data[r * m.stride + c]; !allowed(value))
@@ -206,8 +213,7 @@ InputsIn<T> csr_rows(const py::object& csr, const char* name, Index columns, con
   if (columns > std::numeric_limits<std::int32_t>::max())
     throw py::value_error(std::string(name) + " has more columns than 32-bit indices can count");
   const py::array data = real_array(csr.attr("data"), name);
-  MatrixIn<T> values = in_place_or_copied<T>(data);
-  if (values.stride != 1) values = in_place_or_copied<T>(copied<T>(data));
+  const MatrixIn<T> values = side_by_side<T>(data);
   check_finite(values, name);
   const py::array_t<std::int64_t, contiguous> starts(csr.attr("indptr")), indices(csr.attr("indices"));
   const auto own = std::make_shared<SparseStructure>();
@@ -245,8 +251,7 @@ MatrixIn<T> vector(const py::object& given, const char* name, Index size) {
   if (a.ndim() != 1 || a.shape(0) != size)
     throw py::value_error(std::string(name) + " has shape " + shape_of(a) + "; expected (" + std::to_string(size) +
                           ",), one number a parameter");
-  MatrixIn<T> m = in_place_or_copied<T>(a);
-  if (m.stride != 1) m = in_place_or_copied<T>(copied<T>(a));
+  const MatrixIn<T> m = side_by_side<T>(a);
   check_finite(m, name);
   return m;
 }
@@ -256,7 +261,7 @@ TargetsIn<T> targets(const py::object& given, const char* name, Index rows, cons
                      const Loss& loss) {
   const py::array a = real_array(given, name);
   const bool one_column = a.ndim() == 1 || (a.ndim() == 2 && a.shape(1) == 1);
-  const bool categorical = std::holds_alternative<CrossEntropy>(loss);
+  const bool categorical = takes_labels(loss);
   const Index columns = outputs / outputs_per_target(loss);
   if (a.ndim() == 0 || a.ndim() > 2 || !(one_column && (categorical || columns == 1))) {
     if (a.ndim() != 2 || a.shape(1) != columns) {
@@ -275,12 +280,13 @@ TargetsIn<T> targets(const py::object& given, const char* name, Index rows, cons
   }
   result.values = in_place_or_copied<T>(a);
   check_finite(result.values, name);
-  if (std::holds_alternative<BCE>(loss))
-    check_values(result.values, name, [](T y) { return y >= 0 && y <= 1; }, "numbers from 0 to 1 (loss 'bce')");
-  if (std::holds_alternative<Poisson>(loss))
-    check_values(result.values, name, [](T y) { return y >= 0; }, "numbers >= 0 (loss 'poisson')");
-  if (categorical)
-    check_values(result.values, name, [](T y) { return y >= 0; }, "class shares >= 0 (loss 'cross_entropy')");
+  std::visit(
+      [&](const auto& l) {
+        check_values(
+            result.values, name, [&](T y) { return l.takes(static_cast<double>(y)); },
+            std::string(l.targets) + " (loss '" + l.name + "')");
+      },
+      loss);
   return result;
 }
 
@@ -290,8 +296,7 @@ WeightsIn<T> weights(const py::object& given, const char* name, Index rows, cons
   const py::array a = real_array(given, name);
   if (a.ndim() != 1) throw py::value_error(std::string(name) + " has shape " + shape_of(a) + "; expected (n,)");
   check_rows(a.shape(0), rows, name, rows_name);
-  MatrixIn<T> m = in_place_or_copied<T>(a);
-  if (m.stride != 1) m = in_place_or_copied<T>(copied<T>(a));
+  const MatrixIn<T> m = side_by_side<T>(a);
   check_finite(m, name);
   // In a step subnormal numbers count as zero.
   check_values(

@@ -25,7 +25,7 @@ void register_values(py::module_& module) {
       .def_property_readonly("name", [](const Activation& self) { return name(self); })
       .def_property_readonly("parameter", parameter_of)
       .def_property_readonly("output_only", &output_only)
-      .def_property_readonly("rectifier", &is_rectifier)
+      .def_property_readonly("rectifier", &rectifier)
       .def("__repr__", [](const Activation& self) {
         std::string text = "Activation('" + std::string(name(self)) + "'";
         if (parameter_name(self)) text += ", " + std::string(py::str(py::float_(parameter(self))));

@@ -87,8 +87,8 @@ TEST_CASE("activation: kinds") {
     CAPTURE(text);
     CHECK(output_only(each) == (text == "exp" || text == "softmax"));
     CHECK(needs_z(each) == (text == "gelu" || text == "silu"));
-    CHECK(is_rectifier(each) == (text == "relu" || text == "leaky_relu" || text == "elu" || text == "selu" ||
-                                 text == "gelu" || text == "silu" || text == "softplus"));
+    CHECK(rectifier(each) == (text == "relu" || text == "leaky_relu" || text == "elu" || text == "selu" ||
+                              text == "gelu" || text == "silu" || text == "softplus"));
   }
 }
 

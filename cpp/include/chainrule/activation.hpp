@@ -13,17 +13,23 @@ namespace chainrule {
 // that is possible: then `needs_z` is false and z is not stored. p is the activation's parameter, if it has one.
 
 /// What most activations are: elementwise, without a parameter, good in any layer, started by Xavier's rule.
-struct ElementwiseActivation {
+struct ActivationDefaults {
   static constexpr bool needs_z = false;
   static constexpr bool output_only = false;
   static constexpr bool rectifier = false;         // He's initialisation suits it
   static constexpr bool piecewise_linear = false;  // σ'' = 0
+  static constexpr bool over_row = false;          // a function of the whole row
+  static constexpr bool may_die = false;           // σ' = 0 for all z < 0
+  static constexpr double low = 0, high = 0;       // the range, where σ' vanishes at both of its ends
   static constexpr const char* parameter_name = nullptr;
+  static constexpr const char* parameter_range = "";
   static constexpr double parameter() { return 0; }
+  static void set_parameter(double) {}
+  static bool takes(double) { return true; }
 };
 
 /// σ(z) = z
-struct Identity : ElementwiseActivation {
+struct Identity : ActivationDefaults {
   static constexpr const char* name = "identity";
   static constexpr bool piecewise_linear = true;
   template <class V>
@@ -41,8 +47,9 @@ struct Identity : ElementwiseActivation {
 };
 
 /// σ(z) = 1 / (1 + e^{-z}),  σ' = a (1 - a)
-struct Sigmoid : ElementwiseActivation {
+struct Sigmoid : ActivationDefaults {
   static constexpr const char* name = "sigmoid";
+  static constexpr double low = 0, high = 1;
   template <class V>
   static V value(V z, V) {
     return sigmoid(z);
@@ -58,8 +65,9 @@ struct Sigmoid : ElementwiseActivation {
 };
 
 /// σ' = 1 - a²
-struct Tanh : ElementwiseActivation {
+struct Tanh : ActivationDefaults {
   static constexpr const char* name = "tanh";
+  static constexpr double low = -1, high = 1;
   template <class V>
   static V value(V z, V) {
     return tanh(z);
@@ -75,10 +83,11 @@ struct Tanh : ElementwiseActivation {
 };
 
 /// σ(z) = max(z, 0),  σ' = [z > 0]. NaN stays NaN.
-struct ReLU : ElementwiseActivation {
+struct ReLU : ActivationDefaults {
   static constexpr const char* name = "relu";
   static constexpr bool piecewise_linear = true;
   static constexpr bool rectifier = true;
+  static constexpr bool may_die = true;
   template <class V>
   static V value(V z, V) {
     return at_least(z, V(0));
@@ -94,13 +103,16 @@ struct ReLU : ElementwiseActivation {
 };
 
 /// σ(z) = z for z > 0, else s z,  with the slope s
-struct LeakyReLU : ElementwiseActivation {
+struct LeakyReLU : ActivationDefaults {
   static constexpr const char* name = "leaky_relu";
   static constexpr bool piecewise_linear = true;
   static constexpr const char* parameter_name = "negative_slope";
+  static constexpr const char* parameter_range = ">= 0";
   static constexpr bool rectifier = true;
   double negative_slope = 0.01;
   double parameter() const { return negative_slope; }
+  void set_parameter(double given) { negative_slope = given; }
+  static bool takes(double given) { return given >= 0; }
   template <class V>
   static V value(V z, V slope) {
     return select(z > V(0), z, slope * z);
@@ -116,12 +128,15 @@ struct LeakyReLU : ElementwiseActivation {
 };
 
 /// σ(z) = z for z > 0, else α (e^z - 1);  σ' = 1, else a + α.  Clevert et al. 2016
-struct ELU : ElementwiseActivation {
+struct ELU : ActivationDefaults {
   static constexpr const char* name = "elu";
   static constexpr const char* parameter_name = "alpha";
+  static constexpr const char* parameter_range = "> 0";
   static constexpr bool rectifier = true;
   double alpha = 1.0;
   double parameter() const { return alpha; }
+  void set_parameter(double given) { alpha = given; }
+  static bool takes(double given) { return given > 0; }
   template <class V>
   static V value(V z, V alpha) {
     return select(z > V(0), z, alpha * expm1(z));
@@ -137,7 +152,7 @@ struct ELU : ElementwiseActivation {
 };
 
 /// σ(z) = λ z for z > 0, else λ α (e^z - 1).  Klambauer et al. 2017
-struct SELU : ElementwiseActivation {
+struct SELU : ActivationDefaults {
   static constexpr const char* name = "selu";
   static constexpr bool rectifier = true;
   static constexpr double lambda = 1.0507009873554804934193349852946;
@@ -161,7 +176,7 @@ struct SELU : ElementwiseActivation {
 
 /// σ(z) = z Φ(z), with Φ the normal distribution's (exact, not the tanh fit);  σ' = Φ(z) + z φ(z).
 /// Hendrycks & Gimpel 2016
-struct GELU : ElementwiseActivation {
+struct GELU : ActivationDefaults {
   static constexpr const char* name = "gelu";
   static constexpr bool needs_z = true;
   static constexpr bool rectifier = true;
@@ -181,7 +196,7 @@ struct GELU : ElementwiseActivation {
 };
 
 /// σ(z) = z s(z), with s the logistic sigmoid;  σ' = s + a (1 - s)
-struct SiLU : ElementwiseActivation {
+struct SiLU : ActivationDefaults {
   static constexpr const char* name = "silu";
   static constexpr bool needs_z = true;
   static constexpr bool rectifier = true;
@@ -202,7 +217,7 @@ struct SiLU : ElementwiseActivation {
 };
 
 /// σ(z) = ln(1 + e^z),  σ' = 1 - e^{-a}
-struct Softplus : ElementwiseActivation {
+struct Softplus : ActivationDefaults {
   static constexpr const char* name = "softplus";
   static constexpr bool rectifier = true;
   template <class V>
@@ -220,7 +235,7 @@ struct Softplus : ElementwiseActivation {
 };
 
 /// σ(z) = σ'(z) = σ''(z) = e^z
-struct Exp : ElementwiseActivation {
+struct Exp : ActivationDefaults {
   static constexpr const char* name = "exp";
   static constexpr bool output_only = true;
   template <class V>
@@ -238,9 +253,10 @@ struct Exp : ElementwiseActivation {
 };
 
 /// a_j = e^{z_j} / Σ_k e^{z_k}: over a row, so without elementwise value and derivatives.
-struct Softmax : ElementwiseActivation {
+struct Softmax : ActivationDefaults {
   static constexpr const char* name = "softmax";
   static constexpr bool output_only = true;
+  static constexpr bool over_row = true;
 };
 
 using Activation =
@@ -260,8 +276,9 @@ const char* parameter_name(const Activation& activation);
 double parameter(const Activation& activation);
 bool needs_z(const Activation& activation);
 bool output_only(const Activation& activation);
-bool is_rectifier(const Activation& activation);
+bool rectifier(const Activation& activation);
 bool piecewise_linear(const Activation& activation);
+bool over_row(const Activation& activation);
 bool operator==(const Activation& left, const Activation& right);
 
 }  // namespace chainrule

@@ -8,7 +8,7 @@
 
 namespace chainrule {
 
-/// Targets of N samples: numbers, or class labels 0 … d_L - 1 for the cross-entropy.
+/// Targets of N samples: numbers, or class labels 0 … d_L - 1, which count as one-hot rows.
 template <class T>
 struct Targets {
   template <InMemory Expression>

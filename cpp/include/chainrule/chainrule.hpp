@@ -23,5 +23,6 @@
 #include "chainrule/sparse_columns.hpp"
 #include "chainrule/step_threads.hpp"
 #include "chainrule/tape.hpp"
+#include "chainrule/tensor_sums.hpp"
 #include "chainrule/threads.hpp"
 #include "chainrule/trainer.hpp"

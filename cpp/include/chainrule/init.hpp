@@ -16,20 +16,26 @@ namespace chainrule {
 
 class Random;
 
+struct InitDefaults {
+  static constexpr const char* parameter_name = nullptr;
+  static constexpr double parameter() { return 0; }
+  static void set_parameter(double) {}
+};
+
 /// N(0, 2/d_in).  He et al. 2015
-struct He {
+struct He : InitDefaults {
   static constexpr const char* name = "he";
   double draw(Random& random, double d_in, double d_out) const;
 };
 
 /// N(0, 2/(d_in + d_out)).  Glorot & Bengio 2010
-struct Xavier {
+struct Xavier : InitDefaults {
   static constexpr const char* name = "xavier";
   double draw(Random& random, double d_in, double d_out) const;
 };
 
 /// N(0, 1/d_in).  LeCun et al. 1998
-struct LeCun {
+struct LeCun : InitDefaults {
   static constexpr const char* name = "lecun";
   double draw(Random& random, double d_in, double d_out) const;
 };
@@ -37,14 +43,20 @@ struct LeCun {
 /// N(0, std²)
 struct Normal {
   static constexpr const char* name = "normal";
+  static constexpr const char* parameter_name = "std";
   double std = 0.01;
+  double parameter() const { return std; }
+  void set_parameter(double given) { std = given; }
   double draw(Random& random, double d_in, double d_out) const;
 };
 
 /// Uniform on [-bound, bound)
 struct Uniform {
   static constexpr const char* name = "uniform";
+  static constexpr const char* parameter_name = "bound";
   double bound = 0.05;
+  double parameter() const { return bound; }
+  void set_parameter(double given) { bound = given; }
   double draw(Random& random, double d_in, double d_out) const;
 };
 

@@ -18,15 +18,21 @@ namespace chainrule {
 // `from_logits` says what x is: the output a_L, or the logits z_L. With logits, `link(z)` is the prediction and the
 // derivative with respect to z_L is link(z) - y. `second_derivative` is d²ℓ/dx². p is a parameter per output column.
 
-struct ElementwiseLoss {
+struct LossDefaults {
   static constexpr bool from_logits = false;
   static constexpr bool sum_over_outputs = false;
   static constexpr const char* default_output = "identity";
+  static constexpr bool takes_labels = false;
+  static constexpr const char* targets = "numbers";
+  static bool takes(double) { return true; }  // as a target
   static std::vector<double> parameters() { return {}; }
+  static bool set_parameters(const std::vector<double>&) { return false; }  // whether there are so many
+  static void check() {}
+  static long outputs_per_target() { return 1; }
 };
 
 /// ℓ = (a - y)²
-struct MSE : ElementwiseLoss {
+struct MSE : LossDefaults {
   static constexpr const char* name = "mse";
   template <class V>
   static V value(V a, V y, V) {
@@ -43,7 +49,7 @@ struct MSE : ElementwiseLoss {
 };
 
 /// ℓ = |a - y|,  dℓ/da = sign(a - y)
-struct MAE : ElementwiseLoss {
+struct MAE : LossDefaults {
   static constexpr const char* name = "mae";
   template <class V>
   static V value(V a, V y, V) {
@@ -60,10 +66,12 @@ struct MAE : ElementwiseLoss {
 };
 
 /// ℓ = e²/2 for |e| ≤ δ, else δ (|e| - δ/2), with e = a - y.  Huber 1964
-struct Huber : ElementwiseLoss {
+struct Huber : LossDefaults {
   static constexpr const char* name = "huber";
   double delta = 1.0;
   std::vector<double> parameters() const { return {delta}; }
+  bool set_parameters(const std::vector<double>& given);
+  void check() const;
   template <class V>
   static V value(V a, V y, V delta) {
     using T = typename V::Scalar;
@@ -81,10 +89,12 @@ struct Huber : ElementwiseLoss {
 };
 
 /// ℓ = -y ln a - (1 - y) ln(1 - a) with a = 1/(1 + e^{-z}), from the logit z: (1 - y) z + max(-z, 0) + ln(1 + e^{-|z|})
-struct BCE : ElementwiseLoss {
+struct BCE : LossDefaults {
   static constexpr const char* name = "bce";
   static constexpr bool from_logits = true;
   static constexpr const char* default_output = "sigmoid";
+  static constexpr const char* targets = "numbers from 0 to 1";
+  static bool takes(double y) { return y >= 0 && y <= 1; }
   template <class V>
   static V link(V z) {
     return sigmoid(z);
@@ -101,18 +111,23 @@ struct BCE : ElementwiseLoss {
 };
 
 /// ℓ = Σ_j y_j (ln Σ_k e^{z_k} - z_j), over a row; dℓ/dz = a Σ_j y_j - y with a = softmax(z)
-struct CrossEntropy : ElementwiseLoss {
+struct CrossEntropy : LossDefaults {
   static constexpr const char* name = "cross_entropy";
   static constexpr bool from_logits = true;
   static constexpr bool sum_over_outputs = true;
   static constexpr const char* default_output = "softmax";
+  static constexpr bool takes_labels = true;
+  static constexpr const char* targets = "class shares >= 0";
+  static bool takes(double y) { return y >= 0; }
 };
 
 /// ℓ = a - y ln a with the rate a = e^z, from z: e^z - y z (the constant ln y! is left out)
-struct Poisson : ElementwiseLoss {
+struct Poisson : LossDefaults {
   static constexpr const char* name = "poisson";
   static constexpr bool from_logits = true;
   static constexpr const char* default_output = "exp";
+  static constexpr const char* targets = "numbers >= 0";
+  static bool takes(double y) { return y >= 0; }
   template <class V>
   static V link(V z) {
     return exp(z);
@@ -131,10 +146,13 @@ struct Poisson : ElementwiseLoss {
 /// ℓ = max(τ e, (τ - 1) e) with e = y - a, for one or several quantiles τ.  Koenker & Bassett 1978
 ///
 /// With Q quantiles and t targets the network has t·Q outputs; output i·Q + q is quantile q of target i.
-struct Quantile : ElementwiseLoss {
+struct Quantile : LossDefaults {
   static constexpr const char* name = "quantile";
   std::vector<double> quantiles = {0.5};
   std::vector<double> parameters() const { return quantiles; }
+  bool set_parameters(const std::vector<double>& given);
+  void check() const;
+  long outputs_per_target() const { return static_cast<long>(quantiles.size()); }
   template <class V>
   static V value(V a, V y, V tau) {
     const V e = y - a;
@@ -163,6 +181,7 @@ const char* name(const Loss& loss);
 std::vector<double> parameters(const Loss& loss);
 bool from_logits(const Loss& loss);
 bool sum_over_outputs(const Loss& loss);
+bool takes_labels(const Loss& loss);
 /// The output activation that goes with the loss: its name.
 const char* default_output(const Loss& loss);
 /// std::invalid_argument where the loss does not go with that activation of the output, or with that number of outputs:

@@ -5,9 +5,9 @@
 
 namespace chainrule::engine::CHAINRULE_ISA {
 
-/// e_ij = e^{x_ij - shift_i}, with the largest x_ij as shift_i so that nothing overflows, and their sums over j: of
-/// rows that may be larger than registers, at most as many as a register has lanes. What there is once a row is worked
-/// out for all of them together.
+/// e_ij = e^{x_ij - shift_i}, with the largest x_ij as shift_i so that nothing overflows: of rows that may be larger
+/// than registers, at most as many as a register has lanes. What there is once a row is worked out for all of them
+/// together.
 template <class V>
 class Exponentials {
  public:

@@ -65,31 +65,35 @@ const InstructionSet& instruction_set() {
   return set;
 }
 
-template <>
-const Kernels<float>& choose_kernels<float>() {
-  chosen_kernels<float>.store(instruction_set().float_kernels());
-  return *chosen_kernels<float>;
+namespace {
+
+template <class T>
+const Kernels<T>* kernels_of(const InstructionSet& set) {
+  if constexpr (sizeof(T) == 4)
+    return set.float_kernels();
+  else
+    return set.double_kernels();
 }
 
-template <>
-const Kernels<double>& choose_kernels<double>() {
-  chosen_kernels<double>.store(instruction_set().double_kernels());
-  return *chosen_kernels<double>;
+}  // namespace
+
+template <class T>
+const Kernels<T>& choose_kernels() {
+  chosen_kernels<T>.store(kernels_of<T>(instruction_set()));
+  return *chosen_kernels<T>;
 }
 
-template <>
-std::vector<std::pair<std::string, const MathTable<float>*>> math_tables<float>() {
-  std::vector<std::pair<std::string, const MathTable<float>*>> tables;
-  for (const InstructionSet& set : instruction_sets()) tables.emplace_back(set.name, set.float_kernels()->math);
+template <class T>
+std::vector<std::pair<std::string, const MathTable<T>*>> math_tables() {
+  std::vector<std::pair<std::string, const MathTable<T>*>> tables;
+  for (const InstructionSet& set : instruction_sets()) tables.emplace_back(set.name, kernels_of<T>(set)->math);
   return tables;
 }
 
-template <>
-std::vector<std::pair<std::string, const MathTable<double>*>> math_tables<double>() {
-  std::vector<std::pair<std::string, const MathTable<double>*>> tables;
-  for (const InstructionSet& set : instruction_sets()) tables.emplace_back(set.name, set.double_kernels()->math);
-  return tables;
-}
+template const Kernels<float>& choose_kernels();
+template const Kernels<double>& choose_kernels();
+template std::vector<std::pair<std::string, const MathTable<float>*>> math_tables();
+template std::vector<std::pair<std::string, const MathTable<double>*>> math_tables();
 
 }  // namespace chainrule::engine
 

@@ -51,6 +51,7 @@ CHAINRULE_INLINE constexpr Size sum_blocks(Size k) { return k < longest_block ? 
 template <class T>
 inline constexpr Size strip_columns = 512 / static_cast<Size>(sizeof(T));
 
+/// So few tiles of rows read each number of the right factor but so often: then fetching it takes longer than the sums.
 inline constexpr Size far_tiles = 4;
 
 inline constexpr std::size_t activation_count = std::variant_size_v<Activation>;
@@ -112,8 +113,8 @@ struct Kernels {
   /// The derivative of weight_i · dℓ/dx along Rx: Rx_ij ← weight_i · Σ_k d²ℓ/dx_ij dx_ik · Rx_ik
   void (*loss_curvature[loss_count])(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* parameter,
                                      const T* weight, Rows<T> Rx);
-  /// One update of a (rows, columns) part of θ, in which rows are packed; moments are laid out like it, or null. Unless
-  /// `sums` is null, those of the gradient and of the update are added to it.
+  /// One update of a (rows, columns) part of θ, whose rows are `stride` apart; moments are laid out like it, or null.
+  /// Unless `sums` is null, those of the gradient and of the update are added to it.
   void (*update[rule_count])(Size rows, Size columns, Rows<const T> gradient, T* theta, T* const* moments, Size stride,
                              const double* constants, Sums* sums);
 

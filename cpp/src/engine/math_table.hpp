@@ -29,9 +29,4 @@ struct MathTable {
 template <class T>
 std::vector<std::pair<std::string, const MathTable<T>*>> math_tables();
 
-template <>
-std::vector<std::pair<std::string, const MathTable<float>*>> math_tables<float>();
-template <>
-std::vector<std::pair<std::string, const MathTable<double>*>> math_tables<double>();
-
 }  // namespace chainrule::engine

@@ -3,8 +3,8 @@
 // The table of math_table.hpp for the instruction set CHAINRULE_ISA. Only the translation unit of that set includes
 // this file.
 
-#include "engine/math_table.hpp"
-#include "engine/vector_math.hpp"
+#include "math_table.hpp"
+#include "vector_math.hpp"
 
 namespace chainrule::engine::CHAINRULE_ISA {
 

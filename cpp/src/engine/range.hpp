@@ -13,6 +13,7 @@ using Size = std::ptrdiff_t;
 struct Range {
   Size begin, end;
   CHAINRULE_INLINE constexpr Size size() const { return end - begin; }
+  CHAINRULE_INLINE constexpr Range shifted(Size by) const { return {begin + by, end + by}; }
 };
 
 // How work is cut. A division takes as long as twenty other operations, and a step of a small network, where mostly

@@ -174,13 +174,9 @@ struct Vec {
   friend CHAINRULE_INLINE Vec operator-(Vec a) { return {-a.v}; }
   friend CHAINRULE_INLINE Mask operator<(Vec a, Vec b) { return a.v < b.v; }
   friend CHAINRULE_INLINE Mask operator>(Vec a, Vec b) { return a.v > b.v; }
-  friend CHAINRULE_INLINE Mask operator<=(Vec a, Vec b) { return a.v <= b.v; }
-  friend CHAINRULE_INLINE Mask operator>=(Vec a, Vec b) { return a.v >= b.v; }
   friend CHAINRULE_INLINE Mask operator==(Vec a, Vec b) { return a.v == b.v; }
   friend CHAINRULE_INLINE Mask operator!=(Vec a, Vec b) { return a.v != b.v; }
   CHAINRULE_INLINE Vec& operator+=(Vec b) { return *this = *this + b; }
-  CHAINRULE_INLINE Vec& operator-=(Vec b) { return *this = *this - b; }
-  CHAINRULE_INLINE Vec& operator*=(Vec b) { return *this = *this * b; }
 
   /// a where the mask is set, else b.
   friend CHAINRULE_INLINE Vec select(Mask mask, Vec a, Vec b) { return {mask ? a.v : b.v}; }

@@ -15,7 +15,7 @@
 // The translation unit contracts a*b + c to a fused multiply-add where there is one. Nothing below depends on it or is
 // harmed by it: wherever a product must be exact, its factors are short enough.
 
-#include "engine/vector.hpp"
+#include "vector.hpp"
 
 namespace chainrule::engine::CHAINRULE_ISA {
 
