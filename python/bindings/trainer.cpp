@@ -170,96 +170,158 @@ void restore(Model<T>& model, const py::dict& from, AnyOptimizer& optimizer, Ind
   model.forget();
 }
 
-/// Trains, or leaves that to a queue. `rows` and `validation_rows` say which of the samples take part; by default
-/// all. `checkpoint` is called with a fit's progress; `resume` is such progress, with model and optimizer as of then.
-template <class T>
-std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::object& y, Index epochs, Index batch_size,
-                            const py::object& optimizer_object, bool shuffle, const py::object& sample_weight,
-                            const std::optional<py::tuple>& validation, std::optional<Index> patience,
-                            const AnySchedule* schedule, std::optional<double> clip_norm, const py::object& on_epoch,
-                            double loss_weight, double l2, const std::optional<std::vector<Index>>& rows,
-                            const std::optional<std::vector<Index>>& validation_rows, FitQueue* queue,
-                            const py::object& checkpoint, Index checkpoint_every, const std::optional<py::dict>& resume,
-                            FlowRecord* monitor, const std::string& on_nonfinite, std::optional<Index> micro_batch,
-                            const py::object& ranks, const py::object& source,
-                            const std::shared_ptr<NumpyShuffles>& shuffles, bool batches_count_by_rows) {
-  auto& optimizer = optimizer_object.cast<AnyOptimizer&>();
-  std::optional<SamplesIn<T>> in;
-  if (source.is_none()) in = model.samples(X, y, sample_weight, "X", "y", "sample_weight", ranks.is_none());
-  std::optional<SamplesIn<T>> held_out;
-  if (validation) {
-    const py::tuple& v = *validation;
-    held_out = model.samples(v[0], v[1], v.size() == 3 ? py::object(v[2]) : py::object(py::none()), "validation X",
-                             "validation y", "validation sample_weight", ranks.is_none());
-  } else if (validation_rows) {
-    held_out = in;
+/// The keyword arguments of a call, each asked for once.
+class Arguments {
+ public:
+  explicit Arguments(const py::kwargs& given) : given_(given) {}
+
+  template <class Value>
+  Value get(const char* name, Value otherwise = {}) {
+    if (!given_.contains(name)) return otherwise;
+    ++asked_for_;
+    return given_[name].template cast<Value>();
   }
-  if (in) Selection<T>::check(in->view(), rows);
-  if (held_out) Selection<T>::check(held_out->view(), validation_rows);
-  FitProgress<T> progress;
-  if (resume) {
-    progress = fit_progress<T>(*resume);
-    {
-      const AtWork<T> not_of_another(optimizer, model.network());
-    }
-    const Exclusive exclusive(model.lock());  // of a fit in another thread
-    const py::gil_scoped_acquire acquire;
-    restore(model, *resume, optimizer, progress.history.epochs);
+  py::object object(const char* name) { return get<py::object>(name, py::none()); }
+
+  /// py::type_error if there are others.
+  void done() const {
+    if (asked_for_ < given_.size()) throw py::type_error("fit() got an unexpected keyword argument");
   }
-  const auto mine = std::make_shared<AtWork<T>>(optimizer, model.network(), optimizer_object);
+
+ private:
+  const py::kwargs& given_;
+  std::size_t asked_for_ = 0;
+};
+
+FitOptions fit_options(Arguments& given) {
   FitOptions options;
-  options.epochs = epochs;
-  options.batch_size = batch_size;
-  options.shuffle = shuffle;
-  options.seed = model.seed();
-  if (shuffles) options.draw_order = [shuffles](std::vector<Index>& order) { shuffles->draw(order); };
-  options.batches_count_by_rows = batches_count_by_rows;
-  options.patience = patience;
-  if (schedule) options.schedule = schedule->schedule;
-  options.clip_norm = clip_norm;
-  options.objective = {loss_weight, l2};
+  options.epochs = given.get<Index>("epochs");
+  options.batch_size = given.get<Index>("batch_size");
+  options.shuffle = given.get<bool>("shuffle");
+  if (const auto shuffles = given.get<std::shared_ptr<NumpyShuffles>>("shuffles"))
+    options.draw_order = [shuffles](std::vector<Index>& order) { shuffles->draw(order); };
+  options.batches_count_by_rows = given.get("batches_count_by_rows", false);
+  options.patience = given.get<std::optional<Index>>("patience");
+  if (const auto* schedule = given.get<const AnySchedule*>("schedule")) options.schedule = schedule->schedule;
+  options.clip_norm = given.get<std::optional<double>>("clip_norm");
+  options.objective = {given.get("loss_weight", 1.0), given.get("l2", 0.0)};
+  options.micro_batch = given.get<std::optional<Index>>("micro_batch");
+  const auto on_nonfinite = given.get<std::string>("on_nonfinite", "raise");
   if (on_nonfinite != "raise") options.on_non_finite = on_nonfinite == "stop" ? OnNonFinite::stop : OnNonFinite::ignore;
-  options.micro_batch = micro_batch;
-  std::optional<RanksIn> together;
-  if (!ranks.is_none()) {
-    options.ranks = &together.emplace(ranks);
-    if (!resume) options.seed = ranks.attr("seed").cast<std::uint64_t>();
-  }
-  const auto run = [=, &model](const std::vector<Observer<T>*>& observers) {
-    FitOptions of_now = options;  // until now another thread may have trained the network
-    of_now.epochs_before = model.epochs_trained() - progress.history.epochs;
-    TapeOfFit<T> tape(model);
-    std::optional<Selection<T>> chosen_held_out;
-    if (held_out) chosen_held_out.emplace(held_out->view(), validation_rows);
-    const Samples<T>* const validation_samples = chosen_held_out ? &chosen_held_out->samples() : nullptr;
-    if (!in) {
-      SourceIn<T> blocks(model, tape, source);
-      return chainrule::fit<T>(model.network(), model.loss(), blocks, validation_samples, **mine, of_now, observers,
-                               progress);
+  return options;
+}
+
+/// A fit whose arguments have been looked at. It keeps alive what it works with.
+template <class T>
+class FitOf {
+ public:
+  FitOf(Model<T>& model, const py::object& X, const py::object& y, Arguments& given)
+      : model_(model),
+        optimizer_object_(given.object("optimizer")),
+        optimizer_(optimizer_object_.cast<AnyOptimizer&>()),
+        on_epoch_(given.object("on_epoch")),
+        source_(given.object("source")),
+        rows_(given.get<Rows>("rows")),
+        validation_rows_(given.get<Rows>("validation_rows")),
+        options_(fit_options(given)) {
+    const py::object ranks = given.object("ranks"), sample_weight = given.object("sample_weight");
+    const bool alone = ranks.is_none();
+    if (source_.is_none()) in_ = model.samples(X, y, sample_weight, "X", "y", "sample_weight", alone);
+    if (const auto validation = given.get<std::optional<py::tuple>>("validation")) {
+      const py::object weight = validation->size() == 3 ? py::object((*validation)[2]) : py::object(py::none());
+      held_out_ = model.samples((*validation)[0], (*validation)[1], weight, "validation X", "validation y",
+                                "validation sample_weight", alone);
+    } else if (validation_rows_) {
+      held_out_ = in_;
     }
-    const Selection<T> chosen(in->view(), rows);
-    const Inputs<T>& chosen_X = chosen.samples().X;
-    const TapeContents contents{.inputs = !chosen_X.mostly_zeros()};
-    const Index tape_rows = rows_at_a_time(
-        model.network(), std::min({batch_size, micro_batch.value_or(batch_size), chosen_X.rows()}), contents);
-    return chainrule::fit<T>(model.network(), model.loss(), chosen.samples(), validation_samples, **mine, of_now,
-                             observers, progress, tape.take(tape_rows, contents));
-  };
+    if (in_) Selection<T>::check(in_->view(), rows_);
+    if (held_out_) Selection<T>::check(held_out_->view(), validation_rows_);
+    options_.seed = model.seed();
+    if (!alone) {
+      options_.ranks = &ranks_.emplace(ranks);
+      options_.seed = ranks.attr("seed").cast<std::uint64_t>();
+    }
+    const auto resume = given.get<std::optional<py::dict>>("resume");
+    given.done();
+    if (resume) go_on(*resume);
+    mine_.emplace(optimizer_, model.network(), optimizer_object_);
+  }
+  FitOf(const FitOf&) = delete;  // the options point to the ranks
+
+  EpochReport<T> report() const { return {on_epoch_, optimizer_, model_}; }
+
+  /// Under the model's lock, without the interpreter's.
+  History run(const std::vector<Observer<T>*>& observers) {
+    options_.epochs_before = model_.epochs_trained() - progress_.history.epochs;  // of now: another thread may have fit
+    TapeOfFit<T> tape(model_);
+    std::optional<Selection<T>> held_out;
+    if (held_out_) held_out.emplace(held_out_->view(), validation_rows_);
+    const Samples<T>* const validation = held_out ? &held_out->samples() : nullptr;
+    if (!in_) {
+      SourceIn<T> blocks(model_, tape, source_);
+      return chainrule::fit<T>(model_.network(), model_.loss(), blocks, validation, **mine_, options_, observers,
+                               progress_);
+    }
+    const Selection<T> chosen(in_->view(), rows_);
+    const Inputs<T>& X = chosen.samples().X;
+    const TapeContents contents{.inputs = !X.mostly_zeros()};
+    const Index most_rows = options_.micro_batch.value_or(options_.batch_size);
+    const Index tape_rows =
+        rows_at_a_time(model_.network(), std::min({options_.batch_size, most_rows, X.rows()}), contents);
+    return chainrule::fit<T>(model_.network(), model_.loss(), chosen.samples(), validation, **mine_, options_,
+                             observers, progress_, tape.take(tape_rows, contents));
+  }
+
+ private:
+  using Rows = std::optional<std::vector<Index>>;  // which of the samples take part; by default all
+
+  /// From such progress, with model and optimizer as of then.
+  void go_on(const py::dict& from) {
+    progress_ = fit_progress<T>(from);
+    {
+      const AtWork<T> not_of_another(optimizer_, model_.network());
+    }
+    const Exclusive exclusive(model_.lock());  // of a fit in another thread
+    const py::gil_scoped_acquire acquire;
+    restore(model_, from, optimizer_, progress_.history.epochs);
+    options_.seed = model_.seed();
+  }
+
+  Model<T>& model_;
+  py::object optimizer_object_;
+  AnyOptimizer& optimizer_;
+  py::object on_epoch_, source_;
+  Rows rows_, validation_rows_;
+  FitOptions options_;
+  std::optional<SamplesIn<T>> in_, held_out_;
+  std::optional<RanksIn> ranks_;
+  FitProgress<T> progress_;
+  std::optional<AtWork<T>> mine_;
+};
+
+/// Trains, or leaves that to a `queue`. `checkpoint` is called with the progress after each `checkpoint_every` epochs.
+template <class T>
+std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::object& y, const py::kwargs& kwargs) {
+  Arguments given(kwargs);
+  auto* const queue = given.get<FitQueue*>("queue");
+  auto* const monitor = given.get<FlowRecord*>("monitor");
+  const py::object checkpoint = given.object("checkpoint");
+  const Index checkpoint_every = given.get<Index>("checkpoint_every", 1);
+  const auto fit = std::make_shared<FitOf<T>>(model, X, y, given);
+  EpochReport<T> report = fit->report();
   if (queue) {
     if (model.lock().is_held_here()) throw std::runtime_error("this network is in the midst of a fit");
-    const py::tuple alive = py::make_tuple(py::cast(&model, py::return_value_policy::reference), optimizer_object);
-    queue->add([run, alive, &model, on_epoch, &optimizer](FitSignals& signals) {
+    const py::object alive = py::cast(&model, py::return_value_policy::reference);
+    queue->add([fit, report, alive, &model](FitSignals& signals) mutable {
       const Held held(model.lock(), [&] {
         if (signals.stop) throw std::runtime_error("the fits were ended");
       });
-      EpochReport<T> report(on_epoch, optimizer, model);
       QueueReport<T> queue_report(signals);
-      return run({&report, &queue_report});
+      return fit->run({&report, &queue_report});
     });
     return std::nullopt;
   }
   Interruption<T> interruption;
-  EpochReport<T> report(on_epoch, optimizer, model);
   Checkpoint<T> writer(checkpoint, checkpoint_every);
   std::vector<Observer<T>*> observers{&interruption, &report, &writer};
   std::optional<FlowRecorder<T>> recorder;
@@ -267,7 +329,7 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
   History history;
   {
     const Exclusive exclusive(model.lock());
-    history = run(observers);
+    history = fit->run(observers);
   }
   return as_dict(history);
 }
@@ -284,16 +346,7 @@ double tape_bytes(const Model<T>& model, Index rows) {
 
 template <class T>
 void def_trainer(ModelClass<T>& model) {
-  model
-      .def("fit", &fit<T>, py::arg("X"), py::arg("y"), py::kw_only(), py::arg("epochs"), py::arg("batch_size"),
-           py::arg("optimizer"), py::arg("shuffle"), py::arg("sample_weight"), py::arg("validation"),
-           py::arg("patience"), py::arg("schedule").none(true), py::arg("clip_norm"), py::arg("on_epoch"),
-           py::arg("loss_weight") = 1.0, py::arg("l2") = 0.0, py::arg("rows") = py::none(),
-           py::arg("validation_rows") = py::none(), py::arg("queue").none(true) = py::none(),
-           py::arg("checkpoint") = py::none(), py::arg("checkpoint_every") = 1, py::arg("resume") = py::none(),
-           py::arg("monitor").none(true) = py::none(), py::arg("on_nonfinite") = "raise",
-           py::arg("micro_batch") = py::none(), py::arg("ranks") = py::none(), py::arg("source") = py::none(),
-           py::arg("shuffles").none(true) = py::none(), py::arg("batches_count_by_rows") = false)
+  model.def("fit", &fit<T>, py::arg("X"), py::arg("y"))
       .def("tape_bytes", &tape_bytes<T>, py::arg("rows"))
       .def(
           "rows_at_a_time",
