@@ -2,21 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "batches.hpp"
-#include "chainrule/predict.hpp"
 #include "chainrule/random.hpp"
 #include "checks.hpp"
 #include "engine/kernels.hpp"
-#include "loss_mean.hpp"
 #include "number.hpp"
 #include "tensor_sums.hpp"
 #include "tree_sum.hpp"
+#include "validation.hpp"
 
 namespace chainrule {
 
@@ -71,45 +69,6 @@ class OneBlock : public Source<T> {
   const Samples<T>& samples_;
   bool given_ = false;
 };
-
-/// The loss of the validation samples of all ranks, added up sample by sample.
-template <class T>
-double validate_in_order(const Network<T>& network, const Loss& loss, const Samples<T>& validation, Ranks& ranks,
-                         const BetweenBlocks& between) {
-  const Index n = validation.X.rows();
-  std::vector<double> counts(static_cast<std::size_t>(ranks.size));
-  counts[static_cast<std::size_t>(ranks.rank)] = static_cast<double>(n);
-  ranks.sum(counts.data(), ranks.size);
-  const double before = std::accumulate(counts.begin(), counts.begin() + ranks.rank, 0.0);
-  Vector<double> terms =
-      Vector<double>::Zero(2 * static_cast<Index>(std::accumulate(counts.begin(), counts.end(), 0.0)));
-  const Vector<double> of_mine = losses(network, loss, validation, between);
-  const Batch<T> batch{validation, n};
-  for (Index i = 0; i < n; ++i) {
-    const Index place = 2 * (static_cast<Index>(before) + i);
-    terms[place] = weighted(batch.weight(i), of_mine[i]);
-    terms[place + 1] = static_cast<double>(batch.weight(i));
-  }
-  ranks.sum(terms.data(), terms.size());
-  double total = 0, weight = 0;
-  for (Index i = 0; i < terms.size(); i += 2) {
-    total += terms[i];
-    weight += terms[i + 1];
-  }
-  return total / weight;
-}
-
-/// The loss of the validation samples of all ranks.
-template <class T>
-double validate(const Network<T>& network, const Loss& loss, const Samples<T>& validation, Ranks* ranks,
-                const BetweenBlocks& between) {
-  if (ranks && ranks->reproducible) return validate_in_order(network, loss, validation, *ranks, between);
-  if (!ranks) return evaluate(network, loss, validation, between);
-  const double weight = Batch<T>{validation, validation.X.rows()}.weight();
-  double sums[] = {weight > 0 ? evaluate(network, loss, validation, between) * weight : 0, weight};
-  ranks->sum(sums, 2);
-  return sums[0] / sums[1];
-}
 
 /// One fit: for each epoch, for each block, for each batch, a step.
 template <class T>
@@ -189,8 +148,33 @@ class Fit {
 
   void train_batch(Index b, bool last_of_epoch) {
     batches_.go_to(b);
-    const Index first = batches_.start(b), last = batches_.start(b + 1);
-    const double weight = batches_.weight();
+    step_.first = batches_.start(b);
+    step_.last = batches_.start(b + 1);
+    step_.weight = batches_.weight();
+    set_rate();
+    ++state_.step;
+    state_.last_of_epoch = last_of_epoch;
+    if (step_.weight == 0) return;  // such a batch says nothing
+    any_batch_ = true;
+    make_tape();
+    const bool wanted =
+        std::any_of(observers_.begin(), observers_.end(), [&](const Observer<T>* o) { return o->wants_sums(state_); });
+    step_.sums = wanted ? &sums_ : nullptr;
+    state_.penalty = penalty(network_, options_.objective) / step_.weight;
+    state_.left_out = !(needs_gradient() ? step_by_gradient() : fused_step());
+    if (state_.left_out)
+      note_left_out();
+    else
+      count_in(options_.batches_count_by_rows ? static_cast<double>(batches_.size(b)) : step_.weight);
+    state_.sums = step_.sums;
+    for (Observer<T>* observer : observers_) observer->step_done(state_);
+    state_.sums = nullptr;
+    if (!state_.left_out) return;
+    if (options_.on_non_finite == OnNonFinite::raise) throw NonFiniteError(*progress_.history.non_finite);
+    if (options_.on_non_finite == OnNonFinite::stop) state_.stop = true;
+  }
+
+  void set_rate() {
     const Index steps_per_epoch = engine::parts_of(rows_, batch_size_);
     const double lr = rate_.at({state_.epoch - 1, options_.epochs, state_.step, steps_per_epoch});
     if (!std::isfinite(static_cast<T>(lr)))
@@ -199,43 +183,27 @@ class Fit {
                                      : std::string("schedule ") + name(options_.schedule) + " takes lr") +
                                 " beyond the range of the network's dtype in epoch " + std::to_string(state_.epoch));
     optimizer_.set_lr(lr);
-    ++state_.step;
-    state_.last_of_epoch = last_of_epoch;
-    if (weight == 0) return;  // such a batch says nothing
-    any_batch_ = true;
-    state_.penalty = penalty(network_, options_.objective) / weight;
-    const TapeContents contents{.inputs = !batches_.cut(first, last).samples.X.mostly_zeros()};
-    part_size_ = rows_at_a_time(network_, most_at_a_time_, contents);
-    const Index tape_rows = std::min(part_size_, last - first);
-    if (!tape_ || !tape_->fits(tape_rows, contents)) {
-      const Index most_rows = std::min(part_size_, std::max<Index>(1, batches_.rows()));
-      tape_ = std::make_shared<Tape<T>>(network_, most_rows, contents);
-      state_.tape = tape_.get();
-    }
+  }
 
-    const bool wanted =
-        std::any_of(observers_.begin(), observers_.end(), [&](const Observer<T>* o) { return o->wants_sums(state_); });
-    std::vector<TensorSums>* const sums = wanted ? &sums_ : nullptr;
-    state_.left_out =
-        !(needs_gradient() ? step_by_gradient(first, last, weight, sums) : fused_step(first, last, weight, sums));
-    if (state_.left_out) {
-      note_left_out(first, last, weight);
-    } else {
-      const double share = options_.batches_count_by_rows ? static_cast<double>(batches_.size(b)) : weight;
-      total_ += state_.loss * share;
-      total_penalty_ += state_.penalty * share;
-      total_share_ += share;
-    }
-    state_.sums = sums;
-    for (Observer<T>* observer : observers_) observer->step_done(state_);
-    state_.sums = nullptr;
-    if (!state_.left_out) return;
-    if (options_.on_non_finite == OnNonFinite::raise) throw NonFiniteError(*progress_.history.non_finite);
-    if (options_.on_non_finite == OnNonFinite::stop) state_.stop = true;
+  /// Room for the rows of the step that are on it at a time.
+  void make_tape() {
+    const TapeContents contents{.inputs = !batches_.cut(step_.first, step_.last).samples.X.mostly_zeros()};
+    step_.part_size = rows_at_a_time(network_, most_at_a_time_, contents);
+    if (tape_ && tape_->fits(std::min(step_.part_size, step_.last - step_.first), contents)) return;
+    const Index most_rows = std::min(step_.part_size, std::max<Index>(1, batches_.rows()));
+    tape_ = std::make_shared<Tape<T>>(network_, most_rows, contents);
+    state_.tape = tape_.get();
+  }
+
+  /// Adds the step to the means of the epoch.
+  void count_in(double share) {
+    total_ += state_.loss * share;
+    total_penalty_ += state_.penalty * share;
+    total_share_ += share;
   }
 
   bool needs_gradient() const {
-    return options_.clip_norm || ranks_ || part_size_ < batch_size_ || observed_gradient();
+    return options_.clip_norm || ranks_ || step_.part_size < batch_size_ || observed_gradient();
   }
   bool observed_gradient() const {
     return std::any_of(observers_.begin(), observers_.end(),
@@ -244,20 +212,22 @@ class Fit {
 
   /// Both kinds of step tell whether loss and gradient are finite; if not, nothing was updated, and the sums are those
   /// of the gradient alone.
-  bool fused_step(Index first, Index last, double weight, std::vector<TensorSums>* sums) {
-    tape_->set_draw(draw(first));
-    state_.loss = step(network_, loss_, batches_.cut(first, last), *tape_, optimizer_, options_.objective, sums);
+  bool fused_step() {
+    tape_->set_draw(draw(step_.first));
+    state_.loss = step(network_, loss_, batches_.cut(step_.first, step_.last), *tape_, optimizer_, options_.objective,
+                       step_.sums);
     const bool finite = std::isfinite(state_.loss);
-    if (sums && finite) rows_done();
-    if (sums && !finite) *sums = tensor_sums(network_, sum_of_parts(first, last, weight, true));
+    if (step_.sums && finite) rows_done();
+    if (step_.sums && !finite) *step_.sums = tensor_sums(network_, sum_of_parts());
     return finite;
   }
 
-  bool step_by_gradient(Index first, Index last, double weight, std::vector<TensorSums>* sums) {
+  bool step_by_gradient() {
     const Index parameters = network_.parameter_count();
-    T* const data = reproducible() ? tree_sum(first, last, weight, sums) : sum_of_parts(first, last, weight, sums);
+    T* const data = reproducible() ? tree_sum() : sum_of_parts();
+    std::vector<TensorSums>* const sums = step_.sums;
     VectorView<T> whole(data, parameters);
-    add_penalty_gradient(network_, options_.objective, weight, whole);
+    add_penalty_gradient(network_, options_.objective, step_.weight, whole);
     if (!std::isfinite(state_.loss) || !engine::kernels<T>().all_finite(parameters, data)) {
       if (sums) *sums = tensor_sums(network_, data);
       return false;
@@ -278,14 +248,14 @@ class Fit {
   }
 
   /// Gradient and loss of the batch, side by side, and in `state_.loss`.
-  T* sum_of_parts(Index first, Index last, double weight, bool observed) {
+  T* sum_of_parts() {
     const Index parameters = network_.parameter_count();
     if (gradient_and_loss_.size() == 0) gradient_and_loss_ = Buffer<T>(parameters + 1);
     T* const data = gradient_and_loss_.data();
     state_.loss = 0;
-    if (first == last) VectorView<T>(data, parameters).setZero();
-    for (Index from = first; from < last; from += part_size_)
-      state_.loss += part_gradient(from, last, weight, observed, data, from > first);
+    if (step_.first == step_.last) VectorView<T>(data, parameters).setZero();
+    for (Index from = step_.first; from < step_.last; from += step_.part_size)
+      state_.loss += part_gradient(from, data, from > step_.first);
     if (ranks_) {
       data[parameters] = static_cast<T>(state_.loss);
       ranks_->sum(data, parameters + 1);
@@ -295,11 +265,12 @@ class Fit {
   }
 
   /// The same, to the same bits for any number of ranks.
-  T* tree_sum(Index first, Index last, double weight, bool observed) {
+  T* tree_sum() {
     const Index parameters = network_.parameter_count();
     if (!tree_) tree_.emplace(*ranks_, parameters + 1);
-    T* const data = tree_->sum(engine::parts_of(last - first, part_size_), [&](Index i, T* to, bool add) {
-      const T loss = static_cast<T>(part_gradient(first + i * part_size_, last, weight, observed, to, add));
+    const Index parts = engine::parts_of(step_.last - step_.first, step_.part_size);
+    T* const data = tree_->sum(parts, [&](Index i, T* to, bool add) {
+      const T loss = static_cast<T>(part_gradient(step_.first + i * step_.part_size, to, add));
       to[parameters] = add ? to[parameters] + loss : loss;
     });
     state_.loss = static_cast<double>(data[parameters]);
@@ -307,14 +278,18 @@ class Fit {
   }
 
   /// The gradient of the part of a batch that starts at place `from`; returns its loss.
-  double part_gradient(Index from, Index last, double weight, bool observed, T* to, bool add) {
+  double part_gradient(Index from, T* to, bool add) {
     tape_->set_draw(draw(from));
     meanwhile();
-    const Batch<T> part = batches_.cut(from, std::min(from + part_size_, last), weight);
+    const Batch<T> part = part_from(from);
     const VectorView<T> whole(to, network_.parameter_count());
     const double loss = gradient(network_, loss_, part, *tape_, whole, {options_.objective.loss_weight}, add);
-    if (observed) rows_done();
+    if (step_.sums) rows_done();
     return loss;
+  }
+
+  Batch<T> part_from(Index place) const {
+    return batches_.cut(place, std::min(place + step_.part_size, step_.last), step_.weight);
   }
 
   void meanwhile() {
@@ -326,16 +301,16 @@ class Fit {
   }
 
   /// Tells of the first step that was left out where its numbers stopped being finite.
-  void note_left_out(Index first, Index last, double weight) {
+  void note_left_out() {
     History& history = progress_.history;
     ++history.steps_left_out;
     if (history.non_finite) return;
     const bool cut_knows_rows = options_.shuffle && !reproducible();
     std::optional<NonFinite> found;
-    for (Index from = first; from < last && !found; from += part_size_) {
+    for (Index from = step_.first; from < step_.last && !found; from += step_.part_size) {
       meanwhile();
-      found = find_non_finite(network_, loss_, batches_.cut(from, std::min(from + part_size_, last), weight),
-                              options_.objective, draw(from), rows_before_ + (cut_knows_rows ? 0 : from));
+      found = find_non_finite(network_, loss_, part_from(from), options_.objective, draw(from),
+                              rows_before_ + (cut_knows_rows ? 0 : from));
     }
     if (found && found->is_of_sample()) found->row = batches_.row(found->row);
     if (ranks_) found = found_by_any(found, *ranks_);
@@ -402,8 +377,12 @@ class Fit {
   std::optional<TreeSum<T>> tree_;
   std::vector<TensorSums> sums_;
 
-  // Of the batch.
-  Index part_size_ = 0;  // rows that go through the network at a time
+  struct {
+    Index first = 0, last = 0;                // places of its samples in the order of the block
+    double weight = 0;                        // of those of all ranks
+    Index part_size = 0;                      // rows that go through the network at a time
+    std::vector<TensorSums>* sums = nullptr;  // if wanted
+  } step_;
 
   // Of the epoch.
   std::uint64_t epoch_stream_ = 0;
