@@ -359,38 +359,44 @@ void multiply_large(Size m, Size n, Size k, const T* A, Size row_stride, const T
     for (Size block = 0; block < blocks; ++block) {
       const Range summed = part(k, blocks, block);
       const Size length = summed.size();
-      const bool last = block + 1 == blocks;
-      const Size next_row = last ? 0 : summed.end, next_column = last ? j + strip : j;
-      const Size next_length = part(k, blocks, last ? 0 : block + 1).size();
+      const bool add_here = add || block > 0, last = block + 1 == blocks;
+
+      // The part of tile t in asking for what of B comes next.
+      const auto ask_for_next = [&](Size t) __attribute__((always_inline)) {
+        const Size row = last ? 0 : summed.end, column = last ? j + strip : j;
+        const Size next_length = part(k, blocks, last ? 0 : block + 1).size();
+        const Range asked = part(Transposed ? columns : next_length, tiles, t);
+        if constexpr (Transposed)
+          prefetch(asked.size(), next_length, B + (column + asked.begin) * ldb + row, ldb);
+        else
+          prefetch(asked.size(), columns, B + (row + asked.begin) * ldb + column, ldb);
+      };
+      // The tile of these rows and the panel from column c on, which the first tile packs, on its way where it can.
+      const auto multiply_panel = [&](Range rows, Size c, bool first) __attribute__((always_inline)) {
+        const T* const a = A + rows.begin * row_stride + summed.begin;
+        T *const panel = panels + c * length, *const sums = C.row(rows.begin) + j + c;
+        if constexpr (Transposed) {
+          if (first) pack_transposed_panel(length, columns - c, B + (j + c) * ldb + summed.begin, ldb, panel);
+        } else if (first) {
+          const T* const b = B + summed.begin * ldb + j + c;
+          if (columns - c >= panel_columns<T>)
+            return packing.of_rows[rows.size()](length, a, row_stride, b, ldb, sums, C.pitch, add_here, panel);
+          pack_panel(length, columns - c, b, ldb, panel);
+        }
+        TileTable<T>::for_columns(columns - c)
+            .of_rows[rows.size()](length, a, row_stride, 1, panel, panel_columns<T>, sums, C.pitch, add_here);
+      };
+
       for (Size t = 0; t < tiles; ++t) {
         const Range rows = part(m, tiles, t);
-        const Range asked_of_B = part(Transposed ? columns : next_length, tiles, t);
-        if constexpr (Transposed)
-          prefetch(asked_of_B.size(), next_length, B + (next_column + asked_of_B.begin) * ldb + next_row, ldb);
-        else
-          prefetch(asked_of_B.size(), columns, B + (next_row + asked_of_B.begin) * ldb + next_column, ldb);
+        ask_for_next(t);
         Size asked = many ? rows.end : m;  // the next tile's rows of A, a few with each panel
         for (Size c = 0; c < columns; c += panel_columns<T>, asked += rows_asked) {
           if (asked < m)
             prefetch(m - asked < rows_asked ? m - asked : rows_asked, length, A + asked * row_stride + summed.begin,
                      row_stride);
-          if (many && (add || block > 0)) prefetch(rows.size(), 1, C.row(rows.begin) + j + c, C.pitch);
-          const T* const a = A + rows.begin * row_stride + summed.begin;
-          T *const panel = panels + c * length, *const sums = C.row(rows.begin) + j + c;
-          if (t == 0) {
-            if constexpr (Transposed) {
-              pack_transposed_panel(length, columns - c, B + (j + c) * ldb + summed.begin, ldb, panel);
-            } else {
-              const T* const b = B + summed.begin * ldb + j + c;
-              if (columns - c >= panel_columns<T>) {
-                packing.of_rows[rows.size()](length, a, row_stride, b, ldb, sums, C.pitch, add || block > 0, panel);
-                continue;
-              }
-              pack_panel(length, columns - c, b, ldb, panel);
-            }
-          }
-          TileTable<T>::for_columns(columns - c)
-              .of_rows[rows.size()](length, a, row_stride, 1, panel, panel_columns<T>, sums, C.pitch, add || block > 0);
+          if (many && add_here) prefetch(rows.size(), 1, C.row(rows.begin) + j + c, C.pitch);
+          multiply_panel(rows, c, t == 0);
         }
       }
     }
