@@ -60,20 +60,37 @@ py::array real_array(const py::object& given, const char* name) {
   return a;
 }
 
-/// Whether it looks into a tape.
-bool of_a_tape(const py::array& a) {
-  py::handle base = a.base();
-  while (base && py::isinstance<py::array>(base)) base = py::reinterpret_borrow<py::array>(base).base();
-  return base && PyCapsule_IsValid(base.ptr(), of_tape);
+}  // namespace
+
+Shown::Shown(const void* begin, std::size_t bytes)
+    : begin_(static_cast<const std::byte*>(begin)), end_(begin_ + bytes) {
+  all().push_back(this);
 }
 
-}  // namespace
+Shown::~Shown() { all().erase(std::find(all().begin(), all().end(), this)); }
+
+std::vector<const Shown*>& Shown::all() {
+  static auto* shown = new std::vector<const Shown*>;  // leaked: arrays may go after static objects
+  return *shown;
+}
+
+bool Shown::overlaps(const py::array& a) {
+  if (all().empty()) return false;
+  const auto* begin = static_cast<const std::byte*>(a.data());
+  const std::byte* end = begin + a.itemsize();
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    if (a.shape(i) == 0) return false;
+    (a.strides(i) < 0 ? begin : end) += (a.shape(i) - 1) * a.strides(i);
+  }
+  return std::any_of(all().begin(), all().end(),
+                     [&](const Shown* shown) { return begin < shown->end_ && shown->begin_ < end; });
+}
 
 template <class T>
 bool used_in_place(const py::array& a) {
   constexpr auto item = static_cast<py::ssize_t>(sizeof(T));
   if (!a.dtype().is(dtype_of<T>()) || reinterpret_cast<std::uintptr_t>(a.data()) % alignof(T) != 0) return false;
-  if (of_a_tape(a)) return false;
+  if (Shown::overlaps(a)) return false;
   if (a.ndim() == 1) return a.strides(0) % item == 0 && a.strides(0) >= item;
   return a.ndim() == 2 && (a.strides(1) == item || a.shape(1) == 1) && a.strides(0) % item == 0 &&
          (a.strides(0) >= a.shape(1) * item);
@@ -222,10 +239,12 @@ InputsIn<T> csr_rows(const py::object& csr, const char* name, Index columns, con
   for (const std::int64_t* i = indices.data(); i < indices.data() + indices.size(); ++i)
     own->columns.push_back(static_cast<std::int32_t>(std::clamp<std::int64_t>(*i, -1, columns)));
   if (starts.size() != rows + 1) throw py::value_error(std::string(name) + " is no valid CSR matrix");
+  const py::capsule owner(new std::shared_ptr<SparseStructure>(own),
+                          [](void* p) { delete static_cast<std::shared_ptr<SparseStructure>*>(p); });
   const SparseRows<T> sparse{values.data, own->columns.data(), own->starts.data(), rows, columns};
   if (own->starts.back() > std::min<Index>(values.rows, indices.size()) || !is_valid(sparse))
     throw py::value_error(std::string(name) + " is no valid CSR matrix: its indices do not fit its shape");
-  return {{}, sparse, py::make_tuple(values.owner, keep_alive(own))};
+  return {{}, sparse, py::make_tuple(values.owner, owner)};
 }
 
 }  // namespace

@@ -5,10 +5,12 @@
 
 #include <chainrule/batch.hpp>
 #include <chainrule/loss.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 // The only place where a NumPy array becomes a matrix. Whatever comes is taken as it is where dtype, order and
 // alignment allow, and copied otherwise; what cannot be meant is a TypeError or ValueError that names the argument.
@@ -102,15 +104,31 @@ py::array_t<T> matrix_view(const MatrixView<T>& m, const py::handle& owner) {
                         owner);
 }
 
-/// Keeps a shared object alive for as long as arrays look into it.
-template <class Shared>
-py::capsule keep_alive(const std::shared_ptr<Shared>& shared, const char* name = nullptr) {
-  return py::capsule(new std::shared_ptr<Shared>(shared), name,
-                     [](void* p) { delete static_cast<std::shared_ptr<Shared>*>(p); });
-}
+/// Memory of the core's that arrays look into while it lives. An array with numbers in there is copied when it is given
+/// back: the call would write over them while it reads them. Under the interpreter's lock.
+class Shown {
+ public:
+  Shown(const void* begin, std::size_t bytes);
+  ~Shown();
+  Shown(const Shown&) = delete;
 
-/// Of the capsules that keep tapes alive. Arrays that look into one are copied when they are given back, for the call
-/// would write over them while it reads them.
-inline constexpr const char* of_tape = "chainrule.Tape";
+  /// Whether the array lies, in part, in any of these.
+  static bool overlaps(const py::array& a);
+
+ private:
+  static std::vector<const Shown*>& all();
+  const std::byte *begin_, *end_;
+};
+
+/// Keeps a shared object alive for as long as arrays look into these numbers of it.
+template <class Shared, class T>
+py::capsule keep_alive(const std::shared_ptr<Shared>& shared, const T* data, Index size) {
+  struct Kept {
+    std::shared_ptr<Shared> shared;
+    Shown shown;
+  };
+  return py::capsule(new Kept{shared, {data, static_cast<std::size_t>(size) * sizeof(T)}},
+                     [](void* p) { delete static_cast<Kept*>(p); });
+}
 
 }  // namespace chainrule::bindings

@@ -88,21 +88,21 @@ class Model : public AnyModel {
   // Views.
 
   py::array_t<T> parameters() const {
-    return vector_view(network_->parameters().data(), parameter_count(), keep_alive(network_));
+    return vector_view(network_->parameters().data(), parameter_count(), keep_parameters());
   }
-  py::list weights() const { return weight_views(network_->parameters().data(), keep_alive(network_)); }
-  py::list biases() const { return bias_views(network_->parameters().data(), keep_alive(network_)); }
+  py::list weights() const { return weight_views(network_->parameters().data(), keep_parameters()); }
+  py::list biases() const { return bias_views(network_->parameters().data(), keep_parameters()); }
   py::array_t<T> gradient() {
     const auto g = last_gradient();
-    return vector_view(g->data(), parameter_count(), keep_alive(g));
+    return vector_view(g->data(), parameter_count(), keep_alive(g, g->data(), parameter_count()));
   }
   py::list weight_gradients() {
     const auto g = last_gradient();
-    return weight_views(g->data(), keep_alive(g));
+    return weight_views(g->data(), keep_alive(g, g->data(), parameter_count()));
   }
   py::list bias_gradients() {
     const auto g = last_gradient();
-    return bias_views(g->data(), keep_alive(g));
+    return bias_views(g->data(), keep_alive(g, g->data(), parameter_count()));
   }
 
   py::list tape_activations() { return tape_views(0, ran_forward_, "forward(X)", &Tape<T>::activation); }
@@ -283,6 +283,7 @@ class Model : public AnyModel {
   }
 
  private:
+  py::capsule keep_parameters() const { return keep_alive(network_, network_->parameters().data(), parameter_count()); }
   /// Of a parameter that is not zero and has to be none of T's infinities or zeros.
   static void check_range(const std::string& what, double value) {
     if (const T own = static_cast<T>(value); value != 0 && (own == 0 || !std::isfinite(own)))
@@ -363,8 +364,10 @@ class Model : public AnyModel {
       tape = tape_;
     }
     py::list views;
-    for (Index l = first; l <= network_->depth(); ++l)
-      views.append(matrix_view<T>((*tape.*of_layer)(l), keep_alive(tape, of_tape)));
+    for (Index l = first; l <= network_->depth(); ++l) {
+      const MatrixView<T> view = (*tape.*of_layer)(l);
+      views.append(matrix_view<T>(view, keep_alive(tape, view.data(), view.rows() * view.outerStride())));
+    }
     return views;
   }
 

@@ -22,6 +22,11 @@ class LeakyReLU(Activation):
     negative_slope : float, default 0.01
         Slope for negative z, finite and >= 0.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If negative_slope is not such a number.
+
     Examples
     --------
     >>> import chainrule as cr
@@ -55,6 +60,11 @@ class ELU(Activation):
     ----------
     alpha : float, default 1.0
         Minus the limit for z → -∞, finite and > 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If alpha is not such a number.
 
     References
     ----------

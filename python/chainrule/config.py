@@ -22,6 +22,11 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:
     dict or None
         With ``version``, ``compiler``, ``instruction_set`` (in use), ``instruction_sets`` (that this processor could
         use) and ``threads``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another mode.
     """
     config = _core.config()
     if known_name("mode", mode, ("stdout", "dicts")) == "dicts":

@@ -183,6 +183,11 @@ class GradientFlowReport:
         Returns
         -------
         matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
         """
         return plots.gradient_flow(self, ax)
 
@@ -197,6 +202,13 @@ class GradientFlowReport:
         Returns
         -------
         list of matplotlib Axes
+
+        Raises
+        ------
+        ValueError
+            If there are no histograms, or `axes` has not one entry for each layer.
+        ImportError
+            Without matplotlib.
         """
         return plots.activations(self, axes)
 

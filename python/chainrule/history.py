@@ -127,6 +127,11 @@ class History:
         Returns
         -------
         matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
         """
         return plots.losses(self, ax)
 

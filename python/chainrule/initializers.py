@@ -20,6 +20,11 @@ class Normal(Init):
     ----------
     std : float, default 0.01
         Standard deviation, finite and > 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If std is not such a number.
     """
 
     def __init__(self, std: float = 0.01) -> None:
@@ -45,6 +50,11 @@ class Uniform(Init):
     ----------
     bound : float, default 0.05
         Half the width of the interval, finite and > 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If bound is not such a number.
     """
 
     def __init__(self, bound: float = 0.05) -> None:

@@ -26,6 +26,11 @@ class Huber(Loss):
     delta : float, default 1.0
         Where the quadratic part ends, in the unit of y; finite and > 0.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If delta is not such a number.
+
     References
     ----------
     Huber: Robust estimation of a location parameter. Annals of Mathematical Statistics 35, 1964.
@@ -56,6 +61,11 @@ class Quantile(Loss):
     ----------
     quantiles : float, or sequence of Q floats, default (0.5,)
         Each strictly between 0 and 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they are not such numbers, or there is none.
 
     Notes
     -----

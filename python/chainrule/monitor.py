@@ -39,6 +39,11 @@ class GradientFlow:
     every : int or None, default 1
         Record every so many steps; None records the last step of each epoch.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If every is not a positive integer or None.
+
     Attributes
     ----------
     every : int or None

@@ -57,7 +57,8 @@ class NonFinite:
         name = {"z": f"z_{self.layer}", "a": f"a_{self.layer}", "delta": f"δ_{self.layer}"}.get(
             self.tensor, self.tensor
         )
-        what = f"{name} is {self.value} at {'sample' if self.is_of_sample else 'row'} {self.row}, column {self.column}"
+        column = "" if self.tensor == "loss" else f", column {self.column}"  # a sample's loss is of all its outputs
+        what = f"{name} is {self.value} at {'sample' if self.is_of_sample else 'row'} {self.row}{column}"
         if self.cause == "overflow":
             what += f"; it overflowed there, in layers.{max(self.layer - 1, 0)}: all that it is computed from is finite"
         return f"{failed}{when}: {what}. {CURES[self.cause]}"

@@ -263,3 +263,44 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_ends_waiting_for_a_network_long_checks_and_fits_that_leave_every_step_out(run_python):
     assert run_python("-c", WAIT).stdout.split() == ["interrupted"] * 3
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [np.asarray, memoryview, np.from_dlpack, lambda array: array[::-1][::-1]],
+    ids=["array", "memoryview", "dlpack", "slice"],
+)
+@pytest.mark.parametrize("what", ["activations", "weights", "parameters"])
+def test_what_a_network_shows_may_train_it(rng, seen, what):
+    """However the memory comes back, it is copied before the fit writes over it."""
+
+    def make():
+        mlp = cr.MLP([8, 8, 8], hidden_activation="tanh", dtype="float64", seed=1)
+        mlp.forward(X)
+        mlp.backward(y)
+        shown = {
+            "activations": lambda: mlp.activations[1],
+            "weights": lambda: mlp.weights[0],
+            "parameters": lambda: mlp.parameters[:64].reshape(8, 8),
+        }
+        return mlp, shown[what]()
+
+    X, y = rng.normal(size=(8, 8)), rng.normal(size=(8, 8))
+    (mlp, own), (twin, copied) = make(), make()
+    history = mlp.fit(seen(own), y, epochs=3, batch_size=3, optimizer=cr.SGD(lr=0.1))
+    assert history == twin.fit(copied.copy(), y, epochs=3, batch_size=3, optimizer=cr.SGD(lr=0.1))
+    assert same_bits(mlp.parameters, twin.parameters)
+
+
+def test_a_gradient_may_weigh_the_samples_of_the_next(rng):
+    X, y = rng.normal(size=(8, 4)), rng.normal(size=(8, 8))
+    mlp = cr.MLP([4, 8, 8], dtype="float64", seed=1)
+    mlp.forward(X)
+    mlp.backward(y)
+    weight = mlp.bias_gradients[0]
+    weight[:] = np.arange(8) + 1.0
+    expected = mlp.copy()
+    expected.forward(X)
+    loss = expected.backward(y, weight.copy())
+    assert mlp.backward(y, weight) == loss
+    assert same_bits(mlp.gradient, expected.gradient)

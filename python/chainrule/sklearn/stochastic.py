@@ -34,6 +34,19 @@ BESTS = ("best_loss_", "validation_scores_", "best_validation_score_")
 OWN_RATES = ("constant", "invscaling", "adaptive")  # scikit-learn's, by its rules; the others are the core's schedules
 
 
+def check_incremental(estimator: BaseMLP, own_rate: bool) -> None:
+    """Refuse what `partial_fit` cannot go on with."""
+    if estimator.early_stopping:
+        raise ValueError("partial_fit does not support early_stopping=True")
+    if not own_rate:
+        raise ValueError(f"partial_fit supports learning_rate in {OWN_RATES}; got {estimator.learning_rate!r}")
+
+
+def sparse_if_mostly_zero(X: Any) -> Any:
+    """Give the core rows whose zeros it skips, where that pays."""
+    return csr_array(X) if not issparse(X) and 4 * np.count_nonzero(X) < X.size else X
+
+
 def fit_stochastic(
     estimator: BaseMLP,
     samples: Samples,
@@ -47,10 +60,8 @@ def fit_stochastic(
 ) -> Generator[None, None, tuple[Samples, Callable[[], None]]]:
     """Train by the core's loop, and give the samples that it trained on."""
     own_rate = isinstance(estimator.learning_rate, str) and estimator.learning_rate in OWN_RATES
-    if incremental and estimator.early_stopping:
-        raise ValueError("partial_fit does not support early_stopping=True")
-    if incremental and not own_rate:
-        raise ValueError(f"partial_fit supports learning_rate in {OWN_RATES}; got {estimator.learning_rate!r}")
+    if incremental:
+        check_incremental(estimator, own_rate)
     go_on_recording(estimator)
     go_on_optimizing(estimator, incremental)
     held_out = validation = None if validation_set is None else validation_samples(estimator, validation_set, comm)
@@ -65,9 +76,6 @@ def fit_stochastic(
     if comm is not None:
         generators = of_all(comm, random)
         random = random if comm.rank == 0 else generators[0]
-    X = samples.X
-    if not issparse(X) and 4 * np.count_nonzero(X) < X.size:
-        X = csr_array(X)  # whose zeros the core skips
     epochs = 1 if incremental else min(estimator.max_iter, sys.maxsize)
     watched = held_out if estimator.early_stopping else None
     spoken = estimator._spoken(comm)
@@ -85,7 +93,7 @@ def fit_stochastic(
         )
         with ending(estimator, done, incremental) as warnings_of_end:
             estimator.mlp_._model.fit(
-                X,
+                sparse_if_mostly_zero(samples.X),
                 samples.y,
                 epochs=epochs,
                 batch_size=rows_per_batch(estimator, n),
