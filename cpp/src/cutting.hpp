@@ -45,7 +45,8 @@ bool far_weights(const Network<T>& network, Index l, Index rows) {
   return rows < tile ? numbers > second_level<T> : rows <= far_tiles * tile && numbers > 4 * second_level<T>;
 }
 
-/// Whether parameters and moments do not fit the second-level cache, so that it pays to ask for them ahead.
+/// Whether parameters and two moments take most of the second-level cache: then they are likely to be out of it when
+/// they are updated, and it pays to ask for them ahead.
 template <class T>
 bool far_parameters(const Network<T>& network) {
   return network.parameter_count() > 30000;

@@ -120,7 +120,7 @@ class Sweeps {
   /// δ_L of some rows from dL/da_L, which the tape holds in its place.
   void output_from_gradient(Range rows) { times_derivative(depth_, rows, {0, network_.outputs()}); }
 
-  /// dL/dX = δ_1 W_1ᵀ
+  /// dL/dX = δ_1 W_1ᵀ, (n, d_0)
   void input_gradient(Rows<T> to) {
     in_blocks<T>(rows_, network_.inputs(), threads_, [&](Range rows, Range columns) {
       Weights<T>{network_, 1, nullptr}.backward(rows.size(), rows_of(tape_.delta(1), rows.begin), columns,

@@ -28,13 +28,13 @@ void forward(const Network<T>& network, const std::type_identity_t<Inputs<T>>& X
 /// and in `gradient`, laid out like θ,
 ///   dL/dW_l = a_{l-1}ᵀ δ_l;  dL/db_l = Σ_rows δ_l.
 template <class T>
-double backward(const Network<T>& network, const Loss& loss, const Targets<T>& y, const T* sample_weight, Tape<T>& tape,
-                VectorView<T> gradient);
+double backward(const Network<T>& network, const Loss& loss, const Targets<T>& y /* (n, t) */,
+                const T* sample_weight /* (n,), or nullptr */, Tape<T>& tape, VectorView<T> gradient);
 
 /// `backward` from dL/da_L, for a loss of the caller's own. Returns dL/dX (n, d_0).
 template <class T>
 Matrix<T> pullback(const Network<T>& network, const MatrixArgument<T>& grad_output /* (n, d_L) */, Tape<T>& tape,
-                   VectorView<T> gradient);
+                   VectorView<T> gradient /* laid out like θ */);
 
 /// One training step on a batch: the loss before the update. In two sweeps:
 ///
@@ -66,10 +66,11 @@ double deltas(const Network<T>& network, const Loss& loss, const Batch<T>& batch
 /// there: the parts of a batch make up the whole.
 template <class T>
 double gradient(const Network<T>& network, const Loss& loss, const Batch<T>& batch, Tape<T>& tape,
-                VectorView<T> gradient, const Objective& objective = {}, bool add = false);
+                VectorView<T> gradient /* laid out like θ */, const Objective& objective = {}, bool add = false);
 
 /// Adds the gradient of l2/2 Σ_l ‖W_l‖² / weight.
 template <class T>
-void add_penalty_gradient(const Network<T>& network, const Objective& objective, double weight, VectorView<T> gradient);
+void add_penalty_gradient(const Network<T>& network, const Objective& objective, double weight,
+                          VectorView<T> gradient /* laid out like θ */);
 
 }  // namespace chainrule

@@ -204,7 +204,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         comm : mpi4py communicator, optional
             Train together with the other processes of a job, each with its own rows, as `chainrule.MLP.fit` does: the
             result is that of one process with the rows of all, with the weights and the order of rank 0. Each holds out
-            a share of its own rows, and the validation score is the mean over all.
+            a share of its own rows, and the validation score is the mean over all; so with `early_stopping` the result
+            is not that of one process, and each needs rows enough to share.
 
         Returns
         -------
