@@ -34,7 +34,8 @@ Loss loss_named(const std::string& name, const std::vector<double>& parameters) 
   Loss result = Named<Loss>::make("loss", name);
   if (parameters.empty()) return result;
   if (!std::visit([&](auto& l) { return l.set_parameters(parameters); }, result))
-    throw std::invalid_argument("loss '" + name + "' has not " + std::to_string(parameters.size()) + " parameters");
+    throw std::invalid_argument("loss '" + name + "' does not take " + std::to_string(parameters.size()) +
+                                (parameters.size() == 1 ? " parameter" : " parameters"));
   check(result);
   return result;
 }

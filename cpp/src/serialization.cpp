@@ -200,7 +200,7 @@ std::string header_of(const Network<T>& network, const Loss& loss, std::uint64_t
       ", \"layer_sizes\": " + listed(sizes, [](Index units) { return std::to_string(units); }) +
       ", \"hidden_activation\": " + listed(hidden, [](const Layer& layer) { return described(layer.activation); }) +
       ", \"output_activation\": " + described(network.layers().back().activation) + ", \"loss\": [" +
-      json::quoted(name(loss)) + ", " + listed(parameters(loss), text_of) +
+      json::quoted(name(loss)) + ", " + listed(parameters(loss), text_of<double>) +
       "], \"init\": null, \"dtype\": " + json::quoted(dtype<T>) + ", \"seed\": " + std::to_string(seed) +
       ", \"dropout\": " + listed(hidden, [](const Layer& layer) { return text_of(layer.dropout); }) +
       ", \"epochs_trained\": " + std::to_string(epochs_trained) + "}";

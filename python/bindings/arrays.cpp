@@ -139,8 +139,8 @@ void check_values(const MatrixIn<T>& m, const char* name, const Allowed& allowed
   for (Index r = 0; r < m.rows; ++r)
     for (Index c = 0; c < m.columns; ++c)
       if (const T value = m.data[r * m.stride + c]; !allowed(value))
-        throw py::value_error(std::string(name) + " holds " + text_of(static_cast<double>(value)) + " at row " +
-                              std::to_string(r) + ", column " + std::to_string(c) + "; expected " + expected);
+        throw py::value_error(std::string(name) + " holds " + text_of(value) + " at row " + std::to_string(r) +
+                              ", column " + std::to_string(c) + "; expected " + expected);
 }
 
 template <class T>

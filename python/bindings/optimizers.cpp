@@ -77,10 +77,10 @@ std::unique_ptr<OptimizerOf<R>> from_state(const py::tuple& fields) {
 template <class R, class... Get, class... Set>
 void def_optimizer(py::module_& module, const char* name, const std::string& doc, Setting<Get, Set>... settings) {
   py::class_<OptimizerOf<R>, AnyOptimizer> cls(module, name, (call(name, R{}, settings...) + "\n\n" + doc).c_str());
-  cls.attr("__signature__") = signature(R{}, settings...);
   cls.def(py::init([=](const py::args& args, const py::kwargs& kwargs) {
     return OptimizerOf<R>(with_settings<R>(name, args, kwargs, settings...));
   }));
+  def_signature(cls, R{}, settings...);
   const auto def_setting = [&cls](const auto& setting) {
     cls.def_property(
         setting.name, [setting](const OptimizerOf<R>& self) { return setting.get(self.settings()); },

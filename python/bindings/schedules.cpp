@@ -24,7 +24,7 @@ void def_schedule(py::module_& module, const char* name, const std::string& doc,
   cls.def(py::init([=](const py::args& args, const py::kwargs& kwargs) {
     return ScheduleOf<S>(with_settings<S>(name, args, kwargs, settings...));
   }));
-  cls.attr("__signature__") = signature(S{}, settings...);
+  def_signature(cls, S{}, settings...);
   (cls.def_property_readonly(settings.name,
                              [settings](const ScheduleOf<S>& self) { return settings.get(self.settings()); }),
    ...);

@@ -87,9 +87,9 @@ S with_settings(const char* type, const pybind11::args& args, const pybind11::kw
   return made;
 }
 
-/// What `inspect.signature` shows of the constructor.
-template <class S, class... Get, class... Set>
-pybind11::object signature(const S& defaults, const Setting<Get, Set>&... settings) {
+/// What `inspect.signature` shows of the constructor; not of a subclass that has another.
+template <class S, class Class, class... Get, class... Set>
+void def_signature(Class& cls, const S& defaults, const Setting<Get, Set>&... settings) {
   const pybind11::module_ inspect = pybind11::module_::import("inspect");
   const pybind11::object parameter = inspect.attr("Parameter");
   pybind11::list parameters;
@@ -97,7 +97,12 @@ pybind11::object signature(const S& defaults, const Setting<Get, Set>&... settin
     parameters.append(parameter(name, parameter.attr("POSITIONAL_OR_KEYWORD"), pybind11::arg("default") = value));
   };
   (append(settings.name, settings.get(defaults)), ...);
-  return inspect.attr("Signature")(parameters);
+  const pybind11::object signature = inspect.attr("Signature")(parameters), own = cls.attr("__init__");
+  cls.def_property_readonly_static("__signature__", [signature, own](const pybind11::object& type) {
+    if (const pybind11::object init = type.attr("__init__"); !init.is(own))
+      throw pybind11::attribute_error("__signature__");
+    return signature;
+  });
 }
 
 /// "SGD(lr=0.001, momentum=0.0)": what makes it, from its own values.

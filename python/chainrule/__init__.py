@@ -25,7 +25,7 @@ from chainrule.schedules import ConstantRate, CosineDecay, ExponentialDecay, One
 from chainrule.tensorboard import TensorBoard
 from chainrule.threads import get_num_threads, num_threads, set_num_threads
 
-with suppress(ImportError):  # where there is one, its limits hold
+with suppress(ImportError, AttributeError):  # where there is one that is not too old, its limits hold
     from chainrule import _threadpool  # noqa: F401
 
 __version__ = _core.config()["version"]

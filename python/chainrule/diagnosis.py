@@ -21,8 +21,8 @@ SHRINKAGE, GROWTH = 0.5, 1.5
 # Where each layer does so much, a smaller ratio is enough.
 STEEP_RATIO = 1 / 30
 STEEP_SHRINKAGE, STEEP_GROWTH = 0.3, 3.0
-# Outputs that are off by less than this share of their spread are learned: units that are saturated then are certain,
-# and little δ gets through them. What is left of δ_L at the level of rounding is nothing.
+# A network whose loss is less than this share of a guess's has learned: units that are saturated then are certain, and
+# little δ gets through them. What is left of δ_L at the level of rounding is nothing.
 LEARNED = 0.3
 ROUNDING = 1e-6
 # With every loss the outputs are off by about the loss at least, where it is small, or by about 1. If δ_L says that it
@@ -89,12 +89,18 @@ def _not_finite(report: GradientFlowReport) -> Iterator[Finding]:
 
 
 def _error(report: GradientFlowReport) -> float:
-    """How far the outputs are off, roughly: δ_L is the error over the number of rows."""
-    return report.layers[-1].delta_norm * math.sqrt(report.rows)
+    """How far the outputs are off, roughly: δ_L is the error over the number of rows, and mostly of outputs."""
+    return report.layers[-1].delta_norm * math.sqrt(report.rows * report.outputs)
 
 
 def _has_learned(report: GradientFlowReport) -> bool:
-    return _error(report) < LEARNED * math.sqrt(report.layers[-1].activation_variance)
+    """Whether it does much better than a guess, as far as the loss tells."""
+    if report.loss is None:
+        return False
+    if report.loss_name == "mse" and report.outputs == 1:
+        return math.sqrt(report.loss) < LEARNED * math.sqrt(report.layers[-1].activation_variance)
+    guess = {"bce": math.log(2), "cross_entropy": math.log(max(2, report.outputs))}
+    return report.loss < LEARNED * guess.get(report.loss_name, 0.0)
 
 
 def _unreached(report: GradientFlowReport) -> Iterator[Finding]:

@@ -68,12 +68,12 @@ def as_communicator(given: Any) -> Communicator:
         return MPICommunicator(given)
     _check_calls(given, CALLS)
     size = integer("comm.size", given.size, 1)
-    own = np.array([integer("comm.rank", given.rank, 0, size - 1)], dtype=np.float64)
+    own = np.array([1.0 + integer("comm.rank", given.rank, 0, size - 1)])
     given.allreduce(own)
-    if size > 1 and own[0] != size * (size - 1) // 2:
+    if own[0] != size * (size + 1) // 2:  # no process has that by itself
         raise ValueError(
-            f"comm.allreduce(array) left {own[0]:g} in the array where each process had its rank; expected their sum "
-            f"there, {size * (size - 1) // 2}, not as what it returns"
+            f"comm.allreduce(array) left {own[0]:g} where the processes gave 1 to {size}; expected their sum in the "
+            f"array, {size * (size + 1) // 2}, not as what it returns"
         )
     return given  # type: ignore[no-any-return]
 

@@ -134,7 +134,8 @@ def fit_many(
     trained, held_out = samples.rows("rows", rows, n), samples.rows("validation_rows", validation_rows, n)
     progress = boolean("progress", progress)
     all_epochs = 0
-    histories = []
+    histories: list[History] = []
+    at_a_time = []
     with closing(_core.FitQueue()) as queue:
         for k, mlp in enumerate(networks):
             with _naming(k):
@@ -142,6 +143,7 @@ def fit_many(
                     sample_weight=sample_weight, **{name: values[k] for name, values in settings.items()}
                 )
                 all_epochs += own["epochs"]
+                at_a_time.append(own["micro_batch"])
                 X_k, y_k = samples.of(mlp)
                 own["validation"] = samples.held_out(own["validation"], mlp)
                 mlp._model.fit(
@@ -157,7 +159,7 @@ def fit_many(
         _run(queue, all_epochs, progress)
         for k in range(n):
             with _naming(k), _of_rows(trained[k]):
-                histories.append(History.of(queue.record(k), micro_batch=settings["micro_batch"][k]))
+                histories.append(History.of(queue.record(k), micro_batch=at_a_time[k]))
             if (where := histories[k].non_finite) is not None:
                 histories[k].non_finite = _among_all(where, trained[k])
             if isinstance(given[k], Mapping):
@@ -191,9 +193,9 @@ def _as_mlps(given: list[Any]) -> list[MLP]:
 
 def _each(argument: str, given: Any, n: int) -> list[Any]:
     """Return n values: those of a sequence, or one for all. A tuple may be one validation set."""
-    if isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype != object:
+    if isinstance(given, np.ndarray) and given.ndim == 1:
         given = given.tolist()
-    if not isinstance(given, list if argument == "validation" else (list, tuple)):
+    if isinstance(given, str) or not isinstance(given, list if argument == "validation" else Sequence):
         return [given] * n
     if len(given) != n:
         raise ValueError(f"{argument} has {len(given)} entries; mlps has {n}")

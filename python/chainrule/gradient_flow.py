@@ -117,6 +117,10 @@ class GradientFlowReport:
         Samples in the batch.
     loss : float or None
         Loss of the batch; None after a `pullback`.
+    loss_name : str
+        Which loss that is.
+    outputs : int
+        Units of the last layer.
     histograms : list of ActivationHistogram
         One per layer, of the rows that were last in memory: the batch, or the last part of one that `fit` takes in
         parts. Empty in a report of a step in the middle of a fit.
@@ -126,6 +130,8 @@ class GradientFlowReport:
     layers: list[LayerFlow]
     rows: int
     loss: float | None = None
+    loss_name: str = ""
+    outputs: int = 1
     histograms: list[ActivationHistogram] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -153,7 +159,7 @@ class GradientFlowReport:
         Returns
         -------
         dict
-            ``{"parameters": [...], "layers": [...], "rows": n, "loss": L, "histograms": [...]}``, each row a
+            ``{"parameters": [...], "layers": [...], "rows": n, "loss": L, ..., "histograms": [...]}``, each row a
             dictionary with the fields of `ParameterFlow`, `LayerFlow` and `ActivationHistogram`.
         """
         return jsonable(asdict(self))
@@ -263,6 +269,8 @@ def report_of(
     n_rows: int,
     loss: float | None,
     activations: Sequence[str],
+    loss_name: str,
+    outputs: int,
     histograms: Sequence[tuple[float, float, list[int]]] = (),
 ) -> GradientFlowReport:
     """Turn the core's figures, (2L, 7) and (L, 5), into a report."""
@@ -275,9 +283,18 @@ def report_of(
         for i, (activation, (saturated, dead, *rest)) in enumerate(zip(activations, layers.tolist(), strict=True))
     ]
     spread = [ActivationHistogram(*histogram) for histogram in histograms]
-    return GradientFlowReport(rows, units, n_rows, loss, spread)
+    return GradientFlowReport(rows, units, n_rows, loss, loss_name, outputs, spread)
 
 
-def report(flow: FlowFigures, activations: Sequence[str]) -> GradientFlowReport:
+def report(flow: FlowFigures, activations: Sequence[str], loss_name: str, outputs: int) -> GradientFlowReport:
     """Turn what the core says of the last backward pass into a report."""
-    return report_of(flow["parameters"], flow["layers"], flow["rows"], flow["loss"], activations, flow["histograms"])
+    return report_of(
+        flow["parameters"],
+        flow["layers"],
+        flow["rows"],
+        flow["loss"],
+        activations,
+        loss_name,
+        outputs,
+        flow["histograms"],
+    )

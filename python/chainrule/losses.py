@@ -83,6 +83,8 @@ class Quantile(Loss):
 
     def __init__(self, quantiles: float | Sequence[float] | npt.NDArray[np.floating] = (0.5,)) -> None:
         try:
+            if isinstance(quantiles, str):
+                raise TypeError
             values = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
         except (TypeError, ValueError):
             raise TypeError(f"quantiles is {shown(quantiles)}; expected a number or a sequence of them") from None

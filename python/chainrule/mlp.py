@@ -505,7 +505,7 @@ class MLP:
             Without a `backward` or `pullback` since the last `forward`, `step` or `fit`.
         """
         activations = [activation.name for activation in self._model.activations]
-        return gradient_flow.report(self._model.gradient_flow(), activations)
+        return gradient_flow.report(self._model.gradient_flow(), activations, self.loss.name, self.layer_sizes[-1])
 
     input_gradient = derivatives.input_gradient
     jacobian = derivatives.jacobian

@@ -73,6 +73,7 @@ class GradientFlow:
         self._record = _core.FlowRecord(None if every is None else integer("every", every, 1, 2**63 - 1))
         self._activations: list[str] = []
         self._layer_sizes: tuple[int, ...] = ()
+        self._loss_name = ""
 
     @property
     def every(self) -> int | None:
@@ -228,6 +229,8 @@ class GradientFlow:
             rows["rows"][-1],
             rows["loss"][-1],
             self._activations,
+            self._loss_name,
+            self._layer_sizes[-1],
             rows["histograms"],
         )
 
@@ -249,7 +252,7 @@ class GradientFlow:
                 f"monitor has recorded a network of layers {self._layer_sizes} with {', '.join(self._activations)}; "
                 f"this one has {mlp.layer_sizes} with {', '.join(activations)}"
             )
-        self._layer_sizes, self._activations = mlp.layer_sizes, activations
+        self._layer_sizes, self._activations, self._loss_name = mlp.layer_sizes, activations, mlp.loss.name
         return self._record
 
 

@@ -88,3 +88,27 @@ def test_losses_and_activations_come_back_as_what_they_were():
     assert mlp.hidden_activations[0].negative_slope == 0.2
     assert mlp.output_activation.alpha == 0.5
     assert cr.MLP([2, 2], loss=cr.Quantile([0.1, 0.9])).loss.quantiles == (0.1, 0.9)
+
+
+def test_a_subclass_shows_the_signature_of_its_own_constructor():
+    class Named(cr.SGD):
+        def __init__(self, name, rate=0.5):
+            super().__init__(lr=rate)
+
+    class Same(cr.SGD):
+        pass
+
+    assert str(inspect.signature(Named)) == "(name, rate=0.5)"
+    assert inspect.signature(Same) == inspect.signature(cr.SGD)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_messages_show_numbers_as_they_were_written(dtype):
+    mlp = cr.MLP([2, 1], loss="bce", dtype=dtype, seed=0)
+    X = np.eye(2)
+    with pytest.raises(ValueError, match=r"^y holds 1\.2 at row 1, column 0"):
+        mlp.evaluate(X, [0.0, 1.2])
+    with pytest.raises(ValueError, match=r"^y holds 1\.000001 at row 1, column 0"):
+        mlp.evaluate(X, [0.0, 1.000001])
+    with pytest.raises(ValueError, match=r"^sample_weight holds -0\.1 at row 1"):
+        mlp.evaluate(X, [0.0, 1.0], [1.0, -0.1])

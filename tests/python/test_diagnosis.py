@@ -192,3 +192,32 @@ def test_weights_of_unit_variance_explode(seed):
     rng = np.random.default_rng(seed)
     mlp = cr.MLP([4, *[32] * 4, 1], init=cr.Normal(1.0), seed=seed)
     assert problems_of(report_of(mlp, rng.normal(size=(64, 4)), rng.normal(size=64))) == ["exploding"]
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce"])
+def test_several_outputs_that_are_the_means_of_their_targets_have_not_learned(loss):
+    """A network that collapsed: its outputs differ from each other, but not from row to row."""
+    rng = np.random.default_rng(0)
+    X = rng.random(64) * (rng.random((300, 64)) < 0.5)
+    sizes = [64, 32, 16, 8, 8, 16, 32, 64]
+    mlp = cr.MLP(sizes, hidden_activation="sigmoid", output_activation="sigmoid", loss=loss, seed=0)
+    mlp.fit(X, X, epochs=20)
+    assert "vanishing" in problems_of(report_of(mlp, X, X))
+
+
+@pytest.mark.parametrize("loss", ["mae", "huber"])
+def test_losses_whose_delta_is_bounded_say_nothing_of_the_error(loss):
+    rng = np.random.default_rng(0)
+    X = 300 * rng.normal(size=(200, 10))
+    mlp = cr.MLP([10, 32, 32, 1], hidden_activation="tanh", loss=loss, seed=0)
+    y = 100 * rng.normal(size=200)
+    mlp.fit(X, y, epochs=30, optimizer=cr.Adam(lr=0.01))
+    assert "saturated units" in problems_of(report_of(mlp, X, y))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_a_pullback_says_nothing_of_the_error(size):
+    mlp = cr.MLP([4, 16, 16, 1], hidden_activation="tanh", seed=0)
+    mlp.forward(1000 * np.random.default_rng(0).normal(size=(64, 4)))
+    mlp.pullback(np.full((64, 1), size))
+    assert "saturated units" in problems_of(mlp.gradient_flow())

@@ -346,7 +346,7 @@ def test_networks_from_their_arguments():
 def test_settings_in_any_sequence():
     X, y = smooth_data()
     half = np.arange(64) % 2 == 0
-    settings = {"epochs": np.array([1, 2]), "batch_size": (8, 16), "micro_batch": (None, 5), "shuffle": (True, False)}
+    settings = {"epochs": range(1, 3), "batch_size": (8, 16), "micro_batch": (None, 5), "shuffle": (True, False)}
     settings["optimizer"] = (cr.SGD(lr=0.1), cr.Adam())
     mlps = [cr.MLP([4, 8, 2], dtype="float64", seed=seed) for seed in range(2)]
     histories = cr.fit_many(mlps, X, y, rows=[half, ~half], **settings)

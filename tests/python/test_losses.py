@@ -249,3 +249,5 @@ def test_one_quantile_as_a_number():
     assert cr.Quantile(0.9) == cr.Quantile([0.9])
     with pytest.raises(ValueError, match=r"quantiles\[0\] is 2; expected a number strictly between 0 and 1"):
         cr.Quantile(2)
+    with pytest.raises(TypeError, match=r"quantiles is '0\.5'"):
+        cr.Quantile("0.5")

@@ -161,6 +161,13 @@ def test_settings_that_differ():
         comm.run(lambda rank: MLPClassifier(alpha=1.0 + rank).fit(X[rank::2], y[rank::2], comm=comm))
 
 
+def test_dtypes_that_differ():
+    X, y, _ = samples()
+    comm = Threads(2)
+    with pytest.raises(RuntimeError, match="rank 1 has another dtype than rank 0"):
+        comm.run(lambda rank: MLPClassifier().fit(X[rank::2].astype(["f8", "f4"][rank]), y[rank::2], comm=comm))
+
+
 def test_balanced_weights_need_all_of_y():
     X, y, _ = samples()
     comm = Threads(1)

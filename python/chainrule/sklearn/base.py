@@ -373,7 +373,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     def _join(self, comm: Communicator, samples: Samples, validation: Samples | None) -> Ranks:
         """Begin to train together with the other processes."""
-        all_of_it = {**describe(self.mlp_), **self.get_params(), "validation_set": validation is None}
+        all_of_it = {**self.get_params(), **describe(self.mlp_), "validation_set": validation is None}
         agreed = {name: value for name, value in all_of_it.items() if name not in OF_THE_PROCESS}
         weights = {"sample_weight": samples.sample_weight}
         if validation is not None:

@@ -78,9 +78,7 @@ def fit_lbfgs(
             if ranks.epoch_done(stop) if ranks else stop:
                 raise StopIteration
 
-        estimator.loss_curve_ = []
-        if validation is not None:
-            estimator.validation_curve_ = []
+        estimator.loss_curve_, estimator.validation_curve_ = [], []
         start = mlp.parameters.astype(np.float64)
         try:
             result = minimize(

@@ -221,7 +221,7 @@ def validation_samples(estimator: BaseMLP, given: Any, comm: Communicator | None
         raise ValueError("validation_set has to be a tuple (X, y) or (X, y, sample_weight)")
     X, y, weight = estimator._validated(given[0], given[1], given[2] if len(given) == 3 else None, comm, reset=False)
     samples = Samples(X, estimator._encode(y, X.dtype), without_subnormals(weight, X.dtype))
-    if estimator.early_stopping and len(samples.y) < 2:
+    if estimator.early_stopping and not estimator._by_lbfgs and len(samples.y) < 2:
         raise ValueError("The validation set is too small: validation_set has one row; early_stopping needs two.")
     return samples
 
