@@ -24,7 +24,14 @@ static chainrule::Matrix<Number> read_csv(const std::string& path) {
   Eigen::Index rows = 0;
   for (std::string line; std::getline(file, line); ++rows) {
     std::istringstream cells(line);
-    for (std::string cell; std::getline(cells, cell, ',');) values.push_back(std::stod(cell));
+    for (std::string cell; std::getline(cells, cell, ',');) {
+      std::istringstream text(cell);
+      if (Number value = 0; text >> value)
+        values.push_back(value);
+      else
+        throw std::runtime_error(path + ": line " + std::to_string(rows + 1) + " holds '" + cell +
+                                 "'; expected numbers");
+    }
   }
   if (rows == 0 || static_cast<Eigen::Index>(values.size()) % rows != 0)
     throw std::runtime_error(path + " is empty, or its lines differ in length");
