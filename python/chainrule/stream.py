@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import replace
@@ -36,7 +37,7 @@ def is_on_disk(X: object) -> bool:
     return (isinstance(X, np.memmap) or chunked) and len(X.shape) > 0  # type: ignore[attr-defined]
 
 
-class Stream:
+class Stream(ABC):
     """Blocks of samples for the core. A thread reads one while another is trained on, so that two are in memory.
 
     Attributes
@@ -97,12 +98,12 @@ class Stream:
             except BaseException as error:  # comes out of next()
                 block.set_exception(error)
 
-    def _begin_thread(self) -> None:
+    def _begin_thread(self) -> None:  # noqa: B027  # most need nothing
         """Prepare the thread that reads."""
 
+    @abstractmethod
     def epoch(self, number: int) -> Iterator[Block]:
         """Read the blocks of an epoch, counted from the network's first."""
-        raise NotImplementedError
 
 
 class ArrayStream(Stream):
