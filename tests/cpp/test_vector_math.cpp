@@ -142,6 +142,7 @@ std::vector<T> sample() {
   for (int e = Limits::min_exponent - Limits::digits; e < Limits::max_exponent; ++e) {
     add_neighbours(points, std::ldexp(T{1}, e));
     add_neighbours(points, std::ldexp(T(1.41421356237309505L), e));
+    add_neighbours(points, std::ldexp(T(1.5), e));
   }
   const std::uint64_t step = single ? 65521 : 281474976710597ull;
   for (std::uint64_t i = 0; i < 65536; ++i) points.push_back(from_bits<T>(i * step));

@@ -285,6 +285,20 @@ struct Vec {
     return {r};
   }
 
+  /// Whether a register or two can be a table of 16 numbers.
+#if defined(__AVX512VL__)
+  static constexpr bool has_tables = sizeof(T) == 4 && N >= 8;
+  /// table[i modulo 16] for each lane's i.
+  static CHAINRULE_INLINE Vec looked_up(const T (&table)[16], Bits i) {
+    if constexpr (N == 16)
+      return {(Native)_mm512_maskz_permutexvar_ps(0xFFFF, (__m512i)i, _mm512_loadu_ps(table))};
+    else
+      return {(Native)_mm256_permutex2var_ps(_mm256_loadu_ps(table), (__m256i)i, _mm256_loadu_ps(table + 8))};
+  }
+#else
+  static constexpr bool has_tables = false;
+#endif
+
   /// a_0 b_0 a_1 b_1 … of the lower half of the lanes.
   friend CHAINRULE_INLINE Vec interleave_low(Vec a, Vec b) { return interleave<0>(a, b, Lanes<N>{}); }
   /// The same of the upper half.

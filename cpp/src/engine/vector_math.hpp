@@ -9,7 +9,7 @@
 // result, then rounded to T). Beside each stands where it is valid and its error without rounding errors.
 //
 // Largest errors in ulps, with and without fused multiply-add, over all floats / over some 10^7 doubles a function:
-//   exp 0.93/0.92, expm1 1.71/1.71, log 0.87/0.79, tanh 1.83/1.78, sigmoid 2.41/2.41,
+//   exp 0.93/0.92, expm1 1.71/1.71, log 0.87/0.79, tanh 1.83/1.78 (1.28 by tables), sigmoid 2.41/2.41,
 //   softplus 1.71/1.65, normal_cdf 3.88/3.53, normal_density 2.02/2.16.
 //
 // The translation unit contracts a*b + c to a fused multiply-add where there is one. Nothing below depends on it or is
@@ -54,6 +54,35 @@ struct MathConstants<float> {
   // (ln(1 + f) - f + f²/2) / f³ for 1 + f in [1/√2, √2]: ln(1 + f) within 2^-27.2.
   static constexpr float log_tail[] = {0.333333313f, -0.250008225f, 0.200012267f, -0.166232958f,
                                        0.142017096f, -0.131607726f, 0.127622351f, -0.0763367414f};
+  // tanh(c + u) as a polynomial in u, on [0, 1/8) and from there on in halves of octaves, up to tanh_highest: within
+  // 2^-24.3 (least squares for the relative error at Chebyshev's points, each coefficient rounded before the next is
+  // fitted; tanh c is nearly a float). A segment's place is what its numbers' exponent and first bit are modulo 16, and
+  // 7 for the first; two are never looked up.
+  static constexpr unsigned tanh_first_segment = 247u;  // exponent and first bit of the numbers just below 1/8
+  static constexpr float tanh_middles[16] = {
+      2.49993682f,  3.49993134f,  5.00009823f,  6.99980927f,  8.74961853f,  8.74961853f,  8.74961853f, 0.0f,
+      0.156254247f, 0.218745515f, 0.312489927f, 0.437508523f, 0.624986112f, 0.874995232f, 1.25002086f, 1.74999332f};
+  static constexpr float tanh_segments[][16] = {
+      {0.986612618f, 0.998177648f, 0.999909222f, 0.999998331f, 0.99999994f, 0.99999994f, 0.99999994f, 0.0f,
+       0.154994875f, 0.215322062f, 0.302700579f, 0.411577135f, 0.554590106f, 0.703903198f, 0.84828949f, 0.941374779f},
+      {0.0265956521f, 0.00364145497f, 0.000181825962f, 3.33251273e-06f, 1.0050497e-07f, 1.0050497e-07f, 1.0050497e-07f,
+       1.0f, 0.975976586f, 0.953636408f, 0.908372343f, 0.830604255f, 0.692429841f, 0.504520297f, 0.280404836f,
+       0.113813475f},
+      {-0.0262393709f, -0.00363477413f, -0.000181648516f, -3.28761053e-06f, 3.23978213e-08f, 3.23978213e-08f,
+       3.23978213e-08f, 0.0f, -0.151271492f, -0.20533897f, -0.274964958f, -0.341857761f, -0.384014696f, -0.355133474f,
+       -0.237864539f, -0.107141137f},
+      {0.0170194414f, 0.00241205585f, 0.000118796845f, 2.17762204e-06f, 6.69989149e-08f, 6.69989149e-08f,
+       6.69989149e-08f, -0.333331376f, -0.301871598f, -0.273659527f, -0.219544992f, -0.136162132f, -0.0178483445f,
+       0.0818027705f, 0.108324356f, 0.0629288033f},
+      {-0.00805170368f, -0.00119771855f, -5.97816324e-05f, -1.18012065e-06f, -5.06011702e-07f, -5.06011702e-07f,
+       -5.06011702e-07f, -0.000111384536f, 0.0975050405f, 0.127407014f, 0.158206865f, 0.170026377f, 0.137894377f,
+       0.0608000085f, -0.0125891138f, -0.0235238038f},
+      {0.00288780197f, 0.000490436854f, 2.84775469e-05f, 5.23041479e-07f, 1.40691609e-08f, 1.40691609e-08f,
+       1.40691609e-08f, 0.13552697f, 0.101612009f, 0.0811086893f, 0.0429886766f, -0.00695945555f, -0.0542028807f,
+       -0.0585019514f, -0.0196807161f, 0.00348285236f},
+      {-0.000699028256f, -0.000157080693f, -9.21373248e-06f, -1.21574089e-07f, 4.75302443e-07f, 4.75302443e-07f,
+       4.75302443e-07f, -0.0181207992f, -0.238220692f, -0.0903193802f, -0.0887879431f, -0.0671473444f, -0.0238372069f,
+       0.0128527293f, 0.0151182367f, 0.00208883802f}};
   // (a + c) e^(a²/2) Φ(-a) in q = (a - k) / (a + k) for a in [0, 14.625]: within 2^-26.3.
   static constexpr float mills_c = 0.9013671875f;
   static constexpr float mills_k = 3.5f;
@@ -264,6 +293,18 @@ struct VectorMath {
     return p * fma(q, polynomial(q, C::mills_rest), V(C::mills_first)) / (a + V(C::mills_c));
   }
 
+  /// tanh a for 0 <= a <= tanh_highest.
+  static CHAINRULE_INLINE V tanh_by_segments(V a) {
+    const Bits segment = a.bits() >> (C::mantissa_bits - 1);
+    const Bits place = segment > C::tanh_first_segment ? segment : broadcast(C::tanh_first_segment);
+    const V u = a - V::looked_up(C::tanh_middles, place);
+    constexpr int degree = sizeof C::tanh_segments / sizeof *C::tanh_segments - 1;
+    V p = V::looked_up(C::tanh_segments[degree], place);
+#pragma GCC unroll 8
+    for (int i = degree - 1; i >= 0; --i) p = fma(p, u, V::looked_up(C::tanh_segments[i], place));
+    return p;
+  }
+
   /// e^(-a²/2) = p·2^n.
   struct Scaled {
     V p;
@@ -316,14 +357,16 @@ CHAINRULE_INLINE Vec<T, N> log(Vec<T, N> x) {
   return select(x > V(T{0}), y, select(x == V(T{0}), V(-C::infinity), x + V(C::nan)));
 }
 
-/// tanh x with t = e^(2|x|) - 1 = 2^n p + (2^n - 1): 1 - 2 / (t + 2) for large |x| and t/2 - t/2 · t / (t + 2) for
-/// small, where the quotient's error counts little in either.
+/// tanh x. Where a register can be a table, by a polynomial for each segment of |x|: no exponential, no division, and
+/// 0.6 of the time. Elsewhere with t = e^(2|x|) - 1 = 2^n p + (2^n - 1): 1 - 2 / (t + 2) for large |x| and
+/// t/2 - t/2 · t / (t + 2) for small, where the quotient's error counts little in either.
 template <class T, int N>
 CHAINRULE_INLINE Vec<T, N> tanh(Vec<T, N> x) {
   using M = VectorMath<T, N>;
   using C = MathConstants<T>;
   using V = Vec<T, N>;
   const V a = at_most(abs(x), V(C::tanh_highest));
+  if constexpr (V::has_tables) return copysign(M::tanh_by_segments(a), x);
   const V twice = a + a;
   const auto k = M::round_scaled(twice, C::log2_e);
   const V p = M::expm1_reduced(M::reduce(twice, k));
