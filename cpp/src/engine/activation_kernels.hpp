@@ -11,34 +11,23 @@ namespace chainrule::engine::CHAINRULE_ISA {
 
 template <class A, class T>
 [[gnu::flatten]] T activate(Size rows, Size columns, Rows<const T> z, Rows<T> a, T parameter) {
-  return in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
-    const V p = V(parameter);
-    Largest<V> largest(columns);
-    for (Size r = 0; r < rows; ++r)
-      for (Size c = 0; c < columns; c += V::size) {
-        const V value = A::value(V::load(z.row(r) + c), p);
-        value.store(a.row(r) + c);
-        largest.see(c, value);
-      }
-    return largest.value();
+  return largest_of<T>(rows, columns, [&]<class At>(At at) __attribute__((always_inline)) {
+    const auto zs = at.load(z), value = A::value(zs, decltype(zs)(parameter));
+    at.store(value, a);
+    return value;
   });
 }
 
 template <class A, class T>
 [[gnu::flatten]] T times_derivative(Size rows, Size columns, Rows<const T> z, Rows<const T> a, Rows<T> delta,
                                     T parameter) {
-  return in_registers<T>(columns, [&]<class V>(V) __attribute__((always_inline)) {
-    const V p = V(parameter);
-    Largest<V> largest(columns);
-    for (Size r = 0; r < rows; ++r)
-      for (Size c = 0; c < columns; c += V::size) {
-        T* d = delta.row(r) + c;
-        const V before = A::needs_z ? V::load(z.row(r) + c) : V(0);
-        const V value = V::load(d) * A::derivative(before, V::load(a.row(r) + c), p);
-        value.store(d);
-        largest.see(c, value);
-      }
-    return largest.value();
+  return largest_of<T>(rows, columns, [&]<class At>(At at) __attribute__((always_inline)) {
+    const auto as = at.load(a);
+    using V = std::remove_const_t<decltype(as)>;
+    const V zs = A::needs_z ? at.load(z) : V(0);
+    const V value = at.load(delta) * A::derivative(zs, as, V(parameter));
+    at.store(value, delta);
+    return value;
   });
 }
 

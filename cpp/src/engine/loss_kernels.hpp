@@ -15,23 +15,17 @@ CHAINRULE_INLINE V loss_slope(V x, V y, V parameter) {
     return L::derivative(x, y, parameter);
 }
 
-/// `loss` of one column, with rows for lanes.
 template <class L, class T>
 void loss_of_column(Size rows, Rows<const T> x, Rows<const T> y, T parameter, const T* weight, double* row_loss,
                     Rows<T> delta) {
   using V = FullVec<T>;
-  for (Size first = 0; first < rows; first += V::size) {
-    const int count = static_cast<int>(rows - first < V::size ? rows - first : V::size);
-    T values[V::size] = {}, xs[V::size] = {}, ys[V::size] = {};
-    for (int i = 0; i < count; ++i) xs[i] = *x.row(first + i);
-    for (int i = 0; i < count; ++i) ys[i] = *y.row(first + i);
-    L::value(V::load(xs), V::load(ys), V(parameter)).store(values);
-    for (int i = 0; i < count; ++i) row_loss[first + i] = static_cast<double>(values[i]);
-    if (!delta.data) continue;
-    const V factor = V::load(weight + first, count);
-    (factor * loss_slope<L>(V::load(xs), V::load(ys), V(parameter))).store(values);
-    for (int i = 0; i < count; ++i) *delta.row(first + i) = values[i];
-  }
+  over_column<V>(rows, [&](OfColumn<V> at) __attribute__((always_inline)) {
+    const V xs = at.load(x), ys = at.load(y), p = V(parameter);
+    T values[V::size];
+    L::value(xs, ys, p).store(values);
+    for (Size i = 0; i < at.count; ++i) row_loss[at.r + i] = static_cast<double>(values[i]);
+    if (delta.data) at.store(V::load(weight + at.r, static_cast<int>(at.count)) * loss_slope<L>(xs, ys, p), delta);
+  });
 }
 
 template <class L, class T>
