@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import chainrule as cr
-from chainrule.sklearn import MLPClassifier, MLPRegressor
+from chainrule.sklearn import EnsembleRegressor, MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -191,12 +191,35 @@ def test_absolute_error_is_mae(regression):
     assert both[0].loss_curve_ == both[1].loss_curve_
 
 
-def test_text_is_no_target(regression):
+def test_text_and_dates_are_no_targets(regression):
     X, y = regression
-    for targets in (y.astype(str), ["a"] * len(X)):
+    for targets in (y.astype(str), ["a"] * len(X), np.full(len(X), "NaT", "M8[s]"), np.ones(len(X), "m8[s]")):
         for regressor in (sklearn.neural_network.MLPRegressor, MLPRegressor):
             with pytest.raises(TypeError):
                 regressor().fit(X, targets)
+        with pytest.raises(TypeError, match=r"y has dtype .*; expected real numbers"):
+            EnsembleRegressor().fit(X, targets)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("U8", ValueError), ("S8", ValueError), ("M8[s]", TypeError)])
+def test_text_and_dates_are_no_inputs_of_predict(regression, dtype, error):
+    X, y = regression
+    for estimator in (
+        sklearn.neural_network.MLPRegressor(**FEW),
+        MLPRegressor(**FEW),
+        EnsembleRegressor(2, max_iter=2),
+    ):
+        with pytest.raises(error):
+            estimator.fit(X, y).predict(np.ones(X.shape, int).astype(dtype))
+
+
+def test_lbfgs_does_not_depend_on_the_type_of_alpha(regression):
+    fits = [
+        MLPRegressor(hidden_layer_sizes=(5,), solver="lbfgs", alpha=alpha, max_iter=20, random_state=0).fit(*regression)
+        for alpha in (1.0, np.float32(1), np.float16(1))
+    ]
+    assert fits[0].loss_curve_ == fits[1].loss_curve_ == fits[2].loss_curve_
+    assert type(fits[2].loss_) is float
 
 
 def test_gradient_flow_is_made_at_the_first_look(regression):

@@ -8,6 +8,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed: its estima
 
 import pandas as pd
 from sklearn.datasets import load_diabetes, load_wine
+from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -159,3 +160,11 @@ def test_any_number_of_epochs():
     X, y = data(20)
     ensemble = EnsembleRegressor(2, (3,), solver=cr.SGD(lr=0.0), max_iter=10**30, n_iter_no_change=1, random_state=0)
     assert ensemble.fit(X, y).n_iter_ == 2
+    assert ensemble.set_params(max_iter=3, n_iter_no_change=10**30, batch_size=10**30).fit(X, y).n_iter_ == 3
+
+
+def test_a_column_of_targets_is_taken_as_one_output():
+    X, y = data(20)
+    with pytest.warns(DataConversionWarning):
+        column = EnsembleRegressor(2, (3,), max_iter=2, random_state=0).fit(X, y[:, np.newaxis])
+    assert same_bits(column.predict(X), EnsembleRegressor(2, (3,), max_iter=2, random_state=0).fit(X, y).predict(X))

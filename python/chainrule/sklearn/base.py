@@ -38,7 +38,7 @@ from chainrule.sklearn.callbacks import CallbackSupportMixin
 from chainrule.sklearn.interchange import CORE_NAMES, SKLEARN_NAMES, from_sklearn, to_onnx, to_sklearn
 from chainrule.sklearn.lbfgs import fit_lbfgs
 from chainrule.sklearn.objective import Objective
-from chainrule.sklearn.samples import Samples, without_subnormals
+from chainrule.sklearn.samples import Samples, check_real_inputs, without_subnormals
 from chainrule.sklearn.stochastic import BESTS, OWN_RATES, RECORDS, fit_stochastic, not_finite, rows_per_batch
 from chainrule.threads import num_threads
 
@@ -301,6 +301,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def _outputs(self, X: Any) -> FloatArray:
         """Compute a_L for X as a user gives it."""
         check_is_fitted(self)
+        check_real_inputs(X)
         with np.errstate(over="ignore"):  # what is too large for the dtype is refused as an infinity is
             X = validate_data(self, X, accept_sparse="csr", dtype=self.mlp_.dtype, reset=False)
         with threads(self.n_threads):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin, _fit_context
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -21,6 +21,7 @@ from chainrule.history import History
 from chainrule.mlp import MLP
 from chainrule.optimizers import OPTIMIZERS
 from chainrule.sklearn.base import activations_named, hidden_layers, threads, unchanged_by_errors
+from chainrule.sklearn.samples import check_real_inputs, check_real_targets
 
 
 class BaseEnsemble(BaseEstimator):  # type: ignore[misc]
@@ -83,11 +84,11 @@ class BaseEnsemble(BaseEstimator):  # type: ignore[misc]
                 X,
                 y,
                 epochs=min(self.max_iter, sys.maxsize),
-                batch_size=min(200, n) if self.batch_size == "auto" else self.batch_size,
+                batch_size=min(200 if self.batch_size == "auto" else self.batch_size, n),
                 optimizer=self.solver,
                 rows=self.rows_,
                 validation_rows=[None if rows is None or not rows.size else rows for rows in left_out],
-                patience=self.n_iter_no_change,
+                patience=None if self.n_iter_no_change is None else min(self.n_iter_no_change, sys.maxsize),
             )
         self.mlps_ = mlps
         self.n_iter_ = max(history.epochs for history in self.histories_)
@@ -95,6 +96,7 @@ class BaseEnsemble(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: Any) -> FloatArray:
         """Compute a_L of every network, of shape (n_estimators, n, d_L)."""
         check_is_fitted(self)
+        check_real_inputs(X)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         with threads(self.n_threads):
             return np.stack([mlp.predict(X) for mlp in self.mlps_])
@@ -192,6 +194,9 @@ class EnsembleRegressor(RegressorMixin, MultiOutputMixin, BaseEnsemble):  # type
             If the training of a network diverges.
         """
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), multi_output=True, y_numeric=True)
+        check_real_targets(y)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
         self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
         self._train(X, y.astype(X.dtype, copy=False), self.n_outputs_, "mse")
         return self

@@ -37,6 +37,7 @@ def fit_lbfgs(
     ranks = None if comm is None else estimator._join(comm, samples, validation)
     own_weight = samples.total_weight
     total = sum_over(comm, own_weight)
+    alpha = float(estimator.alpha)  # a NumPy scalar would make its own dtype that of the objective
     reported = objective.reported(comm, samples)
     without_weight = comm is not None and all_zero(samples.sample_weight)
     loss_and_gradient = None if without_weight else mlp._model.loss_and_gradient(*samples)
@@ -55,8 +56,8 @@ def fit_lbfgs(
         end = 0
         for W, b in zip(mlp.weights, mlp.biases, strict=True):
             w = np.asarray(W, dtype=np.float64).ravel()
-            value += 0.5 * estimator.alpha * float(w @ w) / total
-            daxpy(w, gradient[end : end + w.size], a=estimator.alpha / total)
+            value += 0.5 * alpha * float(w @ w) / total
+            daxpy(w, gradient[end : end + w.size], a=alpha / total)
             end += w.size + b.size
         return value, gradient
 

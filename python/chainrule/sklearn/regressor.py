@@ -16,7 +16,7 @@ from chainrule._types import FloatArray
 from chainrule.distributed import Communicator
 from chainrule.sklearn.base import BaseMLP, unchanged_by_errors
 from chainrule.sklearn.objective import Objective, regression_loss
-from chainrule.sklearn.samples import Samples
+from chainrule.sklearn.samples import Samples, check_real_targets
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
@@ -124,6 +124,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     weights and several batches, that of "poisson" differs by a term that does not depend on the network. With an int
     for ``random_state``, `partial_fit` goes on to the next order of the samples, so that n of them are a `fit` of n
     epochs, where scikit-learn's begins anew each time.
+
+    A batch whose samples all have weight 0 is passed over, where scikit-learn raises ZeroDivisionError. These are
+    ValueErrors: negative weights; a sum of weights that is not a normal number; y of another shape than before, which
+    scikit-learn may broadcast; samples that are not finite, whatever ``assume_finite`` says; and a loss that is not
+    finite, where scikit-learn gives what it has. `n_layers_` and `out_activation_` cannot be set, nor `coefs_` and
+    `intercepts_` before `fit` or to other shapes; the outputs before their activation are
+    ``mlp_.pre_activations[-1]`` after ``mlp_.forward(X)``.
 
     References
     ----------
@@ -303,8 +310,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return self._encode(y, dtype)
 
     def _encode(self, y: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        if y.dtype.kind in "USO":
-            raise TypeError(f"y has dtype {y.dtype}; expected real numbers")
+        check_real_targets(y)
         return np.asarray(y.toarray() if issparse(y) else y, dtype=dtype)
 
     def _objective(self) -> Objective:

@@ -33,3 +33,17 @@ class Samples(NamedTuple):
 def without_subnormals(weight: Any, dtype: npt.DTypeLike) -> Any:
     """Give zeros for weights so small that the core takes them for zeros, and refuses them."""
     return None if weight is None else np.where((weight > 0) & (weight < np.finfo(dtype).tiny), 0, weight)
+
+
+def check_real_targets(y: npt.NDArray[Any]) -> None:
+    """Refuse dates, text and objects, some of which NumPy would turn into numbers."""
+    if y.dtype.kind not in "biuf":
+        raise TypeError(f"y has dtype {y.dtype}; expected real numbers")
+
+
+def check_real_inputs(X: Any) -> None:
+    """Refuse arrays of dates and text likewise, with scikit-learn's types of error."""
+    dtype = getattr(X, "dtype", None)
+    kind = getattr(dtype, "kind", "f")
+    if kind in "mMSU":
+        raise (TypeError if kind in "mM" else ValueError)(f"X has dtype {dtype}; expected real numbers")

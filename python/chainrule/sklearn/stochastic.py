@@ -143,7 +143,7 @@ def ending(estimator: BaseMLP, done: EpochDone, incremental: bool) -> Iterator[l
         found.append(ConvergenceWarning(text))
     else:
         if not incremental and not done.stopped:
-            text = f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization "
+            text = f"Stochastic Optimizer: Maximum iterations ({int(estimator.max_iter)}) reached and the optimization "
             found.append(ConvergenceWarning(text + "hasn't converged yet."))
     done.restore_best()
 
