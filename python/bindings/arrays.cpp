@@ -134,13 +134,19 @@ MatrixIn<T> side_by_side(const py::array& a) {
   return m.stride == 1 ? m : in_place_or_copied<T>(copied<T>(a));
 }
 
+constexpr const char* finite_numbers = "finite numbers";
+
+template <class T>
+[[noreturn]] void refuse_value(const char* name, T value, Index row, Index column, const std::string& expected) {
+  throw py::value_error(std::string(name) + " holds " + text_of(value) + " at row " + std::to_string(row) +
+                        ", column " + std::to_string(column) + "; expected " + expected);
+}
+
 template <class T, class Allowed>
 void check_values(const MatrixIn<T>& m, const char* name, const Allowed& allowed, const std::string& expected) {
   for (Index r = 0; r < m.rows; ++r)
     for (Index c = 0; c < m.columns; ++c)
-      if (const T value = m.data[r * m.stride + c]; !allowed(value))
-        throw py::value_error(std::string(name) + " holds " + text_of(value) + " at row " + std::to_string(r) +
-                              ", column " + std::to_string(c) + "; expected " + expected);
+      if (const T value = m.data[r * m.stride + c]; !allowed(value)) refuse_value(name, value, r, c, expected);
 }
 
 template <class T>
@@ -149,7 +155,7 @@ void check_finite(const MatrixIn<T>& m, const char* name) {
   const Index runs = packed ? 1 : m.rows, length = packed ? m.rows * m.columns : m.columns;
   for (Index i = 0; i < runs; ++i)
     if (!engine::kernels<T>().all_finite(length, m.data + i * m.stride))
-      check_values(m, name, [](T value) { return std::isfinite(value); }, "finite numbers");
+      check_values(m, name, [](T value) { return std::isfinite(value); }, finite_numbers);
 }
 
 void check_rows(Index got, Index rows, const char* name, const char* rows_name) {
@@ -231,7 +237,6 @@ InputsIn<T> csr_rows(const py::object& csr, const char* name, Index columns, con
     throw py::value_error(std::string(name) + " has more columns than 32-bit indices can count");
   const py::array data = real_array(csr.attr("data"), name);
   const MatrixIn<T> values = side_by_side<T>(data);
-  check_finite(values, name);
   const py::array_t<std::int64_t, contiguous> starts(csr.attr("indptr")), indices(csr.attr("indices"));
   const auto own = std::make_shared<SparseStructure>();
   own->starts.assign(starts.data(), starts.data() + starts.size());
@@ -244,6 +249,11 @@ InputsIn<T> csr_rows(const py::object& csr, const char* name, Index columns, con
   const SparseRows<T> sparse{values.data, own->columns.data(), own->starts.data(), rows, columns};
   if (own->starts.back() > std::min<Index>(values.rows, indices.size()) || !is_valid(sparse))
     throw py::value_error(std::string(name) + " is no valid CSR matrix: its indices do not fit its shape");
+  if (!engine::kernels<T>().all_finite(values.rows, values.data))
+    for (Index r = 0; r < rows; ++r)
+      for (std::int64_t k = sparse.starts[r]; k < sparse.starts[r + 1]; ++k)
+        if (!std::isfinite(sparse.values[k]))
+          refuse_value(name, sparse.values[k], r, sparse.columns[k], finite_numbers);
   return {{}, sparse, py::make_tuple(values.owner, owner)};
 }
 

@@ -25,14 +25,16 @@ STEEP_SHRINKAGE, STEEP_GROWTH = 0.3, 3.0
 # little δ gets through them. What is left of δ_L at the level of rounding is nothing.
 LEARNED = 0.3
 ROUNDING = 1e-6
+# A network whose outputs are off by less than this share of their size has learned too, however little they vary.
+CLOSE = 1e-3
 # With every loss the outputs are off by about the loss at least, where it is small, or by about 1. If δ_L says that it
 # is less than this share of that, the output's own σ' keeps it back.
 KEPT_BACK = 1e-3
 # Share of a layer's units that may be dead, and of its outputs that may be saturated.
 DEAD = 0.5
 SATURATED = 0.5
-# A healthy unit of relu is zero for about every other sample: on fewer rows than these many are zero for all of them.
-FEWEST_ROWS = 4
+# A healthy unit of relu is zero for most samples once it is trained: on fewer rows than these many are zero for all.
+FEWEST_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def _not_finite(report: GradientFlowReport) -> Iterator[Finding]:
             "not finite",
             sorted({row.name.rpartition(".")[0] for row in bad}) or [report.layers[-1].name],
             f"gradients with NaN or infinity: {counts}" if bad else f"the loss is {report.loss}",
-            "a smaller learning rate, clip_norm, scaled inputs; fit says where it began",
+            "a smaller learning rate, clip_norm, scaled inputs and targets; fit says where it began",
         )
 
 
@@ -95,25 +97,33 @@ def _error(report: GradientFlowReport) -> float:
 
 def _has_learned(report: GradientFlowReport) -> bool:
     """Whether it does much better than a guess, as far as the loss tells."""
-    if report.loss is None:
+    loss, output = report.loss, report.layers[-1]
+    if loss is None:
         return False
-    if report.loss_name == "mse" and report.outputs == 1:
-        return math.sqrt(report.loss) < LEARNED * math.sqrt(report.layers[-1].activation_variance)
+    if report.loss_name in ("mse", "mae", "huber"):
+        # huber's is half the square of small errors.
+        error = {"mse": math.sqrt(loss), "mae": loss}.get(report.loss_name, max(loss, math.sqrt(2 * loss)))
+        spread = math.sqrt(output.activation_variance)
+        return error < max(CLOSE * _size(output), LEARNED * spread if report.outputs == 1 else 0.0)
     guess = {"bce": math.log(2), "cross_entropy": math.log(max(2, report.outputs))}
-    return report.loss < LEARNED * guess.get(report.loss_name, 0.0)
+    return loss < LEARNED * guess.get(report.loss_name, 0.0)
+
+
+def _size(layer: LayerFlow) -> float:
+    """Give the root mean square of the layer's outputs."""
+    return math.hypot(layer.activation_mean, math.sqrt(layer.activation_variance))
 
 
 def _unreached(report: GradientFlowReport) -> Iterator[Finding]:
     output = report.layers[-1]
     bad = [layer for layer in report.layers if layer.delta_norm == 0]
-    size = math.hypot(output.activation_mean, math.sqrt(output.activation_variance))
-    if bad and output.delta_norm > 0 and _error(report) > ROUNDING * size:
+    if bad and output.delta_norm > 0 and _error(report) > ROUNDING * _size(output):
         yield Finding(
             "vanishing",
             [layer.name for layer in bad],
             f"delta is exactly zero for all {report.rows} rows in {bad[0].name} to {bad[-1].name}: nothing gets there",
             "relu with He's initialisation or tanh with Xavier's in place of sigmoid, other initial weights where they "
-            "are all zero, a smaller learning rate where units have died; scaled inputs",
+            "are all zero, a smaller learning rate where units have died; scaled inputs and targets",
         )
 
 
@@ -139,14 +149,16 @@ def _between_layers(report: GradientFlowReport) -> Iterator[Finding]:
             "vanishing",
             names,
             figures,
-            "relu with He's initialisation or tanh with Xavier's in place of sigmoid or smaller weights; scaled inputs",
+            "relu with He's initialisation or tanh with Xavier's in place of sigmoid or smaller weights; scaled inputs "
+            "and targets",
         )
     if (most > 1 / RATIO and rate > GROWTH) or (most > 1 / STEEP_RATIO and rate > STEEP_GROWTH):
         yield Finding(
             "exploding",
             names,
             figures,
-            "He's or Xavier's initialisation, not a wider one; clip_norm, a smaller learning rate, scaled inputs",
+            "He's or Xavier's initialisation, not a wider one; clip_norm, a smaller learning rate, scaled inputs and "
+            "targets",
         )
 
 
@@ -178,6 +190,6 @@ def _saturated(report: GradientFlowReport) -> Iterator[Finding]:
             "saturated units",
             [layer.name for layer in bad],
             f"outputs at the ends of their range, where the derivative is nearly zero: {shares}",
-            "scaled inputs, Xavier's initialisation, a smaller learning rate, relu in place of sigmoid or tanh, bce or "
-            "cross_entropy for outputs that are probabilities",
+            "scaled inputs and targets, Xavier's initialisation, a smaller learning rate, relu in place of sigmoid or "
+            "tanh, bce or cross_entropy for outputs that are probabilities",
         )

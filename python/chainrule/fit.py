@@ -210,7 +210,7 @@ def fit(
                 **saved,
             )
     except (ValueError, NonFiniteError) as error:
-        if isinstance(job.source, ArrayStream):
+        if job.source:
             job.source.name_row(error)
         raise
     if job.ranks:

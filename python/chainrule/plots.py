@@ -51,7 +51,7 @@ def gradient_flow(report: GradientFlowReport, ax: Axes | None = None) -> Axes:
     if any(0 < row.max_abs < math.inf for row in weights):
         ax.set_yscale("log")
     marks = ["" if row.nan == row.inf == 0 else "\nNaN/Inf" for row in weights]
-    shown = ticks(len(weights))
+    shown = sorted({*ticks(len(weights)), *(i for i, mark in enumerate(marks) if mark)})
     ax.set_xticks(shown, [weights[i].name.removesuffix(".weight") + marks[i] for i in shown], rotation=45, ha="right")
     ax.margins(y=0.25)  # room for the legend
     ax.set_title("Gradient flow")
@@ -84,6 +84,7 @@ def flow_over_time(
         ax.legend()
     shown = ticks(norms.shape[1])
     ax.set_yticks(shown, [f"layers.{i}" for i in shown])
+    ax.locator_params(axis="x", integer=True, min_n_ticks=1)
     ax.set_title("Gradient flow over time" + (" (white: zero)" if np.any(norms[~crossed] == 0) else ""))
     ax.set_xlabel("step")
     ax.set_ylabel("layer")
@@ -140,7 +141,7 @@ def losses(history: History, ax: Axes | None = None) -> Axes:
     values = [value for value in (*history.loss, *history.validation_loss) if math.isfinite(value)]
     if values and min(values) > 0 and max(values) > 20 * min(values):
         ax.set_yscale("log")
-    ax.locator_params(axis="x", integer=True)
+    ax.locator_params(axis="x", integer=True, min_n_ticks=1)
     ax.set_title("Loss")
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss")

@@ -105,6 +105,10 @@ class Stream(ABC):
     def epoch(self, number: int) -> Iterator[Block]:
         """Read the blocks of an epoch, counted from the network's first."""
 
+    @abstractmethod
+    def name_row(self, error: ValueError | NonFiniteError) -> None:
+        """Let an error of the core about the block that it was given last say where that is for the user."""
+
 
 class ArrayStream(Stream):
     """Arrays on the disk, cut into blocks of whole batches.
@@ -152,7 +156,7 @@ class ArrayStream(Stream):
             yield X, y, weight
 
     def name_row(self, error: ValueError | NonFiniteError) -> None:
-        """Let an error of the core about a sample of the block that it was given last name the row of the arrays."""
+        """Let it name the row of the arrays."""
         if self._blocks_given == 0:  # between epochs: it is a callback's
             return
         epoch = self.first_epoch + self._epochs_read
@@ -217,6 +221,11 @@ class BlockStream(Stream):
                 raise TypeError(f"X gave {shown(item)}; expected a tuple (X, y) or (X, y, sample_weight)")
             X, y, *weight = item if kept else map(_copied, item)
             yield X, y, weight[0] if weight else None
+
+    def name_row(self, error: ValueError | NonFiniteError) -> None:
+        """Let it name the block; a NonFiniteError's sample is counted over the epoch."""
+        if self._blocks_given > 0 and re.match(r"(?:X|y|sample_weight) ", str(error)):
+            error.args = (f"block {self._blocks_given} of the epoch: {error}",)
 
 
 def _copied(given: Any) -> Any:

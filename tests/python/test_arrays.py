@@ -371,6 +371,15 @@ def test_a_sparse_matrix_that_is_neither_sorted_nor_right(bad):
         cr.MLP([3, 4, 2], seed=0).predict(X)
 
 
+def test_a_number_of_a_sparse_matrix_that_is_not_finite_is_told_by_its_row_and_column():
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: no sparse matrices")
+    X = np.zeros((9, 5))
+    X[[1, 3, 7], [2, 0, 4]] = 1.0, 2.0, np.inf
+    for to in (sparse.csr_matrix, sparse.csc_matrix, sparse.coo_array):
+        with pytest.raises(ValueError, match="^X holds inf at row 7, column 4; expected finite numbers$"):
+            cr.MLP([5, 2], seed=0).predict(to(X))
+
+
 @pytest.mark.parametrize("claims", [None, True])
 def test_a_sparse_matrix_that_is_not_sorted_is_left_so(claims):
     sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed: no sparse matrices")

@@ -111,14 +111,27 @@ def test_gradients_that_are_exactly_zero_have_vanished(why):
     assert "exactly zero for all 16 rows in layers.0 to" in finding.figures
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_silent_on_the_few_rows_that_end_an_epoch(seed):
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("seed", range(10))
+def test_silent_on_the_few_rows_that_end_an_epoch(seed, rows):
     rng = np.random.default_rng(seed)
     flow = cr.GradientFlow()
-    X = rng.normal(size=(65, 5))
-    cr.MLP([5, 32, 32, 1], seed=seed).fit(X, X[:, :1], epochs=1, batch_size=32, monitor=flow)
-    assert flow.report().rows == 1
+    X = rng.normal(size=(64 + rows, 5))
+    mlp = cr.MLP([5, 256, 16, 1], seed=seed)
+    mlp.biases[0] -= 2.0  # as after some training: units that are zero for most samples
+    mlp.fit(X, X[:, :1], epochs=1, batch_size=32, monitor=flow)
+    assert flow.report().rows == rows
+    assert flow.report().layers[0].dead > 0.5
     assert "dead units" not in [finding.problem for finding in flow.diagnose()]
+
+
+@pytest.mark.parametrize("hidden", ["tanh", "relu"])
+@pytest.mark.parametrize(("loss", "outputs"), [("mse", 1), ("mse", 2), ("huber", 1)])
+def test_silent_on_constants_that_are_fitted(hidden, loss, outputs):
+    X = np.random.default_rng(0).normal(size=(500, 8))
+    mlp = cr.MLP([8, 16, outputs], hidden_activation=hidden, loss=loss, seed=0)
+    mlp.fit(X, np.ones((500, outputs)), epochs=160, optimizer=cr.SGD(lr=0.05, momentum=0.9))
+    assert problems_of(report_of(mlp, X, np.ones((500, outputs)))) == []
 
 
 XOR = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
