@@ -25,15 +25,16 @@ GradientCheck check_gradients(const Network<T>& network, const Loss& loss, const
   if (!(eps > 0)) throw std::invalid_argument("eps is " + text_of(eps) + "; expected a number > 0");
   GradientCheck result{};
 
-  Tape<T> tape(network, samples.X.rows());
+  const Index n = samples.X.rows();
+  const TapeContents contents{.inputs = !samples.X.mostly_zeros()};
+  Tape<T> tape(network, rows_at_a_time(network, n, contents), contents);
   Vector<T> backprop(network.parameter_count());
   auto start = std::chrono::steady_clock::now();
-  gradient(network, loss, Batch<T>{samples, samples.X.rows()}, tape, VectorView<T>(backprop.data(), backprop.size()));
+  gradient(network, loss, Batch<T>{samples, n}, tape, VectorView<T>(backprop.data(), backprop.size()));
   result.backprop_seconds = seconds_since(start);
 
   Network<double> twin(network.inputs(), network.layers());
   twin.parameters() = network.parameters().template cast<double>();
-  const Index n = samples.X.rows();
   Matrix<double> X(n, samples.X.cols());
   Vector<T> x(samples.X.cols());
   for (Index i = 0; i < n; ++i) {

@@ -65,7 +65,7 @@ ColumnSums sums_of_columns(const Network<T>& network, Tape<T>& tape, Index l, Ra
   kernels<T>().activation_sums(delta.rows(), columns.size(), {delta.data() + columns.begin, delta.outerStride()}, T(0),
                                -infinity, infinity, nullptr, &of_delta);
   sums.delta_squares = of_delta.squares;
-  if (!std::isfinite(of_delta.squares) || of_delta.squares < std::numeric_limits<T>::min())
+  if (!squares_hold<T>(of_delta.squares, delta.rows() * columns.size()))
     sums.delta_squares =
         delta.middleCols(columns.begin, columns.size()).template cast<double>().squaredNorm();  // out of T's range
   return sums;
@@ -158,7 +158,7 @@ std::vector<LayerFlow> LayerTotals<T>::flows() const {
 template <class T>
 GradientFlowReport gradient_flow(const Network<T>& network, Tape<T>& tape, ConstVectorView<T> gradient,
                                  std::optional<double> loss) {
-  check_tape(network, tape);
+  check_tape(network, tape, tape.rows(), {.inputs = false});
   check_size(network, "gradient", gradient.size());
   LayerTotals<T> totals(network);
   totals.add(tape);

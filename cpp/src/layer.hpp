@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "chainrule/inputs.hpp"
 #include "cutting.hpp"
 
 namespace chainrule {

@@ -68,6 +68,7 @@ bool search(const Network<T>& network, const Loss& loss, const Batch<T>& batch, 
       if (search.in(network.bias(l), bias_name(l), l, Cause::bad_weight)) return true;
       if (search.in(tape.pre_activation(l), "z", l, Cause::overflow)) return true;
       if (search.in(tape.activation(l), "a", l, Cause::overflow)) return true;
+      if (search.in(tape.passed_on(l), "a", l, Cause::overflow)) return true;  // what drops out makes the rest larger
     }
     if (search.in(tape.target(), "y", L, Cause::bad_input)) return true;
     Vector<double> losses(tape.rows());

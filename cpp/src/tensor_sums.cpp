@@ -53,10 +53,7 @@ void TensorSums::operator+=(const TensorSums& other) {
 
 template <class T>
 void add(TensorSums& sums, const engine::Sums& found, Index rows, Index columns, engine::Rows<const T> gradient) {
-  // Of squares that sum up to less, those below the smallest number may be what is missing.
-  const double least = static_cast<double>(std::numeric_limits<T>::min()) /
-                       static_cast<double>(std::numeric_limits<T>::epsilon()) * static_cast<double>(rows * columns);
-  if (std::isfinite(found.squares) && (found.squares >= least || found.largest == 0))
+  if (squares_hold<T>(found.squares, rows * columns) || (found.squares == 0 && found.largest == 0))
     sums.gradient +=
         {.absolute = found.absolute, .squares = found.squares, .largest = found.largest, .zeros = found.zeros};
   else

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "chainrule/network.hpp"
@@ -9,6 +11,15 @@
 #include "weight_tiles.hpp"
 
 namespace chainrule {
+
+/// Whether a sum of so many squares that a kernel found has lost nothing to speak of: of a smaller one, squares below
+/// the smallest number of T may be what is missing.
+template <class T>
+bool squares_hold(double squares, Index count) {
+  using Limits = std::numeric_limits<T>;
+  constexpr double least = static_cast<double>(Limits::min()) / static_cast<double>(Limits::epsilon());
+  return std::isfinite(squares) && squares >= least * static_cast<double>(count);
+}
 
 /// Adds what a kernel found in a (rows, columns) part of a gradient. Where that is beyond its range, looks again.
 template <class T>

@@ -211,14 +211,18 @@ class Fit {
   }
 
   /// Both kinds of step tell whether loss and gradient are finite; if not, nothing was updated, and the sums are those
-  /// of the gradient alone.
+  /// of the objective's gradient alone.
   bool fused_step() {
     tape_->set_draw(draw(step_.first));
     state_.loss = step(network_, loss_, batches_.cut(step_.first, step_.last), *tape_, optimizer_, options_.objective,
                        step_.sums);
     const bool finite = std::isfinite(state_.loss);
     if (step_.sums && finite) rows_done();
-    if (step_.sums && !finite) *step_.sums = tensor_sums(network_, sum_of_parts());
+    if (step_.sums && !finite) {
+      const VectorView<T> whole(sum_of_parts(), network_.parameter_count());
+      add_penalty_gradient(network_, options_.objective, step_.weight, whole);
+      *step_.sums = tensor_sums(network_, whole.data());
+    }
     return finite;
   }
 

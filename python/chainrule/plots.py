@@ -184,6 +184,7 @@ def update_ratios(steps: Sequence[int], update_ratio: npt.NDArray[np.float64], a
         ax.set_yscale("log")
     ax.axhline(1e-3, color="0.6", linewidth=0.8)
     ax.set_title("Update relative to the weights (1e-3 is usual)")
+    ax.locator_params(axis="x", integer=True, min_n_ticks=1)
     ax.set_xlabel("step")
     ax.set_ylabel("norm of ΔW / norm of W")
     ax.legend()

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "chainrule/gradient_flow.hpp"
 #include "chainrule/init.hpp"
@@ -78,6 +79,14 @@ TEST_CASE_TEMPLATE("gradient flow: squares beyond the range of the numbers do no
     CHECK(flow.parameters[0].mean_abs == doctest::Approx(static_cast<double>(size)));
     CHECK(flow.parameters[0].nan + flow.parameters[0].inf == 0);
   }
+  const T small = std::sqrt(std::numeric_limits<T>::min());
+  Tape<T> many(network, 500);
+  many.set_rows(500);
+  many.delta(1).setConstant(small / 2);  // squares below the range, and one within
+  many.delta(1)(7, 1) = 2 * small;
+  const Vector<T> g = Vector<T>::Zero(6);
+  CHECK(gradient_flow<T>(network, many, {g.data(), 6}).layers[0].delta_norm ==
+        doctest::Approx(std::sqrt(999.0 / 4 + 4) * static_cast<double>(small)));
 }
 
 TEST_CASE_TEMPLATE("gradient flow: a recorder keeps what each step would report, and the size of its update", T, float,
@@ -241,6 +250,28 @@ TEST_CASE_TEMPLATE("gradient flow: steps that are left out count, and are record
   CHECK(record.histograms.size() == 2);
 }
 
+TEST_CASE_TEMPLATE("gradient flow: the gradient of a step that is left out has the penalty's, however it was tried", T,
+                   float, double) {
+  auto problem = make_problem<T>({{3, 4, 1}, 4}, {Tanh{}, Identity{}}, MSE{}, 5);
+  problem.network.weight_and_bias(1).setZero();                         // a_1 = 0
+  problem.y.setConstant(std::sqrt(std::numeric_limits<T>::max()) * 4);  // the loss overflows, and no gradient does
+  FitOptions options;
+  options.epochs = 1;
+  options.batch_size = 4;
+  options.objective.l2 = 10;
+  options.on_non_finite = OnNonFinite::ignore;
+  for (const auto clip_norm : {std::optional<double>(), std::optional<double>(1)}) {
+    options.clip_norm = clip_norm;
+    FlowRecord record(1);
+    FlowRecorder<T> recorder(record, problem.network);
+    Optimizer<T> optimizer(SGD{0.1});
+    fit<T>(problem.network, problem.loss, problem.samples(), nullptr, optimizer, options, {&recorder});
+    REQUIRE(record.flows.size() == 1);
+    CHECK(record.flows[0].parameters[2].norm ==
+          doctest::Approx(10.0 / 4 * static_cast<double>(problem.network.weight(2).norm())).epsilon(1e-5));
+  }
+}
+
 TEST_CASE("gradient flow: the last step of each epoch, of blocks that nobody knows the number of") {
   struct Blocks : Source<double> {
     Samples<double> block;
@@ -281,6 +312,9 @@ TEST_CASE("gradient flow: a tape or a gradient of another network") {
   const Vector<double> gradient = Vector<double>::Zero(problem.network.parameter_count());
   CHECK_THROWS_AS(gradient_flow<double>(problem.network, others, {gradient.data(), gradient.size()}),
                   std::invalid_argument);
+  CHECK_THROWS_AS(gradient_flow<double>(problem.network, mine, {gradient.data(), gradient.size()}),
+                  std::invalid_argument);  // nothing has gone forward
+  mine.set_rows(12);
   CHECK_THROWS_AS(gradient_flow<double>(problem.network, mine, {gradient.data(), 2}), std::invalid_argument);
   CHECK_THROWS_AS(activation_histograms<double>(problem.network, others), std::invalid_argument);
 }

@@ -376,7 +376,7 @@ def test_a_number_of_a_sparse_matrix_that_is_not_finite_is_told_by_its_row_and_c
     X = np.zeros((9, 5))
     X[[1, 3, 7], [2, 0, 4]] = 1.0, 2.0, np.inf
     for to in (sparse.csr_matrix, sparse.csc_matrix, sparse.coo_array):
-        with pytest.raises(ValueError, match="^X holds inf at row 7, column 4; expected finite numbers$"):
+        with pytest.raises(ValueError, match=r"^X holds inf at row 7, column 4; expected finite numbers$"):
             cr.MLP([5, 2], seed=0).predict(to(X))
 
 

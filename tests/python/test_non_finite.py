@@ -177,3 +177,21 @@ def test_the_error_has_the_attributes_of_its_place():
     assert not hasattr(error, "rows")
     text = json.dumps(error.where.to_dict(), allow_nan=False)
     assert json.loads(text)["row"] == error.row == 3
+
+
+def test_what_drops_out_makes_the_rest_overflow():
+    mlp = cr.MLP([1, 256, 1], dropout=0.99, dtype="float32", seed=0)
+    mlp.weights[0][:] = 1e37
+    with pytest.raises(cr.NonFiniteError) as info:
+        mlp.fit(np.ones((8, 1)), np.ones(8), epochs=1)
+    assert (info.value.tensor, info.value.layer, info.value.cause) == ("a", 1, "overflow")
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_sample_without_weight_is_none_however_steep_its_loss(outputs):
+    mlp = cr.MLP([1, outputs], loss="poisson", dtype="float32", seed=0)
+    mlp.weights[0][:] = 1
+    same = mlp.copy()
+    mlp.fit([[1.0], [200.0]], np.ones((2, outputs)), sample_weight=[1.0, 0.0], epochs=3, shuffle=False)
+    same.fit([[1.0]], np.ones((1, outputs)), epochs=3)
+    np.testing.assert_array_equal(mlp.parameters, same.parameters)

@@ -322,7 +322,7 @@ class TestIterables:
     def test_an_error_of_a_block_names_the_block(self):
         good, bad = smooth_data(8), smooth_data(8)
         bad[0][5, 2] = np.nan
-        with pytest.raises(ValueError, match="^block 3 of the epoch: X holds nan at row 5, column 2; expected finite"):
+        with pytest.raises(ValueError, match=r"^block 3 of the epoch: X holds nan at row 5, column 2; expected finite"):
             smooth_net().fit(iter([good, good, bad]), epochs=1)
 
     def test_an_error_of_the_source_comes_out(self):

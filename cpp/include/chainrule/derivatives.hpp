@@ -10,7 +10,7 @@
 
 namespace chainrule {
 
-// Derivatives beside the gradient of the loss. Rows go through the tape in blocks of as many as it holds, so that
+// Derivatives beside the gradient of the loss. Rows go through the tape in blocks of no more than it holds, so that
 // memory is bounded however many there are. They are those of the network as it predicts: nothing drops out. Results
 // are packed by rows, and may not lie where an argument does.
 

@@ -66,7 +66,8 @@ class Tape {
 
   /// What goes on to layer l + 1, (n, d_l): a_l, or a_l ⊙ m_l where units of layer l drop out.
   MatrixView<T> passed_on(Index l) { return drops_out(l) ? view(thinned_[l]) : activation(l); }
-  MatrixView<T> mask(Index l) { return view(masks_[l]); }  // m_l, (n, d_l): 0, or 1 / (1 - dropout)
+  /// m_l, (n, d_l): 0, or 1 / (1 - dropout) for a dropout that is rounded to a multiple of 2⁻¹⁶.
+  MatrixView<T> mask(Index l) { return view(masks_[l]); }
   bool drops_out(Index l) const { return draw_ && masks_[l].pitch > 0; }
   /// What the next batch's masks are drawn from; without, nothing drops out.
   void set_draw(std::optional<MaskDraw> draw) { draw_ = draw; }

@@ -116,7 +116,7 @@ class Observer {
   virtual void gradient_ready(FitState<T>&) {}
   virtual void step_done(FitState<T>&) {}  // or left out
   virtual void epoch_done(FitState<T>&) {}
-  virtual void fit_done(FitState<T>&) {}  // with the last batch still on the tape
+  virtual void fit_done(FitState<T>&) {}  // with the last batch, if there was one, still on the tape
   /// Now and then while parts of a batch or validation samples are worked through. It may throw.
   virtual void meanwhile() {}
 };

@@ -7,12 +7,18 @@
 
 namespace chainrule::engine::CHAINRULE_ISA {
 
+/// A sample without weight says nothing, however steep its loss is.
+template <class V>
+CHAINRULE_INLINE V weighted(V weight, V slope) {
+  return select(weight == V(0), V(0), weight * slope);
+}
+
 template <class L, class V>
-CHAINRULE_INLINE V loss_slope(V x, V y, V parameter) {
+CHAINRULE_INLINE V weighted_slope(V weight, V x, V y, V parameter) {
   if constexpr (L::from_logits)
-    return L::link(x) - y;
+    return weighted(weight, L::link(x) - y);
   else
-    return L::derivative(x, y, parameter);
+    return weighted(weight, L::derivative(x, y, parameter));
 }
 
 template <class L, class T>
@@ -24,7 +30,7 @@ void loss_of_column(Size rows, Rows<const T> x, Rows<const T> y, T parameter, co
     T values[V::size];
     L::value(xs, ys, p).store(values);
     for (Size i = 0; i < at.count; ++i) row_loss[at.r + i] = static_cast<double>(values[i]);
-    if (delta.data) at.store(V::load(weight + at.r, static_cast<int>(at.count)) * loss_slope<L>(xs, ys, p), delta);
+    if (delta.data) at.store(weighted_slope<L>(V::load(weight + at.r, static_cast<int>(at.count)), xs, ys, p), delta);
   });
 }
 
@@ -39,7 +45,7 @@ void loss(Size rows, Size columns, Rows<const T> x, Rows<const T> y, const T* pa
       for (Size c = 0; c < columns; c += V::size) {
         const V xs = V::load(x.row(r) + c), ys = V::load(y.row(r) + c), p = V::load(parameter + c);
         total += select(inside<V>(columns, c), L::value(xs, ys, p), V(0));
-        if (delta.data) (factor * loss_slope<L>(xs, ys, p)).store(delta.row(r) + c);
+        if (delta.data) weighted_slope<L>(factor, xs, ys, p).store(delta.row(r) + c);
       }
       row_loss[r] = static_cast<double>(sum(total).first_lane());
     }
@@ -75,7 +81,7 @@ void cross_entropy(Size rows, Size columns, Rows<const T> x, Rows<const T> y, co
         const V factor = V(weight[first + i]), share = V(shares[i]);
         T* to = delta.row(first + i);
         for (Size c = 0; c < columns; c += V::size)
-          (factor * (V::load(to + c) * share - V::load(y.row(first + i) + c))).store(to + c);
+          weighted(factor, V::load(to + c) * share - V::load(y.row(first + i) + c)).store(to + c);
       }
     }
   });
