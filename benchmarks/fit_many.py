@@ -122,7 +122,10 @@ def main():
     y = rng.normal(size=(BATCH * STEPS, SIZES[-1])).astype(np.float32)
     runs = library(options.nets, options.epochs, X, y)
     for name in options.peers:
-        runs[name] = PEERS[name](options.nets, options.epochs, X, y)
+        try:
+            runs[name] = PEERS[name](options.nets, options.epochs, X, y)
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
     for run in runs.values():
         run()
         run()

@@ -15,18 +15,15 @@ not (g = 0), and for each of the n rows that go through the network at a time, a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from harness import arguments
 from harness.net import GRID, Net
 from harness.peer_process import PeerError, PeerProcess
 from workers import OPTIONAL, USUAL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LR = 1e-3
 STEPS = 2
@@ -99,6 +96,11 @@ def panel(axes: Axes, xs: list[int], nets: list[Net], peers: list[str], threads:
 
 def draw(peers: list[str], threads: int, out: Path) -> None:
     """Peaks against batch size and against depth."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", sharey=True)
     figure.suptitle(
         "Peak memory of a training step, 512 inputs, layers of 512, 10 classes; ReLU, Adam, fp32", fontsize=11

@@ -1,6 +1,8 @@
 """Train one network in several processes without MPI: torch.distributed's gloo as the communicator.
 
-python examples/gloo.py [--processes 2]
+    python examples/gloo.py [--processes 2]
+
+Needs PyTorch.
 """
 
 import argparse

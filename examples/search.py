@@ -2,7 +2,8 @@
 
     python examples/search.py [--backend loky|dask|ray]
 
-Every worker is told to use one thread, so that two of them take two cores and not four.
+Every worker is told to use one thread, so that two of them take two cores and not four. Dask and Ray need the package
+dask[distributed] or ray.
 """
 
 import argparse

@@ -5,9 +5,10 @@
 """
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chainrule import _core
+from chainrule._core import Activation, Init, Loss, Optimizer, Schedule
 from chainrule.activations import ELU, LeakyReLU
 from chainrule.config import show_config
 from chainrule.distributed import shard
@@ -34,6 +35,7 @@ __all__ = [
     "ELU",
     "MLP",
     "SGD",
+    "Activation",
     "Adam",
     "AdamW",
     "ConstantRate",
@@ -45,14 +47,18 @@ __all__ = [
     "GradientFlowReport",
     "History",
     "Huber",
+    "Init",
     "LeakyReLU",
+    "Loss",
     "NonFinite",
     "NonFiniteError",
     "Normal",
     "OneCycle",
+    "Optimizer",
     "Plateau",
     "Quantile",
     "RMSprop",
+    "Schedule",
     "StepDecay",
     "TensorBoard",
     "Uniform",
@@ -67,9 +73,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "sklearn":  # needs its extra, and takes a second to import
-        import chainrule.sklearn
+if not TYPE_CHECKING:  # which would take it for any name
 
-        return chainrule.sklearn
-    raise AttributeError(f"module 'chainrule' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "sklearn":  # needs its extra, and takes a second to import
+            import chainrule.sklearn
+
+            return chainrule.sklearn
+        raise AttributeError(f"module 'chainrule' has no attribute {name!r}")

@@ -12,7 +12,8 @@ def optional_package(name: str, extra: str) -> Any:
         package = name.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != package:
             raise
-        message = f"this needs the package {package!r}; install it with: pip install 'chainrule[{extra}]'"
+        name_there = {"sklearn": "scikit-learn"}.get(package, package)
+        message = f"this needs the package {name_there!r}; install it with: pip install 'chainrule[{extra}]'"
         raise ImportError(message, name=error.name) from error
 
 

@@ -22,7 +22,7 @@ from chainrule.non_finite import NonFinite
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What a callback of :meth:`MLP.fit` is called with, once an epoch.
+    """What a callback of :meth:`MLP.fit`, or of an estimator's ``fit``, is called with, once an epoch.
 
     Attributes
     ----------
@@ -33,11 +33,11 @@ class EpochReport:
     epochs : int
         How many epochs were asked for.
     loss : float
-        Mean training loss of the epoch, of each step before its update.
+        Mean training loss of the epoch, of each step before its update; of an estimator, its ``loss_``.
     validation_loss : float or None
         Loss of the validation samples after the epoch; None without them.
     lr : float
-        Learning rate at the end of the epoch.
+        Learning rate at the end of the epoch; 1 for "lbfgs", which has none.
     monitor : GradientFlow or None
         What was given to the fit, with all that it has recorded so far.
     """

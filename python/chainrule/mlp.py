@@ -24,7 +24,7 @@ from chainrule.c_export import Footprint
 from chainrule.gradient_flow import GradientFlowReport
 from chainrule.initializers import ZEROS, InitLike, as_init, default_init
 from chainrule.losses import LossLike, as_loss
-from chainrule.optimizers import Optimizer
+from chainrule.optimizers import SGD, Optimizer
 
 MODELS: dict[str, type[_core.ModelFloat32 | _core.ModelFloat64]] = {
     "float32": _core.ModelFloat32,
@@ -377,9 +377,9 @@ class MLP:
         RuntimeError
             Without a `forward` since the last `step` or `fit`.
         ValueError, TypeError
-            If y or sample_weight does not fit; the gradients stay as they were.
+            If y or sample_weight does not fit, or lr is not a finite number >= 0; the gradients stay as they were.
         """
-        return self._model.backward(y, sample_weight, None if lr is None else real("lr", lr))
+        return self._model.backward(y, sample_weight, None if lr is None else SGD(lr).lr)
 
     def pullback(self, grad_output: npt.ArrayLike) -> FloatArray:
         """Run the backward pass for a loss of your own, from its gradient with respect to the outputs.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PARAMETER_FIGURES = ("mean_abs", "max_abs", "norm", "update_ratio", "zeros", "nan", "inf")
 LAYER_FIGURES = ("saturated", "dead", "activation_mean", "activation_variance", "delta_norm")
+FIGURES = [*PARAMETER_FIGURES, *LAYER_FIGURES]
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 32
 
@@ -69,6 +70,19 @@ class GradientFlow:
     (100, 4)
     """
 
+    mean_abs: npt.NDArray[np.float64]
+    max_abs: npt.NDArray[np.float64]
+    norm: npt.NDArray[np.float64]
+    update_ratio: npt.NDArray[np.float64]
+    zeros: npt.NDArray[np.float64]
+    nan: npt.NDArray[np.float64]
+    inf: npt.NDArray[np.float64]
+    saturated: npt.NDArray[np.float64]
+    dead: npt.NDArray[np.float64]
+    activation_mean: npt.NDArray[np.float64]
+    activation_variance: npt.NDArray[np.float64]
+    delta_norm: npt.NDArray[np.float64]
+
     def __init__(self, every: int | None = 1) -> None:
         self._record = _core.FlowRecord(None if every is None else integer("every", every, 1, 2**63 - 1))
         self._activations: list[str] = []
@@ -95,10 +109,15 @@ class GradientFlow:
         """The losses of the recorded steps."""
         return np.asarray(self._rows()["loss"], dtype=np.float64)
 
-    def __getattr__(self, name: str) -> npt.NDArray[np.float64]:
-        if name in (*PARAMETER_FIGURES, *LAYER_FIGURES):
-            return self._figures(self._rows(), name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # which would take it for any name
+
+        def __getattr__(self, name: str) -> npt.NDArray[np.float64]:
+            if name in FIGURES:
+                return self._figures(self._rows(), name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *FIGURES]
 
     def report(self, index: int = -1) -> GradientFlowReport:
         """Return the report of one recorded step.
@@ -133,7 +152,7 @@ class GradientFlow:
     def to_dict(self) -> dict[str, Any]:
         """Return steps, names and all figures as lists, ready for JSON; None for what is not finite."""
         rows = self._rows()
-        figures = {name: self._figures(rows, name).tolist() for name in (*PARAMETER_FIGURES, *LAYER_FIGURES)}
+        figures = {name: self._figures(rows, name).tolist() for name in FIGURES}
         steps = {"every": self.every, "steps": rows["recorded"], "loss": rows["loss"], "names": self.names}
         return jsonable({**steps, **figures})
 
@@ -150,9 +169,7 @@ class GradientFlow:
         index = pandas.MultiIndex.from_product([rows["recorded"], self.names], names=["step", "name"])
         parameters = rows["parameters"].reshape(-1, len(PARAMETER_FIGURES))
         layers = rows["layers"].repeat(2, axis=1).reshape(-1, len(LAYER_FIGURES))
-        return pandas.DataFrame(
-            np.hstack([parameters, layers]), index=index, columns=[*PARAMETER_FIGURES, *LAYER_FIGURES]
-        )
+        return pandas.DataFrame(np.hstack([parameters, layers]), index=index, columns=FIGURES)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the norm of each layer's weight gradient over the steps, as a heat map on a log scale.

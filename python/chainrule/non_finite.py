@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chainrule._json import jsonable
 
@@ -84,14 +84,30 @@ class NonFiniteError(FloatingPointError):
         Those of `where`.
     """
 
+    cause: str
+    tensor: str
+    layer: int
+    row: int
+    column: int
+    value: float
+    loss: float
+    epoch: int
+    batch: int
+    step: int
+
     def __init__(self, where: NonFinite) -> None:
         super().__init__(f"{where} The parameters are those before that step.")
         self.where = where
 
-    def __getattr__(self, name: str) -> Any:
-        if name in NonFinite.__dataclass_fields__ and "where" in vars(self):
-            return getattr(self.where, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    if not TYPE_CHECKING:  # which would take it for any name
+
+        def __getattr__(self, name: str) -> Any:
+            if name in NonFinite.__dataclass_fields__ and "where" in vars(self):
+                return getattr(self.where, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *NonFinite.__dataclass_fields__]
 
     def __reduce__(self) -> tuple[type[NonFiniteError], tuple[NonFinite], dict[str, Any]]:
         return type(self), (self.where,), {"args": self.args}

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import reference
-from cases import HIDDEN_CASES, case_ids
+from cases import HIDDEN_CASES, OPTIMIZERS, TASKS, case_ids
 from helpers import relative_error, same_bits
 from nets import library_activation
 
 import chainrule as cr
+from chainrule import _core, c_export, optimizers
 
 ELEMENTWISE = (*HIDDEN_CASES, "exp")
 DTYPES = ("float32", "float64")
@@ -197,3 +198,22 @@ def test_activations_are_values():
 def test_repr_makes_the_same_again():
     for made in (cr.LeakyReLU(0.123456789), cr.ELU(1 / 3), cr.Huber(1e-7), cr.Normal(1 / 7), cr.Uniform(2 / 3)):
         assert eval(f"cr.{made!r}") == made
+
+
+def test_every_activation_and_loss_is_known_to_the_tests_and_to_the_other_formats():
+    assert set(_core.activation_names) == set(reference.VALUES)
+    assert set(_core.loss_names) == set(reference.LOSSES) == {task.loss_name for task in TASKS}
+    assert {kind.lower() for kind, _ in OPTIMIZERS} == set(optimizers.OPTIMIZERS)
+    assert set(_core.activation_names) == set(c_export.VALUES) | {"identity", "softmax"}
+    assert set(_core.loss_names) == set(c_export.LOSSES) | {"cross_entropy"}
+
+
+@pytest.mark.parametrize("name", sorted(set(_core.activation_names) - {"identity"}))
+def test_every_activation_goes_to_other_formats_and_back(tmp_path, name):
+    mlp = cr.MLP([2, 3], output_activation={"leaky_relu": cr.LeakyReLU(), "elu": cr.ELU()}.get(name, name), seed=0)
+    pytest.importorskip("onnx", reason="onnx is not installed: activations are not taken there")
+    mlp.to_onnx(tmp_path / "net.onnx")
+    assert cr.MLP.from_onnx(tmp_path / "net.onnx").output_activation == mlp.output_activation
+    if name != "exp":  # which PyTorch has no module for
+        pytest.importorskip("torch", reason="PyTorch is not installed: activations are not taken there")
+        assert cr.MLP.from_torch(mlp.to_torch()).output_activation == mlp.output_activation

@@ -218,7 +218,7 @@ def test_grad_output(case):
     refused(world, lambda: world.mlp.pullback(wrong), ValueError, "grad_output")
 
 
-@pytest.mark.parametrize("lr", [NAN, INF, -INF])
+@pytest.mark.parametrize("lr", [NAN, INF, -INF, -0.1])
 def test_lr_of_backward(lr):
     world = World("mse", 3)
     refused(world, lambda: world.mlp.backward(world.y, lr=lr), ValueError, r"\blr\b")

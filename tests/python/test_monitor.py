@@ -405,3 +405,10 @@ def test_a_history_of_no_epoch_says_so(axes):
     y[5] = 1e300
     history = smooth_net().fit(X, y, epochs=2, on_nonfinite="stop")
     assert "no epoch" in history.plot(axes).texts[0].get_text()
+
+
+def test_figures_are_listed_and_misspelt_ones_are_not_there():
+    flow = cr.GradientFlow()
+    assert {"norm", "mean_abs", "dead", "delta_norm"} <= set(dir(flow))
+    with pytest.raises(AttributeError, match="'GradientFlow' object has no attribute 'nrom'"):
+        _ = flow.nrom

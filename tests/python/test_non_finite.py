@@ -174,6 +174,7 @@ def test_the_error_has_the_attributes_of_its_place():
     error = caught.value
     for name, value in vars(error.where).items():
         assert getattr(error, name) is value
+        assert name in dir(error)
     assert not hasattr(error, "rows")
     text = json.dumps(error.where.to_dict(), allow_nan=False)
     assert json.loads(text)["row"] == error.row == 3

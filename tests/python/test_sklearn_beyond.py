@@ -16,8 +16,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import StrOptions
 
 import chainrule as cr
+from chainrule.optimizers import OPTIMIZERS
 from chainrule.sklearn import EnsembleRegressor, MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -558,3 +560,15 @@ def test_scikit_learns_progress_bar_in_a_search(regression):
     pipeline = make_pipeline(StandardScaler(), MLPRegressor(**FEW))
     search = GridSearchCV(pipeline, {"mlpregressor__alpha": [0.1]}, cv=2).set_callbacks(callback.ProgressBar())
     assert np.isfinite(search.fit(*regression).best_score_)
+
+
+def test_a_solver_of_the_core_that_nothing_more_is_known_of_gets_the_learning_rate(regression, monkeypatch):
+    class Mine(cr.SGD):
+        pass
+
+    monkeypatch.setitem(OPTIMIZERS, "mine", Mine)
+    monkeypatch.setitem(MLPRegressor._parameter_constraints, "solver", [StrOptions({"mine"})])
+    fitted = MLPRegressor(
+        hidden_layer_sizes=(5,), solver="mine", learning_rate_init=0.01, max_iter=5, random_state=0
+    ).fit(*regression)
+    assert type(fitted._optimizer) is Mine and fitted._optimizer.lr == 0.01

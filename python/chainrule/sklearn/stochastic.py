@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from chainrule._core import FitQueue, NumpyShuffles, Optimizer
 from chainrule.distributed import Communicator, of_all
 from chainrule.non_finite import NonFiniteError
-from chainrule.optimizers import SGD, Adam, AdamW, RMSprop
+from chainrule.optimizers import OPTIMIZERS, SGD, Adam, AdamW, RMSprop
 from chainrule.schedules import as_schedule
 from chainrule.sklearn.epochs import EpochDone, listeners, rate_rule
 from chainrule.sklearn.objective import Objective, mean_over
@@ -212,7 +212,10 @@ def make_optimizer(estimator: BaseMLP) -> Optimizer:
         return Adam(lr, betas, eps, eps_hat=True)
     if estimator.solver == "adamw":
         return AdamW(lr, betas, eps)
-    return RMSprop(lr, eps=eps)
+    if estimator.solver == "rmsprop":
+        return RMSprop(lr, eps=eps)
+    of_name: type[Optimizer] = OPTIMIZERS[estimator.solver]
+    return of_name(lr)
 
 
 def validation_samples(estimator: BaseMLP, given: Any, comm: Communicator | None) -> Samples:
