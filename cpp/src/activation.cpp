@@ -22,9 +22,9 @@ Activation activation_named(const std::string& name, double parameter) {
 void check(const Activation& activation) {
   std::visit(
       [](const auto& a) {
-        if (const double value = a.parameter(); !std::isfinite(value) || !a.takes(value))
-          throw std::invalid_argument(std::string(a.parameter_name) + " is " + text_of(value) +
-                                      "; expected a finite number " + a.parameter_range);
+        if (a.parameter_name)
+          require(a.takes(a.parameter()), a.parameter_name, a.parameter(),
+                  std::string("a finite number ") + a.parameter_range);
       },
       activation);
 }

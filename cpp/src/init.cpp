@@ -30,9 +30,7 @@ Init init_named(const std::string& name, double parameter) {
 void check(const Init& init) {
   std::visit(
       [](const auto& i) {
-        if (const double value = i.parameter(); i.parameter_name && (!(value > 0) || !std::isfinite(value)))
-          throw std::invalid_argument(std::string(i.parameter_name) + " is " + text_of(value) +
-                                      "; expected a finite number > 0");
+        if (i.parameter_name) require(i.parameter() > 0, i.parameter_name, i.parameter(), "a finite number > 0");
       },
       init);
 }

@@ -13,10 +13,7 @@ bool Huber::set_parameters(const std::vector<double>& given) {
   return given.size() == 1;
 }
 
-void Huber::check() const {
-  if (!(delta > 0) || !std::isfinite(delta))
-    throw std::invalid_argument("delta is " + text_of(delta) + "; expected a finite number > 0");
-}
+void Huber::check() const { require(delta > 0, "delta", delta, "a finite number > 0"); }
 
 bool Quantile::set_parameters(const std::vector<double>& given) {
   quantiles = given;

@@ -28,9 +28,8 @@ Network<T>::Network(Index inputs, std::vector<Layer> layers)
     if (l < depth() && output_only(activation(l)))
       throw std::invalid_argument(std::string("activation '") + name(activation(l)) + "' is for the output; layer " +
                                   std::to_string(l) + " is hidden");
-    if (!(dropout(l) >= 0 && dropout(l) < 1))
-      throw std::invalid_argument("dropout of layer " + std::to_string(l) + " is " + text_of(dropout(l)) +
-                                  "; expected a number in [0, 1)");
+    require(dropout(l) >= 0 && dropout(l) < 1, "dropout of layer " + std::to_string(l), dropout(l),
+            "a number in [0, 1)");
     if (l == depth() && dropout(l) > 0)
       throw std::invalid_argument("dropout of the output layer is " + text_of(dropout(l)) +
                                   "; only hidden layers have it");

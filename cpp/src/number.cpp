@@ -4,6 +4,7 @@
 #include <limits>
 #include <locale>
 #include <sstream>
+#include <stdexcept>
 
 namespace chainrule {
 
@@ -19,6 +20,11 @@ std::string text_of(T value) {
     if (digits == std::numeric_limits<T>::max_digits10 || !std::isfinite(value) || (stream >> read && read == value))
       return stream.str();
   }
+}
+
+void require(bool right, const std::string& what, double value, const std::string& expected) {
+  if (!right || !std::isfinite(value))
+    throw std::invalid_argument(what + " is " + text_of(value) + "; expected " + expected);
 }
 
 template std::string text_of(float);

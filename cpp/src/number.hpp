@@ -8,4 +8,7 @@ namespace chainrule {
 template <class T>
 std::string text_of(T value);
 
+/// std::invalid_argument, "`what` is 3; expected `expected`", unless the value is right and finite.
+void require(bool right, const std::string& what, double value, const std::string& expected);
+
 }  // namespace chainrule

@@ -48,13 +48,11 @@ double learning_rate(const Rule& rule) {
 }
 
 static void check_at_least_zero(const char* what, double value) {
-  if (!(value >= 0) || !std::isfinite(value))
-    throw std::invalid_argument(std::string(what) + " is " + text_of(value) + "; expected a finite number >= 0");
+  require(value >= 0, what, value, "a finite number >= 0");
 }
 
 static void check_share(const char* what, double value) {
-  if (!(value >= 0 && value < 1))
-    throw std::invalid_argument(std::string(what) + " is " + text_of(value) + "; expected a number in [0, 1)");
+  require(value >= 0 && value < 1, what, value, "a number in [0, 1)");
 }
 
 void set_learning_rate(Rule& rule, double lr) {

@@ -54,11 +54,6 @@ void check(const Schedule& schedule) {
   std::visit([](const auto& s) { s.check(); }, schedule);
 }
 
-static void require(bool ok, const char* what, double value, const char* expected) {
-  if (!ok || !std::isfinite(value))
-    throw std::invalid_argument(std::string(what) + " is " + text_of(value) + "; expected " + expected);
-}
-
 void StepDecay::check() const {
   require(step_size >= 1, "step_size", static_cast<double>(step_size), "a whole number of epochs >= 1");
   require(gamma > 0, "gamma", gamma, "a number > 0");

@@ -28,11 +28,9 @@ void check(const FitOptions& options, Index rows) {
   positive("epochs", options.epochs);
   positive("batch_size", options.batch_size);
   if (options.patience) positive("patience", *options.patience);
-  if (!(options.objective.loss_weight > 0) || !std::isfinite(options.objective.loss_weight))
-    throw std::invalid_argument("loss_weight is " + text_of(options.objective.loss_weight) +
-                                "; expected a finite number > 0");
-  if (!(options.objective.l2 >= 0) || !std::isfinite(options.objective.l2))
-    throw std::invalid_argument("l2 is " + text_of(options.objective.l2) + "; expected a finite number >= 0");
+  const auto [loss_weight, l2] = options.objective;
+  require(loss_weight > 0, "loss_weight", loss_weight, "a finite number > 0");
+  require(l2 >= 0, "l2", l2, "a finite number >= 0");
   if (options.clip_norm && !(*options.clip_norm > 0))
     throw std::invalid_argument("clip_norm is " + text_of(*options.clip_norm) + "; expected a number > 0");
   if (options.micro_batch) positive("micro_batch", *options.micro_batch);
