@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/kernels.hpp"
+#include "interpreter.hpp"
 #include "number.hpp"
 
 namespace chainrule::bindings {
@@ -106,9 +107,10 @@ py::array copied(const py::array& a) {
   quiet.attr("__enter__")();
   py::object result;
   try {
-    result = numpy.attr("array")(a, py::arg("dtype") = dtype_of<T>(), py::arg("order") = "C", py::arg("copy") = true,
-                                 py::arg("subok") = false);
-  } catch (...) {
+    result = called(numpy.attr("array"), py::make_tuple(a),
+                    py::dict(py::arg("dtype") = dtype_of<T>(), py::arg("order") = "C", py::arg("copy") = true,
+                             py::arg("subok") = false));
+  } catch (const py::error_already_set&) {
     quiet.attr("__exit__")(py::none(), py::none(), py::none());
     throw;
   }

@@ -5,6 +5,7 @@
 
 #include <chainrule/trainer.hpp>
 
+#include "interpreter.hpp"
 #include "non_finite.hpp"
 
 // What a fit came to, and a fit between two epochs, which Python writes to a file and reads back.
@@ -71,7 +72,7 @@ class Checkpoint : public Observer<T> {
 
   void epoch_done(FitState<T>& state) override {
     if (write_.is_none() || (state.epoch % every_ != 0 && state.epoch != state.options.epochs && !state.stop)) return;
-    const py::gil_scoped_acquire acquire;
+    const Acquired interpreter;
     write_(as_dict(state.progress));
   }
 

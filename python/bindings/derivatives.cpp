@@ -1,5 +1,7 @@
 #include "derivatives.hpp"
 
+#include "interpreter.hpp"
+
 namespace chainrule::bindings {
 
 namespace {
@@ -83,7 +85,7 @@ py::dict check_gradients(const Model<T>& model, const py::object& X, const py::o
   const SamplesIn<T> in = model.samples(X, y, sample_weight);
   GradientCheck check;
   {
-    const py::gil_scoped_release release;
+    const Released released;
     check = chainrule::check_gradients<T>(model.network(), model.loss(), in.view(), 1e-6, check_signals);
   }
   py::list parameters;

@@ -12,13 +12,15 @@
 #include <pthread.h>
 #endif
 
+#include "interpreter.hpp"
+
 namespace chainrule::bindings {
 
 namespace py = pybind11;
 
 /// Asks Python about Ctrl-C.
 inline void check_signals() {
-  const py::gil_scoped_acquire acquire;
+  const Acquired interpreter;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
@@ -30,10 +32,7 @@ class Lock {
   /// Asks `go_on` now and then whether to wait any longer, which throws if not.
   template <class GoOn>
   void acquire(const GoOn& go_on) {
-    if (refused_here() == this)
-      throw std::runtime_error(
-          "this network is in training, and its samples are read ahead meanwhile; they may come from its `predict`, or "
-          "from a copy of it, but from nothing else of it");
+    check_not_refused();
     const std::uint64_t me = this_thread();
     for (int tries = 0;; ++tries) {
       std::uint64_t holder = 0;
@@ -61,6 +60,12 @@ class Lock {
   bool is_held_here() const { return holder_.load() == this_thread(); }
   /// From now on refuses this thread, for which the holder waits.
   void refuse_here() { refused_here() = this; }
+  void check_not_refused() const {
+    if (refused_here() == this)
+      throw std::runtime_error(
+          "this network is in training, and its samples are read ahead meanwhile; they may come from its `predict`, or "
+          "from a copy of it, but from nothing else of it");
+  }
 
  private:
   static const Lock*& refused_here() {
@@ -107,7 +112,7 @@ class Exclusive {
   explicit Exclusive(Lock& lock) : held_(lock, check_signals) {}
 
  private:
-  py::gil_scoped_release release_;
+  Released released_;
   Held held_;
 };
 

@@ -6,13 +6,14 @@
 
 #include "checkpoint.hpp"
 #include "engine/thread_pool.hpp"
+#include "interpreter.hpp"
 #include "register.hpp"
 
 namespace chainrule::bindings {
 
 void FitQueue::run(const py::object& on_progress) {
   FitSignals signals;
-  const py::gil_scoped_release release;
+  const Released released;
   auto work = std::async(std::launch::async, [&] {
     engine::parallel(static_cast<std::ptrdiff_t>(fits_.size()), num_threads(), [&](std::ptrdiff_t i) {
       if (signals.stop) return;
@@ -25,7 +26,7 @@ void FitQueue::run(const py::object& on_progress) {
     });
   });
   while (work.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready) {
-    const py::gil_scoped_acquire acquire;
+    const Acquired interpreter;
     try {
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
       if (!on_progress.is_none()) on_progress(signals.epochs.load());
@@ -36,7 +37,7 @@ void FitQueue::run(const py::object& on_progress) {
   }
   work.get();
   if (on_progress.is_none()) return;
-  const py::gil_scoped_acquire acquire;
+  const Acquired interpreter;
   on_progress(signals.epochs.load());
 }
 

@@ -15,6 +15,7 @@
 #include "cutting.hpp"
 #include "exclusive.hpp"
 #include "gradient_flow.hpp"
+#include "interpreter.hpp"
 #include "number.hpp"
 #include "optimizers.hpp"
 #include "row_blocks.hpp"
@@ -48,7 +49,7 @@ class Model : public AnyModel {
     for (std::size_t i = 0; i < activations.size(); ++i)
       layers.push_back({layer_sizes[i + 1], activations[i], dropout[i]});
     network_ = std::make_shared<Network<T>>(layer_sizes.front(), std::move(layers));
-    const py::gil_scoped_release release;
+    const Released released;
     if (!inits.empty()) initialise(*network_, inits, seed);
   }
 
@@ -163,15 +164,15 @@ class Model : public AnyModel {
     py::array_t<T> output({in.rows(), network_->outputs()});
     T* to = output.mutable_data();
     // To let go of the interpreter for a microsecond would take about as long.
-    std::optional<py::gil_scoped_release> release;
-    if (in.rows() * parameter_count() > 10000) release.emplace();
+    std::optional<Released> released;
+    if (in.rows() * parameter_count() > 10000) released.emplace();
     chainrule::predict<T>(*network_, in.view(), to, check_signals);
     return output;
   }
 
   double evaluate(const py::object& X, const py::object& y, const py::object& sample_weight) const {
     const SamplesIn<T> in = samples(X, y, sample_weight);
-    const py::gil_scoped_release release;
+    const Released released;
     return chainrule::evaluate(*network_, loss_, in.view(), check_signals);
   }
 

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <utility>
 
+#include "interpreter.hpp"
 #include "register.hpp"
 
 namespace chainrule::bindings {
@@ -43,7 +44,7 @@ void NumpyShuffles::draw(std::vector<Index>& order) {
   if (order_.size() != order.size()) fill(order_, order.size());
   fill(places_, order.size());
   {
-    const py::gil_scoped_acquire acquire;
+    const Acquired interpreter;
     const py::capsule capsule = bit_generator_.attr("capsule");
     const BitGenerator& generator = *capsule.get_pointer<BitGenerator>();
     const py::object lock = bit_generator_.attr("lock");  // which others that draw from it hold

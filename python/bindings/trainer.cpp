@@ -6,6 +6,7 @@
 #include "checkpoint.hpp"
 #include "engine/thread_pool.hpp"
 #include "fit_queue.hpp"
+#include "interpreter.hpp"
 #include "numpy_shuffles.hpp"
 #include "schedules.hpp"
 #include "selection.hpp"
@@ -55,10 +56,10 @@ class EpochReport : public Observer<T> {
   void epoch_done(FitState<T>& state) override {
     model_.set_epochs_trained(model_.epochs_trained() + 1);
     if (on_epoch_.is_none()) return;
-    const py::gil_scoped_acquire acquire;
+    const Acquired interpreter;
     const engine::KeepSubnormals of_python;
-    const py::object stop =
-        on_epoch_(state.epoch, state.loss, state.validation_loss, state.progress.history.lr.back(), state.penalty);
+    const py::object stop = called(on_epoch_, py::make_tuple(state.epoch, state.loss, state.validation_loss,
+                                                             state.progress.history.lr.back(), state.penalty));
     if (py::bool_(stop)) state.stop = true;
     state.optimizer.set_rule(optimizer_.rule());  // which the callback may have changed
     state.optimizer.attach(state.network);
@@ -84,7 +85,7 @@ class RanksIn : public Ranks {
  private:
   template <class T>
   void sum_of(T* values, Index count) {
-    const py::gil_scoped_acquire acquire;
+    const Acquired interpreter;
     sum_(vector_view<T>(values, count, py::none()));
   }
 
@@ -126,18 +127,18 @@ class SourceIn : public Source<T> {
   SourceIn(const Model<T>& model, TapeOfFit<T>& tape, const py::object& source)
       : model_(model), tape_(tape), source_(source) {}
   ~SourceIn() override {
-    const py::gil_scoped_acquire acquire;
+    const Acquired interpreter;
     block_ = {};
   }
   Index rows() const override {
-    const py::gil_scoped_acquire acquire;
+    const Acquired interpreter;
     return source_.attr("rows").template cast<Index>();
   }
   const Samples<T>* next() override {
-    const py::gil_scoped_acquire acquire;
+    const Acquired interpreter;
     view_.reset();
     block_ = {};
-    const py::object given = source_.attr("next")();
+    const py::object given = called(source_.attr("next"), py::tuple());
     if (given.is_none()) return nullptr;
     const auto parts = given.cast<py::tuple>();
     block_ = model_.samples(parts[0], parts[1], parts[2], "X", "y", "sample_weight", false);
@@ -282,7 +283,7 @@ class FitOf {
       const AtWork<T> not_of_another(optimizer_, model_.network());
     }
     const Exclusive exclusive(model_.lock());  // of a fit in another thread
-    const py::gil_scoped_acquire acquire;
+    const Acquired interpreter;
     restore(model_, from, optimizer_, progress_.history.epochs);
     options_.seed = model_.seed();
   }
@@ -311,6 +312,7 @@ std::optional<py::dict> fit(Model<T>& model, const py::object& X, const py::obje
   EpochReport<T> report = fit->report();
   if (queue) {
     if (model.lock().is_held_here()) throw std::runtime_error("this network is in the midst of a fit");
+    model.lock().check_not_refused();
     const py::object alive = py::cast(&model, py::return_value_policy::reference);
     queue->add([fit, report, alive, &model](FitSignals& signals) mutable {
       const Held held(model.lock(), [&] {

@@ -209,7 +209,7 @@ def fit(
                 **settings,
                 **saved,
             )
-    except (ValueError, NonFiniteError) as error:
+    except (ValueError, TypeError, NonFiniteError) as error:
         if job.source:
             job.source.name_row(error)
         raise

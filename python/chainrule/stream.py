@@ -65,7 +65,11 @@ class Stream(ABC):
             self._blocks = self.epoch(self.first_epoch + self._epochs_read)
             self._ahead = self._begin_reading(self._blocks)
         assert self._ahead is not None
-        block = self._ahead.result()
+        try:
+            block = self._ahead.result()
+        except BaseException:
+            self._blocks_given = 0  # the error is the source's, and of no block
+            raise
         if block is None:
             self._blocks = None
             self._blocks_given = 0
@@ -106,7 +110,7 @@ class Stream(ABC):
         """Read the blocks of an epoch, counted from the network's first."""
 
     @abstractmethod
-    def name_row(self, error: ValueError | NonFiniteError) -> None:
+    def name_row(self, error: ValueError | TypeError | NonFiniteError) -> None:
         """Let an error of the core about the block that it was given last say where that is for the user."""
 
 
@@ -155,7 +159,7 @@ class ArrayStream(Stream):
                     X = X.astype(self._dtype, copy=False)
             yield X, y, weight
 
-    def name_row(self, error: ValueError | NonFiniteError) -> None:
+    def name_row(self, error: ValueError | TypeError | NonFiniteError) -> None:
         """Let it name the row of the arrays."""
         if self._blocks_given == 0:  # between epochs: it is a callback's
             return
@@ -216,13 +220,16 @@ class BlockStream(Stream):
         # Others may fill the same arrays again and again, the next time while these are trained on.
         kept = type(given) in (list, tuple)
         indexed = hasattr(given, "__len__") and not isinstance(given, Iterable)
-        for item in (given[i] for i in range(len(given))) if indexed else given:
+        items = (given[i] for i in range(len(given))) if indexed else given
+        for block, item in enumerate(items, 1):
             if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
-                raise TypeError(f"X gave {shown(item)}; expected a tuple (X, y) or (X, y, sample_weight)")
+                raise TypeError(
+                    f"X gave {shown(item)} as block {block}; expected a tuple (X, y) or (X, y, sample_weight)"
+                )
             X, y, *weight = item if kept else map(_copied, item)
             yield X, y, weight[0] if weight else None
 
-    def name_row(self, error: ValueError | NonFiniteError) -> None:
+    def name_row(self, error: ValueError | TypeError | NonFiniteError) -> None:
         """Let it name the block; a NonFiniteError's sample is counted over the epoch."""
         if self._blocks_given > 0 and re.match(r"(?:X|y|sample_weight) ", str(error)):
             error.args = (f"block {self._blocks_given} of the epoch: {error}",)

@@ -304,3 +304,37 @@ def test_a_gradient_may_weigh_the_samples_of_the_next(rng):
     loss = expected.backward(y, weight.copy())
     assert mlp.backward(y, weight) == loss
     assert same_bits(mlp.gradient, expected.gradient)
+
+
+AT_THE_END = """
+import sys, threading, time
+import numpy as np, chainrule as cr
+
+X = np.random.default_rng(0).normal(size=(20_000, 30))  # of another dtype than the network's
+mlp = cr.MLP([30, 64, 3], seed=0)
+
+def blocks():
+    while True:
+        yield X[:50], X[:50, :3]
+
+def forever(call):
+    while True:
+        call()
+
+work = {
+    "fit": lambda: mlp.fit(X, X[:, :3], epochs=10**6),
+    "callbacks": lambda: mlp.fit(X[:50], X[:50, :3], epochs=10**7, callbacks=lambda report: None),
+    "blocks": lambda: mlp.fit(blocks(), epochs=1),
+    "step": lambda: forever(lambda: mlp.step(X[:100], X[:100, :3], sgd)),
+    "predict": lambda: forever(lambda: mlp.predict(X)),
+}[sys.argv[1]]
+sgd = cr.SGD()
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize("work", ["fit", "callbacks", "blocks", "step", "predict"])
+def test_a_daemon_thread_at_work_does_not_disturb_the_end_of_the_program(run_python, work):
+    for _ in range(3):
+        run_python("-c", AT_THE_END, work)

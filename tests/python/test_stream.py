@@ -303,12 +303,14 @@ class TestIterables:
         assert mlp.fit(Moved(lambda X, _: mlp.predict(X)[:, :1]), epochs=2).epochs == 2
         with pytest.raises(RuntimeError, match="this network is in training, and its samples are read ahead"):
             mlp.fit(Moved(mlp.input_gradient), epochs=2)
+        with pytest.raises(RuntimeError, match="this network is in training, and its samples are read ahead"):
+            mlp.fit(Moved(lambda X, _: cr.fit_many([mlp], X, X[:, :2], epochs=1)), epochs=2)
         assert mlp.input_gradient(X, 0).shape == X.shape
 
     @pytest.mark.parametrize(
         ("blocks", "error", "message"),
         [
-            ([3], TypeError, "X gave 3"),
+            ([3], TypeError, r"X gave 3 .*as block 1; expected a tuple"),
             ([(np.ones((2, 3)), np.ones((2, 2)))], ValueError, "X has 3 columns"),
             ([(np.full((2, 4), np.nan), np.ones((2, 2)))], ValueError, "X holds nan"),
             (3, TypeError, "X is 3 .*expected an iterable"),
@@ -324,6 +326,16 @@ class TestIterables:
         bad[0][5, 2] = np.nan
         with pytest.raises(ValueError, match=r"^block 3 of the epoch: X holds nan at row 5, column 2; expected finite"):
             smooth_net().fit(iter([good, good, bad]), epochs=1)
+        with pytest.raises(TypeError, match=r"^block 2 of the epoch: y is None; expected real numbers"):
+            smooth_net().fit([good, (good[0], None)], epochs=1)
+
+    def test_an_error_of_the_source_names_no_block(self):
+        def source():
+            yield smooth_data(8)
+            smooth_net().predict(np.full((1, 4), np.nan))
+
+        with pytest.raises(ValueError, match=r"^X holds nan at row 0, column 0"):
+            smooth_net().fit(source(), epochs=1)
 
     def test_an_error_of_the_source_comes_out(self):
         def source():
