@@ -214,6 +214,9 @@ class _Samples:
     """X and y. What the core would copy for each network is converted once for all networks of one dtype."""
 
     def __init__(self, X: npt.ArrayLike, y: npt.ArrayLike) -> None:
+        for name, given in (("X", X), ("y", y)):
+            if given is None:
+                raise TypeError(f"{name} is None; expected real numbers")
         self._X: Any = X
         if not hasattr(X, "tocsr"):
             self._X = array("X", X)

@@ -132,11 +132,14 @@ class GradientFlow:
         ------
         RuntimeError
             If nothing has been recorded yet.
-        IndexError
-            If there are fewer steps.
+        IndexError, TypeError
+            If there are fewer steps, or index is no integer.
         """
         count = self._recorded()
-        place = range(count)[index]
+        index = integer("index", index, -(2**63), 2**63 - 1)
+        if not -count <= index < count:
+            raise IndexError(f"index is {index}; {count} steps have been recorded")
+        place = index % count
         return self._report(self._record.flows(place, None if place == count - 1 else place + 1))
 
     def diagnose(self) -> list[Finding]:

@@ -361,3 +361,10 @@ def test_settings_in_any_sequence():
     settings["optimizer"] = (cr.SGD(lr=0.1), cr.Adam())
     cr.fit_many(again, X, y, rows=ordered, **settings)
     assert [same_bits(a.parameters, b.parameters) for a, b in zip(again, mlps, strict=True)] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["X", "y"])
+def test_samples_that_are_missing(name):
+    samples = {"X": np.ones((4, 2)), "y": np.ones(4), name: None}
+    with pytest.raises(TypeError, match=f"^{name} is None; expected real numbers$"):
+        cr.fit_many([cr.MLP([2, 1], seed=0)], **samples, epochs=1)

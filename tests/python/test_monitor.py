@@ -412,3 +412,14 @@ def test_figures_are_listed_and_misspelt_ones_are_not_there():
     assert {"norm", "mean_abs", "dead", "delta_norm"} <= set(dir(flow))
     with pytest.raises(AttributeError, match="'GradientFlow' object has no attribute 'nrom'"):
         _ = flow.nrom
+
+
+def test_a_step_that_was_not_recorded():
+    flow = cr.GradientFlow()
+    cr.MLP([2, 1], seed=0).fit(np.ones((4, 2)), np.ones(4), epochs=3, monitor=flow)
+    assert flow.report(-3).to_dict() == flow.report(0).to_dict()
+    for index in (3, -4):
+        with pytest.raises(IndexError, match=f"^index is {index}; 3 steps have been recorded$"):
+            flow.report(index)
+    with pytest.raises(TypeError, match="index is 'last'"):
+        flow.report("last")
