@@ -1,6 +1,7 @@
 """Packages that only some functions need: imported when used."""
 
 import importlib
+import sys
 from typing import Any
 
 
@@ -21,4 +22,4 @@ def progress_bar(epochs: int) -> Any:
     """Return a bar of tqdm's over epochs, a context manager with ``update(n)``, for terminals and notebooks."""
     from tqdm.auto import tqdm
 
-    return tqdm(total=epochs, unit="epoch")
+    return tqdm(total=epochs, unit="epoch", disable=sys.stderr is None)  # as in programs without a console

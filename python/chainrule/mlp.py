@@ -550,7 +550,8 @@ class MLP:
         Returns
         -------
         MLP
-            With the architecture, parameters, dtype, seed and count of epochs of the saved one.
+            With the architecture, parameters, dtype, seed and count of epochs of the saved one. What drops out in steps
+            and passes outside of `fit` begins anew.
 
         Raises
         ------

@@ -300,6 +300,8 @@ def as_stream(
 ) -> Stream:
     """Return the stream of arrays on the disk, or, without y, of an iterable of blocks."""
     if y is not None:
+        if is_on_disk(X) and len(X.shape) != 2:  # whose first row would be described by its own shape
+            raise ValueError(f"X has shape {tuple(X.shape)}; expected two dimensions, (n, {mlp.layer_sizes[0]})")
         arrays: tuple[Any, Any, Any] = X, y if is_on_disk(y) else _as_array(y), _as_array(sample_weight)
         stream = ArrayStream(arrays, mlp.dtype, batch_size, shuffle, BLOCK_BYTES)
         first = [array[:1] if getattr(array, "shape", ()) else array for array in arrays]

@@ -508,3 +508,8 @@ def test_optimizers_beyond_the_range_of_the_dtype(optimizer):
         with pytest.raises(ValueError, match=r"^lr, or another setting of the optimizer, is beyond the range"):
             train()
     assert same_bits(mlp.parameters, before) and optimizer.t == 0
+
+
+def test_progress_without_a_console(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    assert cr.MLP([2, 1], seed=0).fit(np.ones((4, 2)), np.ones(4), epochs=2, progress=True).epochs == 2

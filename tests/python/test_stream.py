@@ -74,6 +74,11 @@ class TestMemoryMaps:
         ]
         assert most == [4 * 10 * 6 * 8, 4 * 10 * 6 * 8 + X_map.nbytes]
 
+    def test_an_array_that_is_no_matrix_is_described_by_its_own_shape(self, maps):
+        X, y, _, _ = maps(203)
+        with pytest.raises(ValueError, match=r"^X has shape \(203,\); expected two dimensions, \(n, 4\)$"):
+            smooth_net().fit(X[:, 0], y, epochs=1)
+
     def test_fits_of_one_epoch_are_one_of_three(self, maps, monkeypatch):
         monkeypatch.setattr(stream, "BLOCK_BYTES", 1000)
         X_map, y_map, _, _ = maps(203)
