@@ -123,6 +123,15 @@ TEST_CASE_TEMPLATE("observers: looking at the gradient changes no bit", T, float
   }
 }
 
+TEST_CASE("observers: a rate that is none is refused, and the optimizer's comes back") {
+  auto problem = sample<double>();
+  Optimizer<double> optimizer(SGD{0.5});
+  Callbacks<double> callbacks;
+  callbacks.on_epoch = [](FitState<double>& state) { state.lr = -1; };
+  CHECK_THROWS_AS(fit(problem, optimizer, in_order(2), {&callbacks}), std::invalid_argument);
+  CHECK(optimizer.lr() == 0.5);
+}
+
 TEST_CASE_TEMPLATE("observers: they see the gradient before it is clipped", T, float, double) {
   auto problem = sample<T>();
   const Index count = problem.network.parameter_count();

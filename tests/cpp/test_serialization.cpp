@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <locale>
 #include <stdexcept>
@@ -115,6 +116,25 @@ TEST_CASE("hostile files are refused, each with its name") {
   CHECK(count > 50);
 }
 
+TEST_CASE("a tensor that is longer in the file than its shape is refused") {
+  const Folder folder;
+  const std::string path = (folder.path / "net.safetensors").string();
+  const Network<double> network(1, {{1, Identity{}}});
+  save<double>(network, MSE{}, path);
+  std::ifstream written(path, std::ios::binary);
+  std::string file((std::istreambuf_iterator<char>(written)), {});
+  const auto put = [&file](const std::string& from, const std::string& to) {
+    const std::size_t place = file.find(from);
+    REQUIRE(place != std::string::npos);
+    REQUIRE(from.size() == to.size());
+    file.replace(place, from.size(), to);
+  };
+  put("[0,8]", "[0,9]");
+  put("8,16]", "9,17]");
+  std::ofstream(path, std::ios::binary) << file << '\0';
+  CHECK_THROWS_AS(load<double>(path), std::invalid_argument);
+}
+
 TEST_CASE("every truncation is refused") {
   std::ifstream file(files / "good.safetensors", std::ios::binary);
   const std::string data((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -173,6 +193,7 @@ TEST_CASE("JSON: what is right is read, what is not is refused") {
                             "\"\\x\"",
                             "\"\\u12\"",
                             "\"\\ud83d\"",
+                            "\"\\ud83d\\ue000\"",
                             "\"\\ude00\"",
                             "\"\n\"",
                             "nul",

@@ -49,6 +49,12 @@ def small_net(layer_sizes=(4, 5, 3), *, dtype="float64", seed=1, **settings):
     return mlp, X, y
 
 
+def few_samples():
+    """X (64, 3) and y (64,), a regression problem."""
+    X = np.random.default_rng(0).normal(size=(64, 3))
+    return X, X[:, 0] - X[:, 1] ** 2
+
+
 def smooth_data(n=64, d_in=4, d_out=2, seed=0):
     """A regression problem that a small net can learn."""
     rng = np.random.default_rng(seed)

@@ -1,7 +1,10 @@
 """The verdict: right about networks made to have a disease, silent about healthy ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from nets import few_samples
 
 import chainrule as cr
 
@@ -234,3 +237,27 @@ def test_a_pullback_says_nothing_of_the_error(size):
     mlp.forward(1000 * np.random.default_rng(0).normal(size=(64, 4)))
     mlp.pullback(np.full((64, 1), size))
     assert "saturated units" in problems_of(mlp.gradient_flow())
+
+
+def test_dead_relu_outputs_are_not_saturated():
+    X, y = few_samples()
+    mlp = cr.MLP([3, 4, 1], hidden_activation="tanh", output_activation="relu", seed=0)
+    mlp.biases[1][:] = -100
+    mlp.forward(X)
+    mlp.backward(y)
+    assert [f.problem for f in mlp.gradient_flow().diagnose()] == ["dead units"]
+
+
+def test_a_loss_alone_is_not_finite():
+    X, y = few_samples()
+    [found] = replace(report_of(cr.MLP([3, 8, 1], seed=0), X, y), loss=np.inf).diagnose()
+    assert found.problem == "not finite" and found.layers == ["layers.1"] and found.figures == "the loss is inf"
+
+
+def test_huber_of_small_errors_is_half_their_square():
+    X, y = few_samples()
+    r = report_of(cr.MLP([3, 8, 1], hidden_activation="tanh", loss=cr.Huber(1.0), seed=0), X, y)
+    hidden, output = r.layers
+    r = replace(r, layers=[replace(hidden, saturated=0.9), replace(output, activation_variance=0.25)])
+    assert [f.problem for f in replace(r, loss=0.02).diagnose()] == ["saturated units"]  # an error of 0.2, of 0.5
+    assert replace(r, loss=0.002).diagnose() == []

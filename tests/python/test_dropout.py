@@ -96,3 +96,10 @@ def test_bad_sparse_input():
         mlp.predict(good.astype(complex))
     unsorted = scipy_sparse.csr_matrix((np.ones(3), np.array([2, 0, 1]), np.array([0, 3])), shape=(1, 4))
     np.testing.assert_array_equal(mlp.predict(unsorted), mlp.predict(unsorted.toarray()))
+
+
+def test_dropout_next_to_1_lets_some_through():
+    mlp = cr.MLP([1, 64, 1], hidden_activation="identity", dropout=0.999999, seed=0)
+    mlp.weights[0][:], mlp.biases[0][:], mlp.weights[1][:] = 0, 1, 1
+    a = mlp.forward(np.ones((20000, 1)))
+    assert np.isfinite(a).all() and a.max() == 65536

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers import same_bits, state
+from nets import few_samples
 
 import chainrule as cr
 
@@ -544,3 +545,38 @@ def test_paths_with_null_characters(call):
             mlp.fit([[1, 2]], [1], epochs=1, checkpoint="a\0b")
         else:
             getattr(mlp, call)("a\0b")
+
+
+@pytest.mark.parametrize("value", ["3", 2.5, None, [3]])
+def test_what_is_no_integer(value):
+    X, y = few_samples()
+    with pytest.raises(TypeError, match=r"epochs is .*expected an integer"):
+        cr.MLP([3, 1]).fit(X, y, epochs=value)
+
+
+@pytest.mark.parametrize("given", [True, np.True_], ids=repr)
+def test_a_bool_is_no_integer(given):
+    X, y = few_samples()
+    with pytest.raises(TypeError, match=r"epochs is .*True.*expected an integer"):
+        cr.MLP([3, 1]).fit(X, y, epochs=given)
+
+
+def test_a_number_beyond_floats():
+    with pytest.raises(ValueError, match="finite"):
+        cr.LeakyReLU(10**400)
+
+
+def test_callbacks_that_cannot_be_called():
+    X, y = few_samples()
+    with pytest.raises(TypeError, match="callbacks is 5"):
+        cr.MLP([3, 1]).fit(X, y, epochs=1, callbacks=5)
+
+
+def test_dropout_of_all_units():
+    with pytest.raises(ValueError, match=r"dropout is 1.0 \(float\); expected a number in \[0, 1\)"):
+        cr.MLP([3, 4, 1], dropout=1.0)
+
+
+def test_more_threads_than_can_be_counted():
+    with pytest.raises(ValueError, match="n is"):
+        cr.set_num_threads(2**31)

@@ -10,7 +10,7 @@ import pytest
 import reference
 from cases import TASKS, case_ids, make_problem
 from helpers import assert_close, interrupted_soon, same_bits
-from nets import library_net, small_net, smooth_data
+from nets import few_samples, library_net, small_net, smooth_data
 
 import chainrule as cr
 
@@ -513,3 +513,19 @@ def test_optimizers_beyond_the_range_of_the_dtype(optimizer):
 def test_progress_without_a_console(monkeypatch):
     monkeypatch.setattr("sys.stderr", None)
     assert cr.MLP([2, 1], seed=0).fit(np.ones((4, 2)), np.ones(4), epochs=2, progress=True).epochs == 2
+
+
+def test_the_history_shows_its_best_epoch():
+    X, y = few_samples()
+    h = cr.MLP([3, 4, 1], seed=0).fit(X, y, epochs=2, validation=(X, y), patience=2)
+    losses = f"loss={h.loss[-1]:.6g}, validation_loss={h.validation_loss[-1]:.6g}"
+    assert repr(h) == f"History(epochs=2, {losses}, best_epoch=2, stopped_early=False)"
+
+
+def test_the_best_epoch_is_drawn(tmp_path):
+    X, y = few_samples()
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    h = cr.MLP([3, 4, 1], seed=0).fit(X, y, epochs=3, patience=3)
+    labels = [line.get_label() for line in h.plot().lines]
+    assert "best epoch" in labels

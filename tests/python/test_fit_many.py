@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import same_bits, state
-from nets import smooth_data
+from nets import few_samples, smooth_data
 
 import chainrule as cr
 from chainrule.fit_many import _Samples
@@ -368,3 +368,23 @@ def test_samples_that_are_missing(name):
     samples = {"X": np.ones((4, 2)), "y": np.ones(4), name: None}
     with pytest.raises(TypeError, match=f"^{name} is None; expected real numbers$"):
         cr.fit_many([cr.MLP([2, 1], seed=0)], **samples, epochs=1)
+
+
+def test_fit_many_settings_as_an_array():
+    X, y = few_samples()
+    h = cr.fit_many([{"layer_sizes": [3, 4, 1], "seed": s} for s in (0, 1)], X, y, epochs=np.array([1, 2]))
+    assert [one.epochs for one in h] == [1, 2]
+
+
+def test_fit_many_validation_as_lists():
+    X, y = few_samples()
+    a, b = (cr.MLP([3, 4, 1], seed=0) for _ in range(2))
+    [h] = cr.fit_many([a], X, y, epochs=2, validation=(X[:8].tolist(), y[:8].tolist()))
+    assert h == b.fit(X, y, epochs=2, validation=(X[:8], y[:8]))
+
+
+def test_fit_many_rows_of_sparse():
+    X, y = few_samples()
+    sp = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match="rows is given and X is sparse"):
+        cr.fit_many([cr.MLP([3, 1])], sp.csr_array(X), y, epochs=1, rows=[np.arange(5)])

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from nets import small_net, smooth_data, smooth_net
+from nets import few_samples, small_net, smooth_data, smooth_net
 
 import chainrule as cr
 
@@ -148,3 +148,33 @@ def test_the_loss_of_the_pass():
     assert flow.loss.tolist() == history.loss[1::2] == flow.to_dict()["loss"]
     assert flow.report(0).loss == history.loss[1]
     assert pickle.loads(pickle.dumps(flow)).loss.tolist() == flow.loss.tolist()
+
+
+def test_table_shows_shares():
+    X, y = few_samples()
+    mlp = cr.MLP([3, 4, 1], hidden_activation="relu", seed=0)
+    mlp.biases[0][:2] = -1e3
+    mlp.forward(X)
+    mlp.backward(y)
+    report = mlp.gradient_flow()
+    row = next(line for line in str(report).splitlines() if line.startswith("layers.0 "))
+    assert row.split()[2:4] == ["-", f"{report.layers[0].dead:.1%}"] == ["-", "50.0%"]
+
+
+def test_nan_units_are_not_dead():
+    X, y = few_samples()
+    mlp = cr.MLP([3, 4, 1], seed=0)
+    mlp.weights[0][:, 1] = np.nan
+    mlp.biases[0][0] = -1e3
+    mlp.forward(X)
+    mlp.backward(y)
+    assert mlp.gradient_flow().layers[0].dead == 0.25
+
+
+def test_norm_of_a_delta_whose_squares_underflow():
+    X, _ = few_samples()
+    mlp = cr.MLP([3, 4, 1], hidden_activation="tanh", seed=0)
+    mlp.forward(X)
+    mlp.pullback(np.full((64, 1), 1e-30))
+    norms = [np.linalg.norm(delta.astype(np.float64)) for delta in mlp.deltas]
+    assert [layer.delta_norm for layer in mlp.gradient_flow().layers] == pytest.approx(norms, rel=1e-6)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from communicators import Alone
 from helpers import assert_close, same_bits
-from nets import smooth_data, smooth_net
+from nets import few_samples, smooth_data, smooth_net
 
 import chainrule as cr
 from chainrule import memory
@@ -311,3 +311,24 @@ mlp.fit(X, y, epochs=1, memory_limit=limit, validation=validation)
 print(peak() <= limit, least < resident() + (70e6 if {validated} else 30e6), peak(), limit)
 """
         assert run_measured(program)[:2] == ["True"] * 2
+
+
+def test_memory_with_comm_counts_the_gradient_and_its_sum(monkeypatch):
+    X, y = few_samples()
+    monkeypatch.setattr(memory, "resident", lambda: 0)
+
+    def needed(**more):
+        with pytest.raises(ValueError, match="needs at least") as caught:
+            mlp.fit(X, y, epochs=1, batch_size=1, memory_limit=1, optimizer="sgd", **more)
+        return int(str(caught.value).rpartition(" ")[2].replace(",", ""))
+
+    mlp = cr.MLP([3, 1000, 1], seed=0)
+    assert needed(comm=Alone()) - needed() == 2 * mlp.parameters.nbytes
+
+
+def test_a_given_micro_batch_is_what_counts_under_a_limit(monkeypatch):
+    X, _ = few_samples()
+    monkeypatch.setattr(memory, "resident", lambda: 0)
+    mlp, many = cr.MLP([3, 1000, 1], seed=0), np.tile(X, (64, 1))
+    h = mlp.fit(many, many[:, 0], epochs=1, batch_size=4096, micro_batch=8, memory_limit=memory.OVERHEAD + 4 * 2**20)
+    assert h.micro_batch == 8

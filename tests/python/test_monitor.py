@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from helpers import same_bits
-from nets import small_net, smooth_data, smooth_net
+from nets import few_samples, small_net, smooth_data, smooth_net
 
 import chainrule as cr
 
@@ -423,3 +423,21 @@ def test_a_step_that_was_not_recorded():
             flow.report(index)
     with pytest.raises(TypeError, match="index is 'last'"):
         flow.report("last")
+
+
+def test_rows_of_a_step_that_is_left_out():
+    X, y = few_samples()
+    bad = X.copy()
+    bad[15] = 1e38
+    flow = cr.GradientFlow()
+    cr.MLP([3, 4, 1], seed=0).fit(bad, y, epochs=1, batch_size=16, shuffle=False, monitor=flow, on_nonfinite="ignore")
+    assert [flow.report(i).rows for i in range(4)] == [16] * 4
+
+
+def test_board_again_without_monitor(tmp_path):
+    X, y = few_samples()
+    pytest.importorskip("tensorboardX")
+    with cr.TensorBoard(tmp_path) as board:
+        mlp = cr.MLP([3, 1], seed=0)
+        mlp.fit(X, y, epochs=1, callbacks=board, monitor=cr.GradientFlow())
+        assert mlp.fit(X, y, epochs=1, callbacks=board).epochs == 1

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from helpers import state
-from nets import smooth_data
+from nets import few_samples, smooth_data
 
 import chainrule as cr
 
@@ -196,3 +196,24 @@ def test_a_sample_without_weight_is_none_however_steep_its_loss(outputs):
     mlp.fit([[1.0], [200.0]], np.ones((2, outputs)), sample_weight=[1.0, 0.0], epochs=3, shuffle=False)
     same.fit([[1.0]], np.ones((1, outputs)), epochs=3)
     np.testing.assert_array_equal(mlp.parameters, same.parameters)
+
+
+def test_batch_of_a_later_epoch():
+    X, y = few_samples()
+    mlp = cr.MLP([3, 4, 1], seed=0)
+
+    def spoil(report):
+        mlp.weights[1][:] = 1e38
+
+    with pytest.raises(cr.NonFiniteError) as caught:
+        mlp.fit(X, y, epochs=2, batch_size=16, shuffle=False, callbacks=[spoil])
+    assert (caught.value.epoch, caught.value.batch, caught.value.step) == (2, 1, 5)
+
+
+def test_a_bad_weight_did_not_overflow():
+    X, y = few_samples()
+    mlp = cr.MLP([3, 4, 1], seed=0)
+    mlp.weights[1][0] = np.nan
+    with pytest.raises(cr.NonFiniteError) as caught:
+        mlp.step(X, y, cr.SGD(0.1))
+    assert caught.value.cause == "bad weight" and "overflowed" not in str(caught.value)

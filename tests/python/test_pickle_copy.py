@@ -149,3 +149,14 @@ def test_a_pickle_loads_in_another_process(run_python, tmp_path):
         "print(mlp.predict(np.load('X.npy')).tobytes().hex())"
     )
     assert run_python("-c", code).stdout.strip() == mlp.predict(X).tobytes().hex()
+
+
+class Mine(cr.SGD):
+    pass
+
+
+def test_pickle_of_a_subclass_keeps_its_attributes():
+    mine = Mine(0.5)
+    mine.note = "kept"
+    twin = pickle.loads(pickle.dumps(mine))
+    assert type(twin) is Mine and twin.note == "kept" and twin.lr == 0.5

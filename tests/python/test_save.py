@@ -171,3 +171,9 @@ def test_numbers_that_are_none_are_not_saved(tmp_path):
     with pytest.raises(ValueError, match=r"layers\.0\.bias holds NaN or infinity"):
         mlp.save(tmp_path / "net.model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_load_of_a_folder(tmp_path):
+    pytest.importorskip("safetensors")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        cr.MLP.load(tmp_path)

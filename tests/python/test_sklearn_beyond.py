@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers import Recorder, state
+from nets import few_samples
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: its estimators are not checked")
 
@@ -572,3 +573,48 @@ def test_a_solver_of_the_core_that_nothing_more_is_known_of_gets_the_learning_ra
         hidden_layer_sizes=(5,), solver="mine", learning_rate_init=0.01, max_iter=5, random_state=0
     ).fit(*regression)
     assert type(fitted._optimizer) is Mine and fitted._optimizer.lr == 0.01
+
+
+def test_ctrl_c_in_an_estimator_keeps_what_was_learned():
+    X, y = few_samples()
+
+    def press(report):
+        if report.epoch == 3:
+            raise KeyboardInterrupt
+
+    m = MLPRegressor(hidden_layer_sizes=(8,), random_state=0, max_iter=50, callbacks=[press])
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        m.fit(X, y)
+    assert m.n_iter_ == 3 and np.isfinite(m.predict(X)).all()
+
+
+def test_an_equal_loss_counts_as_better_with_tol_0():
+    X, y = few_samples()
+    import sklearn.neural_network as sk
+
+    settings = dict(
+        hidden_layer_sizes=(4,),
+        solver="sgd",
+        learning_rate_init=1e-300,
+        tol=0,
+        n_iter_no_change=2,
+        max_iter=8,
+        shuffle=False,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours, theirs = (kind(**settings).fit(X, y) for kind in (MLPRegressor, sk.MLPRegressor))
+    assert ours.n_iter_ == theirs.n_iter_ == 8
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_class_scores_1(seed):
+    X, _ = few_samples()
+    m = MLPClassifier(
+        hidden_layer_sizes=(4,), early_stopping=True, max_iter=3, random_state=seed, learning_rate_init=1e-9
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        m.fit(X, np.full(64, 7))
+    assert m.validation_scores_ == [1.0] * 3 and set(m.predict(X)) == {7}

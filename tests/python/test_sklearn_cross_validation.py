@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers import Recorder
+from nets import few_samples
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: cross-validation is not checked")
 
@@ -199,3 +200,14 @@ def test_wrong_arguments():
         cross_val_score(MLPClassifier(alpha=-1), X, y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         cross_val_score(MLPClassifier(), X, y[:-1])
+
+
+def test_pipeline_of_one_step():
+    X, y = few_samples()
+    from sklearn.pipeline import make_pipeline
+
+    m = MLPRegressor(hidden_layer_sizes=(4,), max_iter=5, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        a, b = (cross_val_score(one, X, y, cv=3) for one in (m, make_pipeline(m)))
+    assert np.array_equal(a, b)

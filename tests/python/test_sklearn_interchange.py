@@ -6,10 +6,11 @@ import pickle
 import numpy as np
 import pytest
 from helpers import assert_close
+from nets import few_samples
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: the way to it and back is not checked")
 from sklearn import neural_network
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from chainrule import sklearn as here
 
@@ -129,3 +130,11 @@ def test_estimators_are_saved(tmp_path, target, way):
     else:
         twin = copy.deepcopy(ours) if way == "deepcopy" else pickle.loads(pickle.dumps(ours))
     assert np.array_equal(outputs(twin), outputs(ours))
+
+
+def test_to_sklearn_leaves_what_it_does_not_have_at_its_defaults():
+    X, y = few_samples()
+    m = here.MLPRegressor(hidden_layer_sizes=(4,), solver="adamw", learning_rate="cosine", max_iter=3, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        theirs = m.fit(X, y).to_sklearn()
+    assert (theirs.solver, theirs.learning_rate, theirs.max_iter) == ("adam", "constant", 3)

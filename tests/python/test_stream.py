@@ -316,6 +316,7 @@ class TestIterables:
         ("blocks", "error", "message"),
         [
             ([3], TypeError, r"X gave 3 .*as block 1; expected a tuple"),
+            ([(np.ones((2, 4)), np.ones((2, 2)), np.ones(2), 1)], TypeError, r"X gave .*; expected a tuple"),
             ([(np.ones((2, 3)), np.ones((2, 2)))], ValueError, "X has 3 columns"),
             ([(np.full((2, 4), np.nan), np.ones((2, 2)))], ValueError, "X holds nan"),
             (3, TypeError, "X is 3 .*expected an iterable"),
