@@ -22,9 +22,9 @@ std::string text_of(T value) {
   }
 }
 
-void require(bool right, const std::string& what, double value, const std::string& expected) {
-  if (!right || !std::isfinite(value))
-    throw std::invalid_argument(what + " is " + text_of(value) + "; expected " + expected);
+void require(bool right, std::string_view what, double value, std::string_view expected) {
+  if (right && std::isfinite(value)) return;
+  throw std::invalid_argument(std::string(what) + " is " + text_of(value) + "; expected " + std::string(expected));
 }
 
 template std::string text_of(float);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace chainrule {
 
@@ -9,6 +10,6 @@ template <class T>
 std::string text_of(T value);
 
 /// std::invalid_argument, "`what` is 3; expected `expected`", unless the value is right and finite.
-void require(bool right, const std::string& what, double value, const std::string& expected);
+void require(bool right, std::string_view what, double value, std::string_view expected);
 
 }  // namespace chainrule
