@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <stdexcept>
+#include <type_traits>
 
 #include "named.hpp"
 #include "number.hpp"
@@ -22,7 +23,7 @@ Activation activation_named(const std::string& name, double parameter) {
 void check(const Activation& activation) {
   std::visit(
       [](const auto& a) {
-        if (a.parameter_name)
+        if constexpr (std::decay_t<decltype(a)>::parameter_name != nullptr)
           require(a.takes(a.parameter()), a.parameter_name, a.parameter(),
                   std::string("a finite number ") + a.parameter_range);
       },

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <stdexcept>
+#include <type_traits>
 
 #include "chainrule/random.hpp"
 #include "named.hpp"
@@ -30,7 +31,8 @@ Init init_named(const std::string& name, double parameter) {
 void check(const Init& init) {
   std::visit(
       [](const auto& i) {
-        if (i.parameter_name) require(i.parameter() > 0, i.parameter_name, i.parameter(), "a finite number > 0");
+        if constexpr (std::decay_t<decltype(i)>::parameter_name != nullptr)
+          require(i.parameter() > 0, i.parameter_name, i.parameter(), "a finite number > 0");
       },
       init);
 }
