@@ -131,12 +131,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     the training, and the weights of "lbfgs". With an int for ``random_state``, `partial_fit` goes on to the next order
     of the samples, so that n of them are a `fit` of n epochs, where scikit-learn's begins anew each time.
 
-    A batch whose samples all have weight 0 is passed over, where scikit-learn raises ZeroDivisionError. These are
-    ValueErrors: negative weights; a sum of weights that is not a normal number; y of another shape than before, which
-    scikit-learn may broadcast; samples that are not finite, whatever ``assume_finite`` says; and a loss that is not
-    finite, where scikit-learn gives what it has. `n_layers_` and `out_activation_` cannot be set, nor `coefs_` and
-    `intercepts_` before `fit` or to other shapes; the outputs before their activation are
-    ``mlp_.pre_activations[-1]`` after ``mlp_.forward(X)``.
+    What else differs, errors above all, is in the notes of `MLPRegressor`.
 
     References
     ----------
